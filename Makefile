@@ -1,0 +1,36 @@
+# `make demo` and `make test` do everything on a fresh machine, virtual environment included.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# the demo and the tests are small: more threads a process would only wait for each other
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/installed  ## train a gradual run on a small corpus of our own making
+	$(BIN)/gradual demo-data --out demo-data
+	$(BIN)/gradual plan --config configs/demo.yaml
+	$(BIN)/gradual fit --config configs/demo.yaml
+
+test: lint  ## style, types and the fast tests
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed  ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-data runs/demo

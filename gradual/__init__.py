@@ -1,0 +1,54 @@
+"""Gradual fine-tuning: adapt a model to a scarce domain, stage by stage (Xu et al., 2021).
+
+Importing the package is quick: torch and Lightning come in with the first name that needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Domains": "gradual.datamodule",
+    "InputError": "gradual.errors",
+    "LRScheduleConfig": "gradual.schedule",
+    "MixedDomainDataModule": "gradual.datamodule",
+    "OptimizerConfig": "gradual.schedule",
+    "RunResult": "gradual.results",
+    "Schedule": "gradual.schedule",
+    "Stage": "gradual.schedule",
+    "StageResult": "gradual.runs",
+    "fit": "gradual.driver",
+}
+
+__all__ = [
+    "Domains",
+    "InputError",
+    "LRScheduleConfig",
+    "MixedDomainDataModule",
+    "OptimizerConfig",
+    "RunResult",
+    "Schedule",
+    "Stage",
+    "StageResult",
+    "__version__",
+    "fit",
+]
+
+if TYPE_CHECKING:
+    from gradual.datamodule import Domains, MixedDomainDataModule
+    from gradual.driver import fit
+    from gradual.errors import InputError
+    from gradual.results import RunResult
+    from gradual.runs import StageResult
+    from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,65 @@
+"""The ``gradual`` command: light commands here, the others through LightningCLI.
+
+Nothing heavy is imported until a command needs it, so that ``gradual --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gradual import __version__
+from gradual.errors import InputError
+
+LIGHTNING_COMMANDS = {
+    "fit": "train all stages of a schedule, or go on with what was interrupted",
+    "plan": "print what each stage would train on, without training",
+    "validate": "validation scores of a stage's checkpoint",
+    "test": "test scores of a stage's checkpoint",
+    "predict": "write a checkpoint's predictions as JSON lines",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; exits with status 2 and one sentence where the input cannot be used."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if given and given[0] in LIGHTNING_COMMANDS:
+            from gradual.cli import run
+
+            run(arguments)
+        else:
+            parsed = _parser().parse_args(given)
+            parsed.run(parsed)
+    except InputError as error:
+        print(f"gradual: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        sys.stderr.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    from gradual.tasks.dialogue import demo, download
+
+    parser = argparse.ArgumentParser(
+        prog="gradual",
+        description="Gradual fine-tuning: adapt a model to a scarce domain, stage by stage.",
+        epilog="To try it: gradual demo-data, then gradual fit --config configs/demo.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"gradual {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in LIGHTNING_COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    for name, module, text in (
+        ("demo-data", demo, "write a small dialogue corpus and a tiny encoder to try things with"),
+        ("download", download, "fetch public data"),
+    ):
+        command = commands.add_parser(name, help=text, description=(module.__doc__ or "").strip().splitlines()[0])
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

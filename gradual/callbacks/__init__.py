@@ -1,0 +1,1 @@
+"""What watches a stage; none of them knows another."""

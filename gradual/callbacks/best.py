@@ -1,0 +1,54 @@
+"""Keeps the weights of a stage's best epoch, and the validation scores they had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """A ``ModelCheckpoint`` of the single best validation, weights only, that also remembers its scores.
+
+    Args:
+        directory: The stage's folder; the file is ``best.ckpt``.
+        monitor: The validation score that decides.
+        mode: ``min`` or ``max``.
+
+    Attributes:
+        scores: Every metric logged so far, as it was at the best validation.
+        epoch: The epoch of the best validation, counted from 1; 0 before the first.
+    """
+
+    def __init__(self, directory: Path, monitor: str, mode: str):
+        super().__init__(
+            dirpath=directory,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            save_weights_only=True,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self.scores: dict[str, float] = {}
+        self.epoch = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where the validation was the best so far, and note its scores."""
+        before = self.best_model_score
+        super().on_validation_end(trainer, pl_module)
+        if self.best_model_score is not before:
+            self.scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self.epoch = trainer.current_epoch + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """ModelCheckpoint's state and ours."""
+        return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both."""
+        self.scores, self.epoch = state_dict["scores"], state_dict["epoch"]
+        super().load_state_dict(state_dict)

@@ -1,0 +1,27 @@
+"""Ends a stage when its validation score no longer improves."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+
+class Convergence(EarlyStopping):
+    """Early stopping that stays stopped: a stage that had converged before an interruption trains no further.
+
+    Args:
+        monitor: The validation score that decides.
+        mode: ``min`` or ``max``.
+        patience: Validations without improvement after which the stage has converged.
+        min_delta: Least change that counts as an improvement.
+    """
+
+    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float):
+        super().__init__(
+            monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the restored count says that the stage had converged."""
+        if self.wait_count >= max(1, self.patience):
+            trainer.should_stop = True

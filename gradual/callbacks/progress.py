@@ -1,0 +1,122 @@
+"""Progress of a stage: a live line on a terminal, a line an epoch anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class StageProgress(ProgressBar):
+    """Says which stage of how many runs, its amount, the epoch, the loss, the best validation so far and the time left.
+
+    The time left is that to ``max_epochs``: early stopping may end the stage before.
+
+    Args:
+        number: The stage, counted from 1.
+        stages: Number of stages.
+        amount: Out-of-domain examples of the stage.
+        monitor: Validation score to show.
+        mode: ``min`` or ``max``: which one is better.
+        console: Where to write; None for standard output.
+    """
+
+    def __init__(
+        self, number: int, stages: int, amount: int, monitor: str, mode: str = "min", console: Console | None = None
+    ):
+        super().__init__()
+        self._title = f"stage {number}/{stages} ({amount} out-of-domain)"
+        self._monitor, self._sign = monitor, 1.0 if mode == "min" else -1.0
+        self._console = console or Console(file=sys.stdout)
+        self._best: float | None = None
+        self._best_epoch = 0
+        self._live: Progress | None = None
+        self._started = 0.0
+        self._started_epoch = 0
+
+    def disable(self) -> None:
+        """Called by Lightning on all ranks but the first."""
+        self._console = Console(quiet=True)
+
+    def enable(self) -> None:
+        """Called by Lightning on the first rank: nothing to do."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the live line, on a terminal."""
+        self._started, self._started_epoch = time.monotonic(), trainer.current_epoch
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"))
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._live.start()
+            self._task = self._live.add_task(self._title, total=int(trainer.num_training_batches), text="")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Move the live line on."""
+        if self._live is None:
+            return
+        batch = args[-1] if args else 0
+        done = trainer.current_epoch - self._started_epoch + (batch + 1) / max(1, int(trainer.num_training_batches))
+        self._live.update(self._task, completed=batch + 1, text=self._text(trainer, done))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the validation score and, without a terminal, write the epoch's line."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        score = trainer.callback_metrics.get(self._monitor)
+        if score is not None and (self._best is None or self._sign * float(score) < self._sign * self._best):
+            self._best, self._best_epoch = float(score), trainer.current_epoch + 1
+        if self._live is None:
+            done = trainer.current_epoch + 1 - self._started_epoch
+            now = "" if score is None else f", {self._monitor} {float(score):.4g}"
+            self._console.print(f"{self._title}: {self._text(trainer, done, now)}", soft_wrap=True, highlight=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the live line and leave a summary in its place."""
+        self._close()
+        if self._console.is_terminal:
+            best = f", best {self._monitor} {self._best:.4g}" if self._best is not None else ""
+            self._console.print(f"{self._title}: {trainer.current_epoch} epochs{best}", soft_wrap=True, highlight=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation so far, for a resumed stage."""
+        return {"best": self._best, "best_epoch": self._best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def _text(self, trainer: Trainer, epochs_done: float, now: str = "") -> str:
+        of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        parts = [f"epoch {trainer.current_epoch + 1}{of}"]
+        # the names a module may have given its training loss
+        for name in ("train/loss", "train_loss", "loss"):
+            if name in trainer.callback_metrics:
+                parts.append(f"loss {float(trainer.callback_metrics[name]):.4g}")
+                break
+        text = ", ".join(parts) + now
+        if self._best is not None:
+            text += f", best {self._best:.4g} (epoch {self._best_epoch})"
+        if of and epochs_done > 0:
+            left = (trainer.max_epochs or 0) - self._started_epoch - epochs_done
+            text += f", at most {_clock(left * (time.monotonic() - self._started) / epochs_done)} left"
+        return text
+
+    def _close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,174 @@
+"""LightningCLI put together: one configuration for fit, plan, validate, test and predict."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from gradual.callbacks.predictions import PredictionWriter
+from gradual.datamodule import MixedDomainDataModule
+from gradual.driver import Defaults, fit_path
+from gradual.plan import print_plan
+from gradual.runs import RunDirectory
+from gradual.schedule import Schedule
+
+# what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
+_NOT_IDENTITY = ("config", "run_dir", "predictions", "schedule", "seed_everything")
+_NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
+
+
+class StageTrainer(Trainer):
+    """A Trainer with the project's further subcommands; LightningCLI takes their help from here."""
+
+    def plan(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Print what each stage would train on, without training."""
+
+
+class Parser(LightningArgumentParser):
+    """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``), and whose errors are one sentence."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL"})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the sentence to standard error and exit with status 2."""
+        print(f"gradual: {self._sentence(message)}", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _sentence(self, message: str) -> str:
+        sentence = " ".join(line.strip() for line in str(message).splitlines() if line.strip())
+        unknown = re.search(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) ')([\w.]+)", sentence)
+        if unknown:
+            close = difflib.get_close_matches(unknown[1], [action.dest for action in self._actions], n=1)
+            sentence += f" Did you mean '{close[0]}'?" if close else ""
+        return sentence
+
+
+class GradualCLI(LightningCLI):
+    """The command line: model, data, trainer, and the settings of a gradual run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, with one set of keys for all of them, and ``plan``."""
+        skipped = {"ckpt_path", "weights_only", "verbose"}
+        lightning = LightningCLI.subcommands()
+        own = {"fit": lightning["fit"] | skipped, "plan": {"model", "datamodule"}}
+        return own | {name: lightning[name] for name in ("validate", "test", "predict")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
+        parser.add_argument(
+            "--schedule",
+            type=list[Any],
+            default=[0],
+            help="out-of-domain examples of each stage: counts, or fractions of the pool (0.5), non-increasing; a "
+            "stage that overrides something is a mapping: {amount: 0, optimizer: {lr: 4.0e-5}, lr_schedule: ..., "
+            "max_epochs: ..., patience: ..., batch_size: ..., gradient_clip_val: ...}",
+        )
+        parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
+        parser.add_argument(
+            "--predictions",
+            type=str | None,
+            default=None,
+            help="file that predict writes (default: beside the checkpoint)",
+        )
+        parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
+        parser.set_defaults({"trainer.max_epochs": 20})
+        parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The stages make their own Trainers; the other subcommands need one now."""
+        if self.subcommand in ("fit", "plan"):
+            return self.trainer_class  # type: ignore[return-value]
+        if self.subcommand == "predict":
+            return super().instantiate_trainer(callbacks=[PredictionWriter(self._predictions_path())])
+        return super().instantiate_trainer(logger=False)
+
+    def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Train the stages of the schedule and print their table."""
+        run = RunDirectory(self._get(self.config, "run_dir"))
+        run.claim(self._identity(), self._resolved())
+        result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
+        if model.global_rank == 0:
+            result.print_table()
+
+    def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Print what each stage would train on."""
+        print_plan(model, datamodule, self._schedule(), self._defaults())
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self._get(self.config, "schedule"))
+
+    def _defaults(self) -> Defaults:
+        config = self.config_init[self.subcommand]
+        names = ("monitor", "mode", "patience", "min_delta", "optimizer", "lr_schedule")
+        return Defaults(**{name: config[name] for name in names}, seed=int(config["seed_everything"]))
+
+    def _trainer_arguments(self) -> dict[str, Any]:
+        """The Trainer's arguments with its callbacks and loggers made anew."""
+        trainer = self.config[self.subcommand].trainer.clone()
+        arguments: Namespace = self._parser(self.subcommand).instantiate_classes(Namespace(trainer=trainer))
+        return dict(arguments.trainer)
+
+    def _resolved(self) -> str:
+        """The whole configuration, as YAML that every subcommand accepts."""
+        config = self.config[self.subcommand].clone()
+        config.pop("config", None)
+        return self._parser(self.subcommand).dump(config, skip_none=False)
+
+    def _identity(self) -> dict[str, Any]:
+        identity = yaml.safe_load(self._resolved())
+        for name in _NOT_IDENTITY:
+            identity.pop(name, None)
+        for name in _NOT_IDENTITY_OF_TRAINER:
+            identity["trainer"].pop(name, None)
+        return identity
+
+    def _predictions_path(self) -> Path:
+        given, checkpoint = self._get(self.config, "predictions"), self._get(self.config, "ckpt_path")
+        if given is not None:
+            return Path(given)
+        return Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
+    _quieten()
+    GradualCLI(
+        LightningModule,
+        MixedDomainDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        trainer_class=StageTrainer,
+        parser_class=Parser,
+        trainer_defaults={"use_distributed_sampler": False},
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_callback=None,
+        args=None if arguments is None else list(arguments),
+    )
+
+
+def _quieten() -> None:
+    """Our own log lines to standard error as they are; of Lightning's only the warnings that a user can act on."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("gradual").setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*",
+        ".*is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,264 @@
+"""The data of a gradual run: in-domain examples, a pool of out-of-domain ones, and which of them a stage uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from gradual.errors import InputError
+from gradual.loader import EpochBatches, ResumableLoader
+from gradual.sampling import derive_seed, draw
+from gradual.schedule import Schedule, Stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Domains:
+    """The datasets of an experiment, all map-style (``__len__`` and ``__getitem__``).
+
+    Attributes:
+        in_domain: Training examples of the target domain; part of every stage.
+        out_of_domain: The pool that the stages sample from; None for none.
+        val: Validation examples, in-domain only.
+        test: Test examples, in-domain only; None for none.
+        predict: What ``predict`` runs on; None for the test examples.
+    """
+
+    in_domain: Dataset[Any]
+    out_of_domain: Dataset[Any] | None = None
+    val: Dataset[Any] | None = None
+    test: Dataset[Any] | None = None
+    predict: Dataset[Any] | None = None
+
+
+class MixedDomainDataModule(LightningDataModule):
+    """In-domain data mixed with a stage's sample of out-of-domain data (Xu et al., 2021, Algorithm 1).
+
+    Works with any map-style datasets and collate function. A task subclasses it and implements ``load``; anyone else
+    passes datasets. ``set_stage(k)`` decides which examples ``train_dataloader`` mixes; each stage's sample is
+    contained in the one before.
+
+    An example's id is ``id_of(example)``, else its entry in the dataset's own ``ids``, else its position. Training
+    examples whose id is also in the validation or test data are left out, and their number is logged once; positions
+    say nothing about identity and are not compared.
+
+    Args:
+        in_domain: Training examples of the target domain.
+        out_of_domain: The pool.
+        val: Validation examples.
+        test: Test examples.
+        schedule: Amounts of out-of-domain data by stage; ``gradual.fit`` sets its own.
+        batch_size: Training examples in a batch, per process; a stage may override it.
+        eval_batch_size: Examples in an evaluation batch; None for ``batch_size``.
+        collate_fn: Makes a batch from a list of examples; None for torch's default.
+        id_of: Gives an example's id.
+        num_workers: Processes that load data; 0 loads in the main one.
+        seed: Decides the samples and the order of the batches; ``gradual.fit`` sets its own.
+    """
+
+    def __init__(
+        self,
+        in_domain: Dataset[Any] | None = None,
+        out_of_domain: Dataset[Any] | None = None,
+        val: Dataset[Any] | None = None,
+        test: Dataset[Any] | None = None,
+        *,
+        schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]] = (0,),
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        id_of: Callable[[Any], str] | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
+        self._given = (in_domain, out_of_domain, val, test)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.collate_fn = collate_fn
+        self.id_of = id_of
+        self.num_workers = num_workers
+        self.seed = seed
+        self.schedule = schedule
+        self._domains: Domains | None = None
+        self._kept_in_domain: npt.NDArray[np.int64] | None = None
+        self._kept_pool: npt.NDArray[np.int64] | None = None
+
+    def load(self) -> Domains:
+        """The datasets. Called once in each process, however many stages, fits and tests follow."""
+        in_domain, out_of_domain, val, test = self._given
+        if in_domain is None:
+            raise InputError(f"{type(self).__name__} has no in-domain data: pass in_domain=, or implement load().")
+        return Domains(in_domain, out_of_domain, val, test)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the data, once; called by Lightning before every fit and test."""
+        if self._domains is None:
+            domains = self.load()
+            self._drop_held_out(domains)
+            self._domains = domains
+            self._amounts = self._schedule.amounts(self.pool_size)
+            if self.in_domain_size + self._amounts[-1] == 0:
+                raise InputError("There are no training examples: the in-domain data is empty.")
+
+    @property
+    def domains(self) -> Domains:
+        """The datasets; loads them if that was not done yet."""
+        self.setup()
+        assert self._domains is not None
+        return self._domains
+
+    @property
+    def schedule(self) -> Schedule:
+        """The stages. Assigning a list or a ``Schedule`` checks it against the pool and goes back to stage 0."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, stages: Schedule | Iterable[Any]) -> None:
+        self._schedule = stages if isinstance(stages, Schedule) else Schedule(stages)
+        self._stage = 0
+        if getattr(self, "_domains", None) is not None:
+            self._amounts = self._schedule.amounts(self.pool_size)
+
+    @property
+    def stage(self) -> int:
+        """The current stage, counted from 0."""
+        return self._stage
+
+    def set_stage(self, k: int) -> None:
+        """Use stage ``k``'s sample from the next ``train_dataloader`` on.
+
+        May be called before or after ``setup``, in any order and any number of times: the sample depends on the seed
+        and the amount alone.
+
+        Raises:
+            InputError: The schedule has no stage ``k``.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < len(self._schedule):
+            raise InputError(f"There is no stage {k!r}: the schedule has {len(self._schedule)} stages, counted from 0.")
+        self._stage = k
+
+    @property
+    def amounts(self) -> list[int]:
+        """Out-of-domain examples of each stage, as counts."""
+        self.setup()
+        return list(self._amounts)
+
+    @property
+    def in_domain_size(self) -> int:
+        """In-domain training examples, without those held out for validation or test."""
+        return _size(self.domains.in_domain) if self._kept_in_domain is None else len(self._kept_in_domain)
+
+    @property
+    def pool_size(self) -> int:
+        """Examples in the pool, without those held out for validation or test."""
+        pool = self.domains.out_of_domain
+        if pool is None:
+            return 0
+        return _size(pool) if self._kept_pool is None else len(self._kept_pool)
+
+    def sample(self) -> npt.NDArray[np.int64]:
+        """Indices into the out-of-domain dataset that the current stage uses, in the pool's random order."""
+        drawn = draw(self.pool_size, self.amounts[self._stage], self.seed)
+        return drawn if self._kept_pool is None else self._kept_pool[drawn]
+
+    def sample_ids(self) -> list[str]:
+        """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``."""
+        sample, pool = self.sample(), self.domains.out_of_domain
+        if not len(sample):
+            return []
+        if self.id_of is not None:
+            return [str(self.id_of(pool[int(index)])) for index in sample]  # type: ignore[index]
+        ids = getattr(pool, "ids", None)
+        return [str(index if ids is None else ids[index]) for index in sample]
+
+    def train_batch_size(self) -> int:
+        """Training examples in a batch of the current stage."""
+        return self._schedule[self._stage].batch_size or self.batch_size
+
+    def steps_per_epoch(self) -> int:
+        """Training batches in an epoch of the current stage, for one process."""
+        return -(-(self.in_domain_size + self.amounts[self._stage]) // self.train_batch_size())
+
+    def train_dataloader(self) -> ResumableLoader:
+        """All in-domain examples and the current stage's sample of the pool, shuffled together each epoch."""
+        domains = self.domains
+        dataset = domains.in_domain
+        if self._kept_in_domain is not None:
+            dataset = Subset(dataset, self._kept_in_domain.tolist())
+        sample = self.sample()
+        if len(sample):
+            assert domains.out_of_domain is not None
+            dataset = ConcatDataset([dataset, Subset(domains.out_of_domain, sample.tolist())])
+        # by amounts, not by position: a stage that two schedules share is the same stage in both
+        seed = derive_seed(self.seed, *self.amounts[: self._stage + 1])
+        return self._loader(dataset, EpochBatches(_size(dataset), self.train_batch_size(), seed, train=True))
+
+    def val_dataloader(self) -> ResumableLoader:
+        """The validation examples, in their order."""
+        return self._eval_loader(self.domains.val, "validation")
+
+    def test_dataloader(self) -> ResumableLoader:
+        """The test examples, in their order."""
+        return self._eval_loader(self.domains.test, "test")
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """The examples to predict, in their order; the test examples where nothing else is given."""
+        predict = self.domains.predict
+        return self._eval_loader(self.domains.test if predict is None else predict, "prediction")
+
+    def _eval_loader(self, dataset: Dataset[Any] | None, name: str) -> ResumableLoader:
+        if dataset is None:
+            raise InputError(f"{type(self).__name__} has no {name} data.")
+        return self._loader(dataset, EpochBatches(_size(dataset), self.eval_batch_size, 0, train=False))
+
+    def _loader(self, dataset: Dataset[Any], batches: EpochBatches) -> ResumableLoader:
+        return ResumableLoader(
+            dataset,
+            batches,
+            collate_fn=self.collate_fn,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _drop_held_out(self, domains: Domains) -> None:
+        held_out: set[str] = set()
+        for dataset in (domains.val, domains.test):
+            held_out.update(self._ids(dataset) or ())
+        dropped = {}
+        for name in ("in_domain", "out_of_domain") if held_out else ():
+            ids = self._ids(getattr(domains, name))
+            kept = [index for index, id_ in enumerate(ids or ()) if id_ not in held_out]
+            if ids is not None and len(kept) < len(ids):
+                dropped[name.replace("_", "-")] = len(ids) - len(kept)
+                setattr(
+                    self, "_kept_in_domain" if name == "in_domain" else "_kept_pool", np.array(kept, dtype=np.int64)
+                )
+        if dropped:
+            counts = " and ".join(f"{count} {name}" for name, count in dropped.items())
+            rank_zero_only(log.warning)(
+                "Left out of training, being in the validation or test data: %s examples.", counts
+            )
+
+    def _ids(self, dataset: Dataset[Any] | None) -> Sequence[str] | None:
+        if dataset is None:
+            return None
+        if self.id_of is not None:
+            return [self.id_of(dataset[index]) for index in range(_size(dataset))]
+        return getattr(dataset, "ids", None)
+
+
+def _size(dataset: Dataset[Any]) -> int:
+    return len(dataset)  # type: ignore[arg-type]

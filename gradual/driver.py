@@ -1,0 +1,311 @@
+"""Gradual fine-tuning (Xu et al., 2021, Algorithm 1): one ``Trainer.fit`` a stage, the weights carried forward."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from gradual.callbacks.best import BestCheckpoint
+from gradual.callbacks.carry import CarryWeights, load_weights
+from gradual.callbacks.convergence import Convergence
+from gradual.callbacks.progress import StageProgress
+from gradual.callbacks.random_state import RandomState
+from gradual.datamodule import MixedDomainDataModule
+from gradual.errors import InputError
+from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
+from gradual.results import RunResult
+from gradual.runs import RunDirectory, StageDirectory, StageResult
+from gradual.sampling import derive_seed
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
+
+log = logging.getLogger(__name__)
+
+TrainerArguments = Callable[[], dict[str, Any]]
+"""Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
+
+Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds for every stage that does not override it.
+
+    Attributes:
+        monitor: Validation metric that decides on convergence and on the best epoch.
+        mode: ``min`` or ``max``: which value of it is better.
+        patience: Validations without improvement after which a stage has converged.
+        min_delta: Least change of the metric that counts as an improvement.
+        optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
+        lr_schedule: The learning-rate schedule of a configured optimizer.
+        seed: Seed of samples, order and dropout.
+    """
+
+    monitor: str = "val/loss"
+    mode: str = "min"
+    patience: int = 5
+    min_delta: float = 0.0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
+        if self.patience < 0:
+            raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
+
+    def of(self, stage: Stage) -> dict[str, Any]:
+        """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
+        return {
+            **as_plain(self),
+            **stage.overrides(),
+            "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
+            "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),
+        }
+
+
+def fit(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]],
+    run_dir: str | Path,
+    *,
+    monitor: str = "val/loss",
+    mode: str = "min",
+    patience: int = 5,
+    min_delta: float = 0.0,
+    optimizer: OptimizerConfig | Mapping[str, Any] | None = None,
+    lr_schedule: LRScheduleConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **trainer: Any,
+) -> RunResult:
+    """Train ``model`` through the stages of ``schedule``, each to convergence, carrying the best weights forward.
+
+    A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
+    checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
+    Afterwards ``model`` holds the last stage's weights.
+
+    Args:
+        model: Any LightningModule that logs ``monitor`` in validation.
+        datamodule: Its data.
+        schedule: Amounts of out-of-domain data, e.g. ``[4000, 2000, 500, 0]``; see ``gradual.Schedule``.
+        run_dir: Folder of the experiment.
+        monitor: Validation metric that decides on convergence and on the best epoch.
+        mode: ``min`` or ``max``: which value of it is better.
+        patience: Validations without improvement after which a stage has converged.
+        min_delta: Least change of the metric that counts as an improvement.
+        optimizer: The optimizer; None for the model's own ``configure_optimizers``.
+        lr_schedule: The learning-rate schedule of a configured optimizer.
+        seed: Seed of samples, order and dropout.
+        **trainer: Arguments of ``lightning.Trainer``, e.g. ``max_epochs=20, accelerator="cpu"``.
+
+    Returns:
+        The results of all stages, also written to ``run_dir/results.json``.
+
+    Raises:
+        InputError: The schedule does not fit the pool, a pattern matches no parameter, or ``run_dir`` holds another
+            experiment.
+    """
+    defaults = Defaults(
+        monitor=monitor,
+        mode=mode,
+        patience=patience,
+        min_delta=min_delta,
+        optimizer=_config(OptimizerConfig, optimizer),
+        lr_schedule=_config(LRScheduleConfig, lr_schedule),
+        seed=seed,
+    )
+    run = RunDirectory(run_dir)
+    identity = {
+        "model": f"{type(model).__module__}.{type(model).__qualname__}",
+        "data": f"{type(datamodule).__module__}.{type(datamodule).__qualname__}",
+        "batch_size": datamodule.batch_size,
+        "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
+    }
+    run.claim(identity, yaml.safe_dump(identity | {"schedule": Schedule(schedule).to_list()} | as_plain(defaults)))
+    return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+
+
+def fit_path(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule,
+    run: RunDirectory,
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+) -> RunResult:
+    """Train one path of stages in a run directory that was claimed; ``fit`` says what it means."""
+    datamodule.seed = defaults.seed
+    datamodule.schedule = schedule
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    parent: StageDirectory | None = None
+    results = []
+    for k, stage in enumerate(schedule):
+        datamodule.set_stage(k)
+        parent_path = parent.path if parent else run.seed(defaults.seed)
+        directory = run.stage(parent_path, datamodule.amounts[k], defaults.of(stage))
+        result = directory.result()
+        trained = result is None
+        if result is None:
+            start = parent.best if parent else None
+            result = train_stage(model, datamodule, stage, directory, start, defaults, trainer_arguments)
+        result.index, result.path = k, run.relative(directory.path)
+        results.append(result)
+        run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root)
+        rank_zero_only(run_result.save)()
+        parent = directory
+    if not trained and parent is not None:
+        load_weights(model, parent.best)
+    return run_result
+
+
+def train_stage(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stage: Stage,
+    directory: StageDirectory,
+    start: Path | None,
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+) -> StageResult:
+    """Train the data module's current stage to convergence and measure its scores.
+
+    Args:
+        model: The model; its weights are replaced by those of ``start``.
+        datamodule: The data, with the stage already set.
+        stage: What the stage overrides.
+        directory: Where its checkpoints go; one that was interrupted there goes on.
+        start: The parent stage's checkpoint; None starts from the model as it is.
+        defaults: What holds where the stage says nothing.
+        trainer_arguments: The arguments of its Trainer.
+
+    Returns:
+        The result, also written to ``directory``.
+    """
+    rank_zero_only(directory.begin)(defaults.of(stage), datamodule.sample_ids())
+    amounts = datamodule.amounts[: datamodule.stage + 1]
+    seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
+    best = BestCheckpoint(directory.path, defaults.monitor, defaults.mode)
+    timer = Timer()
+    patience = defaults.patience if stage.patience is None else stage.patience
+    callbacks: list[Callback] = [
+        Convergence(defaults.monitor, defaults.mode, patience, defaults.min_delta),
+        RandomState(),
+        timer,
+        StageProgress(datamodule.stage + 1, len(datamodule.schedule), amounts[-1], defaults.monitor, defaults.mode),
+        best,
+        ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+    ]
+    resume = directory.last if directory.last.exists() else None
+    if start is not None and resume is None:
+        callbacks.insert(0, CarryWeights(start))
+    trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
+    with _stage_optimizer(model, stage, defaults):
+        trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not best.epoch:
+        raise InputError(
+            f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."
+        )
+    test = {}
+    if datamodule.domains.test is not None:
+        (scores,) = trainer.test(model, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        test = _named(scores, "test")
+    else:
+        load_weights(model, directory.best)
+    result = StageResult(
+        index=datamodule.stage,
+        amount=amounts[-1],
+        in_domain=datamodule.in_domain_size,
+        out_of_domain=amounts[-1],
+        epochs=trainer.current_epoch,
+        best_epoch=best.epoch,
+        seconds=round(timer.time_elapsed("train"), 3),
+        val=_named(best.scores, "val"),
+        test=test,
+    )
+    rank_zero_only(directory.finish)(result)
+    trainer.strategy.barrier()
+    return result
+
+
+def _stage_trainer(
+    stage: Stage, directory: StageDirectory, callbacks: list[Callback], arguments: dict[str, Any]
+) -> Trainer:
+    """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one."""
+    given = arguments.get("callbacks") or []
+    given = given if isinstance(given, list) else [given]
+    own_progress = any(isinstance(callback, ProgressBar) for callback in given)
+    if own_progress or arguments.get("enable_progress_bar") is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    if arguments.get("logger") in (None, True):
+        path = directory.path
+        arguments["logger"] = TensorBoardLogger(str(path.parent), name=path.name, version="", default_hp_metric=False)
+    if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
+        callbacks = [LearningRateMonitor(), *callbacks]
+    for name in ("max_epochs", "gradient_clip_val"):
+        if getattr(stage, name) is not None:
+            arguments[name] = getattr(stage, name)
+    arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
+    arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
+    return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+
+
+@contextmanager
+def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -> Iterator[None]:
+    """While it is open, ``model.configure_optimizers`` is the stage's."""
+    optimizer = merge(defaults.optimizer, stage.optimizer)
+    lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
+    own = model.configure_optimizers
+    patched = "configure_optimizers" in vars(model)  # as LightningCLI does it
+
+    def configured(module: LightningModule) -> Any:
+        built = build_optimizer(module, optimizer)
+        scheduler = build_lr_scheduler(built, lr_schedule, module.trainer.estimated_stepping_batches)
+        return {"optimizer": built, **({"lr_scheduler": scheduler} if scheduler else {})}
+
+    def scaled(module: LightningModule) -> Any:
+        return scale_learning_rates(own(), 1.0 if optimizer.lr_scale is None else optimizer.lr_scale)
+
+    if is_configured(optimizer):
+        replacement: Callable[[LightningModule], Any] = configured
+    elif is_overridden("configure_optimizers", model):
+        replacement = scaled
+    else:
+        raise InputError(
+            f"There is no optimizer: {type(model).__name__} has no configure_optimizers, and optimizer.lr is not set."
+        )
+    model.configure_optimizers = types.MethodType(replacement, model)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.configure_optimizers
+        if patched:
+            model.configure_optimizers = own  # type: ignore[method-assign]
+
+
+def _config(cls: type[Config], given: Config | Mapping[str, Any] | None) -> Config:
+    if given is None:
+        return cls()
+    return given if isinstance(given, cls) else from_mapping(cls, given, cls.__name__)  # type: ignore[arg-type]
+
+
+def _named(scores: Mapping[str, Any], split: str) -> dict[str, float]:
+    """The scores of one split, without the split in their names."""
+    prefixes = (f"{split}/", f"{split}_")
+    return {name[len(split) + 1 :]: float(value) for name, value in scores.items() if name.startswith(prefixes)}

@@ -1,0 +1,100 @@
+"""Batches whose order is a function of seed and epoch alone, and a loader that continues in the middle of an epoch.
+
+Lightning restores a loop's position but not a shuffling sampler's order; with these two a resumed epoch goes on with
+exactly the examples that it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Sampler
+
+from gradual.sampling import derive_seed
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of example indices, divided among the processes of a distributed run.
+
+    Every process computes the same global list of batches and takes every ``world_size``-th. For training the list is
+    filled up to a multiple of the world size with its own first batches, since processes that take different numbers of
+    steps would wait for each other for ever; for evaluation nothing is repeated, so that nothing is counted twice.
+
+    Args:
+        size: Number of examples.
+        batch_size: Examples in a batch; the last one may be shorter.
+        seed: With the epoch, decides the order.
+        train: Shuffle, and give each process equally many batches.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, *, train: bool):
+        self.size, self.batch_size, self.seed, self.train = size, batch_size, seed, train
+        self.epoch = 0
+        self.start = 0  # batches that a resumed epoch leaves out, once
+        self.sampler = self  # Lightning looks for set_epoch on batch_sampler.sampler, not on batch_sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = -(-self.size // self.batch_size)
+        rank, world_size = _rank_and_world_size()
+        return -(-batches // world_size) if self.train else len(range(rank, batches, world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        yield from self._batches()[start:]
+
+    def _batches(self) -> list[list[int]]:
+        if self.train:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+            order = torch.randperm(self.size, generator=generator).tolist()
+        else:
+            order = list(range(self.size))
+        batches = [order[i : i + self.batch_size] for i in range(0, self.size, self.batch_size)]
+        rank, world_size = _rank_and_world_size()
+        if self.train:
+            short = -len(batches) % world_size
+            batches += [batches[i % len(batches)] for i in range(short)]
+        return batches[rank::world_size]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A ``DataLoader`` over ``EpochBatches`` that Lightning's checkpoints restore to the batch.
+
+    It has a generator of its own: a loader without one draws from the global random state whenever it is iterated, and
+    one draw more or less after a resume would change every dropout mask.
+    """
+
+    def __init__(self, dataset: Any, batches: EpochBatches, **arguments: Any):
+        super().__init__(dataset, batch_sampler=batches, generator=torch.Generator(), **arguments)
+        self._batches = batches
+        self._delivered = 0
+        self._resume_at = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # a generator, so that it starts only after Lightning has called set_epoch
+        self._delivered = self._batches.start = self._resume_at
+        self._resume_at = 0
+        for batch in super().__iter__():
+            self._delivered += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Batches delivered in this epoch: those that workers have prefetched do not count."""
+        return {"delivered": self._delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Make the next iteration start after the batches delivered before the checkpoint."""
+        self._resume_at = state["delivered"] % max(1, len(self._batches))
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    # asked at iteration: the process group does not exist yet when loaders are made
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

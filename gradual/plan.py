@@ -1,0 +1,49 @@
+"""What each stage would train on, before anything is trained."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gradual.datamodule import MixedDomainDataModule
+from gradual.driver import Defaults
+from gradual.optim import is_configured, parameter_groups
+from gradual.schedule import Schedule, merge
+
+
+def print_plan(
+    model: LightningModule, datamodule: MixedDomainDataModule, schedule: Schedule, defaults: Defaults
+) -> None:
+    """Print a row a stage: in-domain and out-of-domain examples, their ratio, steps per epoch and learning rates."""
+    datamodule.seed, datamodule.schedule = defaults.seed, schedule
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch size", "steps per epoch", "patience"):
+        table.add_column(heading, justify="right")
+    table.add_column("learning rates", overflow="fold")
+    for k, stage in enumerate(schedule):
+        datamodule.set_stage(k)
+        in_domain, amount = datamodule.in_domain_size, datamodule.amounts[k]
+        row = (
+            k + 1,
+            in_domain,
+            amount,
+            f"1:{amount / in_domain:.2f}" if in_domain else "-",
+            datamodule.train_batch_size(),
+            datamodule.steps_per_epoch(),
+            defaults.patience if stage.patience is None else stage.patience,
+        )
+        optimizer = merge(defaults.optimizer, stage.optimizer)
+        if is_configured(optimizer):
+            groups = parameter_groups(model, optimizer)
+            rates = ", ".join(dict.fromkeys(f"{group['name']}: {group.get('lr', 'default')}" for group in groups))
+        else:
+            rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
+        table.add_row(*map(str, row), rates)
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    console.print(table)
+    console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.", highlight=False)

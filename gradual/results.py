@@ -1,0 +1,120 @@
+"""What came out of a path of stages: results.json, the table, and TensorBoard's run whose x axis is the stage."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gradual.runs import StageResult, write_atomically
+
+_PACKAGES = ("gradual", "torch", "lightning", "transformers", "torchmetrics", "jsonargparse", "numpy")
+
+
+@dataclass
+class RunResult:
+    """The stages of one path and the seed they were trained with.
+
+    Attributes:
+        stages: Results in the order of the schedule, as far as they are there.
+        amounts: Out-of-domain examples of all stages of the schedule.
+        seed: The experiment's seed.
+        run_dir: The run directory.
+    """
+
+    stages: list[StageResult]
+    amounts: list[int]
+    seed: int
+    run_dir: Path
+
+    @property
+    def final(self) -> dict[str, dict[str, float]]:
+        """Validation and test scores of the last stage."""
+        return {"val": self.stages[-1].val, "test": self.stages[-1].test}
+
+    def best_checkpoint(self, stage: int = -1) -> Path:
+        """The kept weights of a stage."""
+        return self.run_dir / self.stages[stage].path / "best.ckpt"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``results.json``."""
+        return {
+            "stages": [asdict(stage) for stage in self.stages],
+            "final": self.final,
+            "seed": self.seed,
+            "command": shlex.join(
+                ["gradual" if "gradual" in Path(sys.argv[0]).parts[-2:] else sys.argv[0], *sys.argv[1:]]
+            ),
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+
+    def save(self) -> None:
+        """Write ``results.json`` and the run of TensorBoard whose x axis is the stage (the paper's Figure 2)."""
+        write_atomically(self.run_dir / "results.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        self._save_stage_curve()
+
+    def table(self) -> Table:
+        """The stages with their amounts, epochs and time, and a line each for validation and test scores."""
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        scores = list(dict.fromkeys(name for stage in self.stages for name in (*stage.val, *stage.test)))
+        for heading in ("stage", "out-of-\ndomain", "in-\ndomain", "epochs", "best\nepoch", "time", "scores"):
+            table.add_column(heading, justify="right")
+        for name in scores:
+            table.add_column(name.replace("_", "\n"), justify="right")
+        for stage in self.stages:
+            facts = [stage.index + 1, stage.out_of_domain, stage.in_domain, stage.epochs, stage.best_epoch]
+            cells = [*map(str, facts), _duration(stage.seconds)]
+            for split in ("val", "test"):
+                measured: dict[str, float] = getattr(stage, split)
+                if measured:
+                    table.add_row(*cells, split, *(_score(measured.get(name)) for name in scores))
+                    cells = [""] * len(cells)
+        return table
+
+    def print_table(self) -> None:
+        """Print the table, with room for all its columns where the output is no terminal."""
+        console = Console()
+        console = console if console.is_terminal else Console(width=160)
+        console.print(self.table())
+
+    def _save_stage_curve(self) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        name = "-".join(map(str, self.amounts))
+        directory = self.run_dir / f"seed-{self.seed}" / "by-stage" / name
+        shutil.rmtree(directory, ignore_errors=True)  # made anew each time: an event file cannot be edited
+        with SummaryWriter(str(directory)) as writer:
+            for stage in self.stages:
+                for split in ("val", "test"):
+                    for score, value in getattr(stage, split).items():
+                        writer.add_scalar(f"stage/{split}/{score}", value, stage.index + 1)
+                writer.add_scalar("stage/out_of_domain", stage.out_of_domain, stage.index + 1)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,183 @@
+"""The tree on disk: what is done, what can be continued, what does not match.
+
+A stage's folder lies in its parent's, named by its amount of out-of-domain data::
+
+    runs/restaurant/config.yaml
+    runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
+
+``result.json`` is written last, by an atomic rename: where it is, the stage is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradual.errors import InputError
+
+
+@dataclass
+class StageResult:
+    """What came out of one stage.
+
+    Attributes:
+        index: The stage's place in its schedule, counted from 0.
+        amount: Out-of-domain examples, as a count.
+        in_domain: In-domain training examples.
+        out_of_domain: Out-of-domain training examples.
+        epochs: Epochs trained.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        seconds: Training time, validation included, test not.
+        val: Validation scores of the kept weights.
+        test: Test scores of the kept weights; empty where there is no test data.
+        path: The stage's folder, relative to the run directory.
+    """
+
+    index: int
+    amount: int
+    in_domain: int
+    out_of_domain: int
+    epochs: int
+    best_epoch: int
+    seconds: float
+    val: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    path: str = ""
+
+
+class StageDirectory:
+    """One stage's folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.best = path / "best.ckpt"
+        self.last = path / "last.ckpt"
+        self._sample = path / "sample.txt"
+        self._settings = path / "stage.json"
+        self._result = path / "result.json"
+
+    def result(self) -> StageResult | None:
+        """The stage's result; None while it is not finished."""
+        if not self._result.exists():
+            return None
+        return StageResult(**read_json(self._result))
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the stage was started with; None if it never was."""
+        return read_json(self._settings) if self._settings.exists() else None
+
+    def begin(self, settings: Mapping[str, Any], sample_ids: Iterable[str]) -> None:
+        """Write down what the stage trains with, before it trains."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.last.exists():
+            for events in self.path.glob("events.out.tfevents.*"):  # of an attempt that left no checkpoint
+                events.unlink()
+        write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
+        write_atomically(self._settings, json.dumps(settings, indent=2) + "\n")
+
+    def finish(self, result: StageResult) -> None:
+        """Write the result, which makes the stage finished."""
+        write_atomically(self._result, json.dumps(asdict(result), indent=2) + "\n")
+
+
+class RunDirectory:
+    """The folder of an experiment.
+
+    Args:
+        root: Made where it is missing.
+
+    Raises:
+        InputError: It is no folder, or cannot be written.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The run directory {self.root} cannot be made: {error.strerror}.") from error
+        if not os.access(self.root, os.W_OK):
+            raise InputError(f"The run directory {self.root} cannot be written to.")
+
+    def claim(self, config: Mapping[str, Any], text: str) -> None:
+        """Make this the directory of the experiment ``config``, or check that it already is.
+
+        Args:
+            config: What makes the experiment what it is, as plain data.
+            text: The ``config.yaml`` to write for it.
+
+        Raises:
+            InputError: The directory holds a different experiment; the message shows the difference.
+        """
+        identity = self.root / "experiment.json"
+        config = json.loads(json.dumps(config, default=str))
+        if identity.exists():
+            changes = differences(read_json(identity), config)
+            if changes:
+                raise InputError(
+                    f"{self.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, "
+                    "or change it back."
+                )
+            return
+        write_atomically(self.root / "config.yaml", text)
+        write_atomically(identity, json.dumps(config, indent=2) + "\n")
+
+    def seed(self, seed: int) -> Path:
+        """Where the stages of one seed lie; the parent of each first stage."""
+        return self.root / f"seed-{seed}"
+
+    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any]) -> StageDirectory:
+        """The folder of the stage below ``parent`` with this amount and these settings.
+
+        Stages that differ only in what they override are different stages: the first to come is named by its amount
+        alone, a second one gets ``-2`` behind it.
+        """
+        number = 1
+        while True:
+            directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
+            found = directory.settings()
+            if found is None or not differences(found, json.loads(json.dumps(settings))):
+                return directory
+            number += 1
+
+    def relative(self, path: Path) -> str:
+        """``path`` as seen from the run directory."""
+        return path.relative_to(self.root).as_posix()
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What changed between two pieces of plain data, each as ``name: old -> new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted(set(old) | set(new))
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if old == new else [f"{name}: {old!r} there, {new!r} now"]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: It cannot be read as JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that at any moment either its old or its new content is there, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

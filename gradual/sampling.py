@@ -1,0 +1,73 @@
+"""The order in which a pool is kept: each stage's sample is a prefix of it.
+
+Algorithm 1 draws every stage's sample uniformly from the stage before. A uniform sample of a uniform sample is a
+uniform sample, so one random order of the pool, fixed by the seed, gives all of them: stage ``k`` keeps the first
+``amount_k``. The order is a keyed permutation, computed for the positions that are asked for and for no others, so that
+a sample costs time and memory for what is drawn, however large the pool is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from gradual.errors import InputError
+
+_ROUNDS = 8
+_LEAST_HALF_BITS = 5  # below that, a Feistel network's few round functions would not mix small pools well
+
+
+def draw(pool_size: int, amount: int, seed: int) -> npt.NDArray[np.int64]:
+    """The first ``amount`` indices of the pool's random order.
+
+    Args:
+        pool_size: Number of examples in the pool.
+        amount: Number of indices to draw, without replacement.
+        seed: Decides the order; the same seed gives the same order on every machine.
+
+    Returns:
+        Distinct indices in ``[0, pool_size)``, shape ``(amount,)``. A smaller amount gives a prefix of a larger one's.
+
+    Raises:
+        InputError: ``amount`` is negative or more than the pool holds.
+    """
+    if not 0 <= amount <= pool_size:
+        raise InputError(f"{amount} examples cannot be drawn from a pool of {pool_size}.")
+    half_bits = max(_LEAST_HALF_BITS, (max(pool_size - 1, 1).bit_length() + 1) // 2)
+    keys = _round_keys(seed)
+    drawn = _feistel(np.arange(amount, dtype=np.uint64), half_bits, keys)
+    outside = np.flatnonzero(drawn >= pool_size)
+    while outside.size:  # walk the cycle until it is back inside the pool: still one-to-one
+        walked = _feistel(drawn[outside], half_bits, keys)
+        drawn[outside] = walked
+        outside = outside[walked >= pool_size]
+    return drawn.astype(np.int64)
+
+
+def derive_seed(*parts: object) -> int:
+    """A 32-bit seed of its own for what ``parts`` name, e.g. one for each stage from the experiment's."""
+    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+def _round_keys(seed: int) -> list[np.uint64]:
+    digest = hashlib.sha512(f"gradual pool order {seed}".encode()).digest()
+    return [np.uint64(int.from_bytes(digest[8 * i : 8 * i + 8], "little")) for i in range(_ROUNDS)]
+
+
+def _feistel(values: npt.NDArray[np.uint64], half_bits: int, keys: list[np.uint64]) -> npt.NDArray[np.uint64]:
+    """A permutation of ``[0, 4 ** half_bits)``: one-to-one whatever the round function is."""
+    shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
+    left, right = values >> shift, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << shift) | right
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finalizer (Steele et al., 2014): every input bit reaches every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,280 @@
+"""What is trained, stage by stage: amounts of out-of-domain data and what each stage overrides.
+
+Nothing here knows torch or files; numbers come in, checked numbers go out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar, get_type_hints
+
+from gradual.errors import InputError
+
+Amount = int | float
+"""Out-of-domain examples: a count (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer as configuration; what is None is left to the experiment's default.
+
+    Attributes:
+        class_path: Class of the optimizer, e.g. ``torch.optim.AdamW`` (the default) or ``gradual.optim.BertAdam``.
+        lr: Learning rate of the parameters that no pattern of ``lr_by_name`` matches.
+        lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match holds.
+        lr_scale: Factor on all learning rates, also on those of a module's own ``configure_optimizers``.
+        weight_decay: Weight decay of the parameters that no pattern of ``weight_decay_by_name`` matches.
+        weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match holds.
+        init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
+    """
+
+    class_path: str | None = None
+    lr: float | None = None
+    lr_by_name: dict[str, float] | None = None
+    lr_scale: float | None = None
+    weight_decay: float | None = None
+    weight_decay_by_name: dict[str, float] | None = None
+    init_args: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "lr_scale", "weight_decay"):
+            _check_at_least_zero(f"optimizer.{name}", getattr(self, name))
+        for name in ("lr_by_name", "weight_decay_by_name"):
+            for pattern, value in (getattr(self, name) or {}).items():
+                _check_at_least_zero(f"optimizer.{name}['{pattern}']", value)
+
+
+@dataclass(frozen=True)
+class LRScheduleConfig:
+    """A learning-rate schedule as configuration; what is None is left to the experiment's default.
+
+    Attributes:
+        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...;
+            those that decay reach their end with the stage's last planned step (``max_epochs``).
+        warmup: Steps of linear warm-up (an int), or their fraction of the planned steps (a float from 0 to 1).
+    """
+
+    name: str | None = None
+    warmup: int | float | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_zero("lr_schedule.warmup", self.warmup)
+        if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
+            raise InputError(
+                f"lr_schedule.warmup is {self.warmup}: give a whole number of steps, or a fraction from 0 to 1 of the "
+                "planned steps."
+            )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: an amount of out-of-domain data, and what this stage does differently from the experiment's default.
+
+    Attributes:
+        amount: Out-of-domain examples: a count, or a fraction (a float from 0 to 1) of the pool.
+        optimizer: Overrides of the optimizer, merged field by field (and pattern by pattern) into the default's.
+        lr_schedule: Overrides of the learning-rate schedule, merged likewise.
+        max_epochs: At most this many epochs.
+        patience: Validations without improvement after which the stage has converged.
+        batch_size: Training examples in a batch, per process.
+        gradient_clip_val: Largest gradient norm (or value, as the Trainer's ``gradient_clip_algorithm`` says).
+    """
+
+    amount: Amount
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    max_epochs: int | None = None
+    patience: int | None = None
+    batch_size: int | None = None
+    gradient_clip_val: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", check_amount(self.amount))
+        for name, least in (("max_epochs", 1), ("patience", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} of a stage is {value!r}: accepted is a whole number from {least} on.")
+        _check_at_least_zero("gradient_clip_val", self.gradient_clip_val)
+
+    def overrides(self) -> dict[str, Any]:
+        """What this stage sets besides its amount, as plain data: ``{}`` when it follows the defaults."""
+        return {name: value for name, value in as_plain(self).items() if name != "amount"}
+
+
+class Schedule(Sequence[Stage]):
+    """The stages in order, with non-increasing amounts (the paper's ``S``).
+
+    ``Schedule([4000, 2000, 500, 0])`` is the short form; an element may also be a ``Stage`` or a mapping with a stage's
+    fields, e.g. ``{"amount": 0, "optimizer": {"lr": 4e-5}}``.
+
+    Args:
+        stages: The stages.
+
+    Raises:
+        InputError: No stage, an element that is no amount or stage, a negative amount, or amounts that rise. Amounts
+            of both kinds, counts and fractions, are compared as soon as the size of the pool is known (``amounts``).
+    """
+
+    def __init__(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]):
+        if isinstance(stages, str | bytes | Mapping) or not isinstance(stages, Iterable):
+            raise InputError(
+                f"The schedule is {stages!r}: accepted is a list of amounts, such as [4000, 2000, 500, 0]."
+            )
+        self._stages = tuple(_stage(element, number) for number, element in enumerate(stages, start=1))
+        if not self._stages:
+            raise InputError("The schedule is empty: give at least one amount, such as [0] for in-domain data only.")
+        for kind in (int, float):
+            _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._stages[index]
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self._stages)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and self._stages == other._stages
+
+    def __hash__(self) -> int:
+        return hash(str(self.to_list()))
+
+    def __repr__(self) -> str:
+        return f"Schedule({self.to_list()})"
+
+    def amounts(self, pool_size: int) -> list[int]:
+        """Each stage's number of out-of-domain examples, drawn from a pool of ``pool_size``.
+
+        Raises:
+            InputError: An amount is more than the pool holds, or the amounts rise.
+        """
+        counts = []
+        for number, stage in enumerate(self._stages, start=1):
+            amount = stage.amount
+            count = round(amount * pool_size) if isinstance(amount, float) else amount
+            if count > pool_size:
+                raise InputError(
+                    f"Stage {number} of the schedule asks for {count} out-of-domain examples, but the pool holds "
+                    f"{pool_size}: give at most {pool_size}, or a fraction of the pool such as 1.0."
+                )
+            counts.append(count)
+        _check_falls(counts)
+        return counts
+
+    def to_list(self) -> list[Any]:
+        """The short form, as plain data: a number for a stage that overrides nothing, else a mapping."""
+        return [{"amount": stage.amount, **stage.overrides()} if stage.overrides() else stage.amount for stage in self]
+
+
+Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig)
+
+
+def merge(default: Config, override: Config) -> Config:
+    """``default`` with every field that ``override`` sets; mappings are merged, the override's entries first."""
+    changes: dict[str, Any] = {}
+    for config_field in fields(override):
+        value, old = getattr(override, config_field.name), getattr(default, config_field.name)
+        if isinstance(value, dict):
+            value = {**value, **{key: entry for key, entry in (old or {}).items() if key not in value}}
+        if value is not None:
+            changes[config_field.name] = value
+    return replace(default, **changes)
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are set, as plain data that YAML and JSON can hold."""
+    plain = {}
+    for config_field in fields(config):
+        value = getattr(config, config_field.name)
+        value = as_plain(value) if is_dataclass(value) else value
+        if value is not None and value != {}:
+            plain[config_field.name] = value
+    return plain
+
+
+def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """A configuration dataclass from a mapping, nested ones included.
+
+    Raises:
+        InputError: A name that is no field (with the closest one), or a value of another type; ``where`` says in what.
+    """
+    hints = get_type_hints(cls)
+    arguments = {}
+    for name, value in values.items():
+        if name not in hints:
+            close = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InputError(f"{where} has no setting '{name}'; accepted are {', '.join(hints)}.{hint}")
+        if is_dataclass(hints[name]) and isinstance(value, Mapping):
+            value = from_mapping(hints[name], value, f"{where}, {name}")
+        arguments[name] = _as_type(value, hints[name], f"{where}: {name}")
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise InputError(f"{where} lacks a setting: {error}.") from error
+
+
+def check_amount(amount: Any) -> Amount:
+    """An amount of out-of-domain data: an int is a count, a float from 0 to 1 a fraction of the pool.
+
+    Raises:
+        InputError: Not a number, negative, not finite, or a fraction above 1 that is not a whole number.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise InputError(f"The schedule holds {amount!r}: accepted are numbers (counts, or fractions from 0 to 1).")
+    if not math.isfinite(amount) or amount < 0:
+        raise InputError(f"The schedule holds {amount}: an amount of out-of-domain data is finite and not negative.")
+    if isinstance(amount, float) and amount > 1:
+        if not amount.is_integer():
+            raise InputError(f"The schedule holds {amount}: give a whole count, or a fraction of the pool from 0 to 1.")
+        return int(amount)
+    return amount
+
+
+def _stage(element: Any, number: int) -> Stage:
+    if isinstance(element, Stage):
+        return element
+    if isinstance(element, Mapping):
+        if "amount" not in element:
+            raise InputError(f"Stage {number} of the schedule has no 'amount' of out-of-domain data.")
+        return from_mapping(Stage, element, f"Stage {number} of the schedule")
+    return Stage(check_amount(element))
+
+
+def _check_falls(amounts: Sequence[Amount]) -> None:
+    for before, after in pairwise(amounts):
+        if after > before:
+            raise InputError(
+                f"The schedule rises from {before} to {after}: each stage samples from the one before it, so the "
+                "amounts may only fall or stay."
+            )
+
+
+def _check_at_least_zero(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise InputError(f"{name} is {value!r}: accepted is a number from 0 on.")
+
+
+def _as_type(value: Any, hint: Any, where: str) -> Any:
+    """``value`` checked against a field's type; YAML 1.1 reads ``1e-4`` as text, so such text becomes a number."""
+    accepted = getattr(hint, "__args__", (hint,))
+    if isinstance(value, str) and float in accepted and str not in accepted:
+        try:
+            return float(value)
+        except ValueError:
+            raise InputError(f"{where} is {value!r}: accepted is a number.") from None
+    plain = {getattr(kind, "__origin__", kind) for kind in accepted}
+    if isinstance(value, int) and not isinstance(value, bool) and float in plain:
+        return value
+    if value is not None and not isinstance(value, tuple(plain)):
+        names = " or ".join(sorted(kind.__name__ for kind in plain if kind is not type(None)))
+        raise InputError(f"{where} is {value!r}: accepted is {names}.")
+    return value

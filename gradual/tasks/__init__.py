@@ -1,0 +1,1 @@
+"""The tasks: one package each, knowing nothing of stages, schedules or each other."""

@@ -1,0 +1,204 @@
+"""Files to examples: the ontology and the tab-separated dialogues of MultiWOZ 2.0 as SUMBT lays them out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradual.errors import InputError
+
+NONE = "none"
+_DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists
+_LEADING_COLUMNS = ("dialogue id", "turn index", "user utterance", "system response")
+
+
+@dataclass(frozen=True)
+class Ontology:
+    """The slots and their candidate values, ``none`` last.
+
+    Attributes:
+        slots: Slot names, sorted: the order of the value columns in dialogue files.
+        values: Candidate values of each slot, in the order of ``slots``.
+        path: The file that it was read from.
+    """
+
+    slots: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    path: str = ""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Ontology:
+        """Read ``ontology.json``, a mapping from slot to its values.
+
+        Raises:
+            InputError: The file is missing, not UTF-8, not JSON, or not such a mapping.
+        """
+        text = _read_text(Path(path))
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from error
+        if not isinstance(content, dict) or not content:
+            raise InputError(f"{path}: found {type(content).__name__}; accepted is a mapping from slot to its values.")
+        for slot, values in content.items():
+            if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
+                raise InputError(f"{path}: slot '{slot}': accepted is a list of values, each a text that is not empty.")
+        return cls.from_mapping(content, str(path))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Sequence[str]], path: str = "") -> Ontology:
+        """An ontology from slot to values; a value listed twice counts once."""
+        slots = tuple(sorted(values))
+        candidates = ((*dict.fromkeys(value for value in values[slot] if value != NONE), NONE) for slot in slots)
+        return cls(slots, tuple(candidates), path)
+
+    def slots_of(self, domain: str) -> list[int]:
+        """Indices of the slots of a domain: those whose names begin with it.
+
+        Raises:
+            InputError: There are none.
+        """
+        found = [index for index, slot in enumerate(self.slots) if slot.split("-")[0] == domain]
+        if not found:
+            domains = ", ".join(dict.fromkeys(slot.split("-")[0] for slot in self.slots))
+            raise InputError(f"{self.path}: no slot of the domain '{domain}'; accepted are {domains}.")
+        return found
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn: what the user said, what the system had said before, and the belief state after.
+
+    Attributes:
+        user: The user's utterance.
+        system: The system's response to the turn before; empty in the first turn.
+        values: Index of each slot's value among its candidates, in the order of the ontology's slots.
+    """
+
+    user: str
+    system: str
+    values: tuple[int, ...]
+
+
+@dataclass
+class Dialogue:
+    """A dialogue and its id."""
+
+    id: str
+    turns: list[Turn] = field(default_factory=list)
+
+
+def read_dialogues(path: str | Path, ontology: Ontology) -> list[Dialogue]:
+    """Read a dialogue file: a row a turn, tab-separated, without quoting, under a header that starts with ``#``.
+
+    Args:
+        path: The file.
+        ontology: Its slots are the value columns, in its order.
+
+    Raises:
+        InputError: The file is missing, empty or not UTF-8, or a row has a wrong number of columns, a turn out of
+            order, a dialogue that was there before, or a value that the ontology lacks. The message names file and
+            line.
+    """
+    path = Path(path)
+    dialogues: list[Dialogue] = []
+    seen: set[str] = set()
+    lookup = [{value: index for index, value in enumerate(values)} for values in ontology.values]
+    for line, columns in _rows(path, ontology):
+        id_, turn_index, user, system, *values = columns
+        where = f"{path}:{line}"
+        if not dialogues or dialogues[-1].id != id_:
+            if id_ in seen:
+                raise InputError(
+                    f"{where}: dialogue '{id_}' began before and comes again; its turns must stand together."
+                )
+            seen.add(id_)
+            dialogues.append(Dialogue(id_))
+        expected = len(dialogues[-1].turns)
+        if turn_index != str(expected):
+            raise InputError(f"{where}: found turn {turn_index!r} of dialogue '{id_}', expected turn {expected}.")
+        indices = tuple(
+            _value_index(value, candidates, where, slot)
+            for value, candidates, slot in zip(values, lookup, ontology.slots, strict=True)
+        )
+        dialogues[-1].turns.append(Turn(user, system, indices))
+    if not dialogues:
+        raise InputError(f"{path}: holds no dialogue; accepted is a row a turn.")
+    return dialogues
+
+
+def oddities(dialogues: Sequence[Dialogue], max_turns: int) -> Counter[str]:
+    """What is fine but odd in dialogues, and how often: worth a line in the log, not an error."""
+    counts: Counter[str] = Counter()
+    for dialogue in dialogues:
+        counts[f"dialogues cut to {max_turns} turns"] += len(dialogue.turns) > max_turns
+        for number, turn in enumerate(dialogue.turns):
+            counts["turns without a user utterance"] += not turn.user.strip()
+            counts["later turns without a system response"] += number > 0 and not turn.system.strip()
+            counts["first turns with a system response"] += number == 0 and bool(turn.system.strip())
+    return +counts
+
+
+def _rows(path: Path, ontology: Ontology) -> Iterator[tuple[int, list[str]]]:
+    width = len(_LEADING_COLUMNS) + len(ontology.slots)
+    text = _read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}: is empty; accepted is a header row and a row a turn.")
+    for line, row in enumerate(text.split("\n"), start=1):
+        row = row.removesuffix("\r")
+        if not row:
+            continue
+        columns = row.split("\t")
+        if line == 1 and row.startswith("#"):
+            _check_header(columns, ontology, f"{path}:{line}")
+            continue
+        if len(columns) == width + 1 and not columns[-1]:  # the header's empty last column, written in rows as well
+            columns.pop()
+        if len(columns) != width:
+            raise InputError(
+                f"{path}:{line}: found {len(columns)} columns, expected {width}: {', '.join(_LEADING_COLUMNS)} and the "
+                f"values of the {len(ontology.slots)} slots of {ontology.path or 'the ontology'}."
+            )
+        yield line, columns
+
+
+def _check_header(columns: list[str], ontology: Ontology, where: str) -> None:
+    slots = [column for column in columns[len(_LEADING_COLUMNS) :] if column]
+    if slots and slots != list(ontology.slots):
+        foreign = sorted(set(slots) ^ set(ontology.slots))
+        what = f"'{foreign[0]}' is only in one of them" if foreign else "their order differs; the ontology's is sorted"
+        raise InputError(f"{where}: the header's slots are not those of {ontology.path or 'the ontology'}: {what}.")
+
+
+def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) -> int:
+    index = candidates.get(value)
+    if index is None:
+        index = candidates.get(_DO_NOT_CARE.get(value, ""))
+    if index is None:
+        close = difflib.get_close_matches(value, candidates, n=1)
+        hint = f"; the closest there is '{close[0]}'" if close else ""
+        raise InputError(f"{where}: slot '{slot}' has the value '{value}', which is not in the ontology{hint}.")
+    return index
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file."
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}.") from None
+
+
+def belief_state(values: Sequence[int], ontology: Ontology) -> dict[str, Any]:
+    """The filled slots of a turn, slot to value, from value indices; ``none`` is left out."""
+    named = ((slot, ontology.values[s][values[s]]) for s, slot in enumerate(ontology.slots))
+    return {slot: value for slot, value in named if value != NONE}

@@ -1,0 +1,163 @@
+"""The data of a dialogue experiment: one target domain, and dialogues of the others as the pool."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from gradual.datamodule import Domains, MixedDomainDataModule
+from gradual.errors import InputError
+from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
+from gradual.tasks.dialogue.encoder import load_tokenizer
+from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
+
+log = logging.getLogger(__name__)
+
+
+class DialogueDataModule(MixedDomainDataModule):
+    """The files of ``root/domains/DOMAIN``: the ontology, in-domain dialogues, and a pool of out-of-domain ones.
+
+    The folder holds ``ontology.json``, ``train.tsv`` (in-domain), ``train*.tsv``, ``dev.tsv`` and ``test.tsv``.
+    The pool is what a ``train*.tsv`` holds beyond ``train.tsv``.
+
+    Args:
+        root: Folder that holds ``domains/``.
+        domain: The target domain, e.g. ``restaurant``.
+        tokenizer: Folder or hub's name of the encoder whose tokenizer is used; on the command line it is the model's
+            encoder.
+        pool: File with the out-of-domain dialogues, e.g. ``train4000.tsv``; None for the one with the highest number.
+        out_of_domain_slots: Slots whose labels count in out-of-domain dialogues: ``all`` (as in the paper's
+            experiment), ``shared`` (those that the training dialogues of both kinds fill), or a list of names or
+            patterns such as ``hotel-*``. The others are missing, and are left out of the loss (the paper's footnote 3).
+        predict_file: A dialogue file for ``predict``; None for ``test.tsv``.
+        max_length: Word pieces of a turn at most.
+        max_turns: Turns of a dialogue at most.
+        max_padding: Largest share of padding among the tokens that a batch encodes.
+        batch_size: Training dialogues in a batch, per process; a stage may override it.
+        eval_batch_size: Dialogues in an evaluation batch.
+        num_workers: Processes that load data; 0 loads in the main one.
+
+    Attributes:
+        ontology: Slots and values; after ``setup``.
+        target_slots: Indices of the target domain's slots; after ``setup``.
+    """
+
+    ontology: Ontology
+    target_slots: list[int]
+
+    def __init__(
+        self,
+        root: str,
+        domain: str,
+        tokenizer: str,
+        pool: str | None = None,
+        out_of_domain_slots: str | list[str] = "all",
+        predict_file: str | None = None,
+        max_length: int = 64,
+        max_turns: int = 22,
+        max_padding: float = 0.1,
+        batch_size: int = 8,
+        eval_batch_size: int = 16,
+        num_workers: int = 0,
+    ):
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers)
+        self.root, self.domain, self.tokenizer, self.pool = root, domain, tokenizer, pool
+        self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
+        self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding
+        if isinstance(out_of_domain_slots, str) and out_of_domain_slots not in ("all", "shared"):
+            raise InputError(
+                f"out_of_domain_slots is '{out_of_domain_slots}': accepted are all, shared, or a list of slots."
+            )
+
+    def load(self) -> Domains:
+        """Read and tokenize the files."""
+        folder = self._folder()
+        self.ontology = Ontology.read(folder / "ontology.json")
+        self.target_slots = self.ontology.slots_of(self.domain)
+        pool_path = self._pool_path(folder)
+        train = self._read(folder / "train.tsv")
+        in_domain_ids = {dialogue.id for dialogue in train}
+        pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
+        tokenizer = load_tokenizer(self.tokenizer)
+        self.collate_fn = TurnCollator(tokenizer.pad_token_id, self.max_padding)
+
+        def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:
+            return DialogueFeatures(dialogues, tokenizer, self.max_length, self.max_turns, missing)
+
+        datasets = Domains(
+            features(train),
+            features(pool, self._missing_slots(train, pool)) if pool else None,
+            features(self._read(folder / "dev.tsv")),
+            features(self._read(folder / "test.tsv")),
+            features(self._read(Path(self.predict_file))) if self.predict_file else None,
+        )
+        truncated = sum(part.truncated for part in vars(datasets).values() if part is not None)
+        if truncated:
+            _info("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
+        return datasets
+
+    def _folder(self) -> Path:
+        folder = Path(self.root) / "domains" / self.domain
+        if not folder.is_dir():
+            others = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+            accepted = (
+                f"the domains there are {', '.join(others)}"
+                if others
+                else ("run `gradual download multiwoz` or `gradual demo-data` to get data")
+            )
+            raise InputError(f"{folder} is no folder with dialogue files; {accepted}.")
+        return folder
+
+    def _pool_path(self, folder: Path) -> Path | None:
+        if self.pool is not None:
+            return folder / self.pool
+        numbered = {
+            int(match[1]): path
+            for path in folder.glob("train*.tsv")
+            if (match := re.fullmatch(r"train(\d+)\.tsv", path.name))
+        }
+        return numbered[max(numbered)] if numbered else None
+
+    def _read(self, path: Path) -> list[Dialogue]:
+        dialogues = read_dialogues(path, self.ontology)
+        odd = oddities(dialogues, self.max_turns)
+        if odd:
+            _info("%s is fine but odd: %s.", path, ", ".join(f"{count} {what}" for what, count in odd.items()))
+        return dialogues
+
+    def _missing_slots(self, train: Sequence[Dialogue], pool: Sequence[Dialogue]) -> list[int]:
+        if self.out_of_domain_slots == "all":
+            return []
+        slots = self.ontology.slots
+        if self.out_of_domain_slots == "shared":
+            shared = self._filled(train) & self._filled(pool)
+            return [slot for slot in range(len(slots)) if slot not in shared]
+        for pattern in self.out_of_domain_slots:
+            if not any(fnmatchcase(slot, pattern) for slot in slots):
+                raise InputError(f"out_of_domain_slots: '{pattern}' is no slot of {self.ontology.path}.")
+        return [
+            index
+            for index, slot in enumerate(slots)
+            if not any(fnmatchcase(slot, pattern) for pattern in self.out_of_domain_slots)
+        ]
+
+    def _filled(self, dialogues: Sequence[Dialogue]) -> set[int]:
+        """Slots that have a value in at least one of the dialogues."""
+        empty = [values.index(NONE) for values in self.ontology.values]
+        return {
+            slot
+            for dialogue in dialogues
+            for turn in dialogue.turns
+            for slot, value in enumerate(turn.values)
+            if value != empty[slot]
+        }
+
+
+def _info(message: str, *values: Any) -> None:
+    rank_zero_only(log.info)(message, *values)

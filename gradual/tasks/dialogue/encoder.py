@@ -1,0 +1,107 @@
+"""Pretrained encoders and tokenizers, from a folder or a hub, and the vectors of short texts under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from gradual.errors import InputError
+
+
+def load_encoder(name: str, layers: int | None = None) -> Any:
+    """A pretrained encoder, without the pooling head that nothing here would train.
+
+    Args:
+        name: A folder, or a model of the hub.
+        layers: Keep the first so many layers; None keeps all.
+
+    Raises:
+        InputError: There is no such encoder, or it has fewer layers.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if layers is not None:
+            if not 1 <= layers <= config.num_hidden_layers:
+                raise InputError(
+                    f"encoder_layers is {layers}: '{name}' has {config.num_hidden_layers}; accepted are 1 to that."
+                )
+            config.num_hidden_layers = layers
+        with _quiet():
+            encoder = AutoModel.from_pretrained(name, config=config)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(_not_loaded("an encoder", name, error)) from error
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+def load_tokenizer(name: str) -> Any:
+    """The fast tokenizer of an encoder.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(_not_loaded("a tokenizer", name, error)) from error
+    if not tokenizer.is_fast:
+        raise InputError(f"'{name}' has no fast tokenizer; accepted are encoders with a tokenizer.json.")
+    return tokenizer
+
+
+@torch.no_grad()
+def text_vectors(
+    encoder: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    pooling: Literal["cls", "mean"],
+    max_length: int = 32,
+    batch_size: int = 256,
+) -> Tensor:
+    """Vectors of short texts: the last layer's state of the first word piece, or the mean over all.
+
+    Returns:
+        Shape ``(texts, d)``, on the CPU.
+    """
+    encoder.eval()
+    vectors = torch.empty(len(texts), encoder.config.hidden_size)
+    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    for start in range(0, len(texts), batch_size):
+        rows = by_length[start : start + batch_size]
+        batch = tokenizer(
+            [texts[row] for row in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+        ).to(encoder.device)
+        states = encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        pooled = states[:, 0] if pooling == "cls" else (states * mask).sum(1) / mask.sum(1)
+        vectors[rows] = pooled.float().cpu()
+    return vectors
+
+
+def _not_loaded(what: str, name: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    return (
+        f"'{name}' cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name ({reason})."
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar while weights load, and no warning for every weight of the layers left out."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()

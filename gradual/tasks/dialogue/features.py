@@ -1,0 +1,211 @@
+"""Examples to features to batches: word pieces made once, turns grouped by length, no padding turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gradual.tasks.dialogue.data import Dialogue
+
+MISSING = -100
+"""Label of a slot whose value is unknown: it counts neither in the loss nor in the scores."""
+
+
+class EncodedDialogue(NamedTuple):
+    """A dialogue as the model reads it.
+
+    Attributes:
+        id: Its id.
+        tokens: Word-piece ids of each turn.
+        segments: Segment ids of each turn: 0 for the user's part, 1 for the system's.
+        labels: Value index of each turn and slot, or ``MISSING``; shape ``(turns, slots)``.
+    """
+
+    id: str
+    tokens: list[npt.NDArray[np.int32]]
+    segments: list[npt.NDArray[np.int8]]
+    labels: npt.NDArray[np.int16]
+
+
+class DialogueFeatures(Dataset[EncodedDialogue]):
+    """Dialogues with their turns tokenized, in a few flat arrays.
+
+    A turn is ``[CLS] user [SEP] system [SEP]``, the longer part truncated first; ``[CLS] user [SEP]`` where the system
+    has said nothing.
+
+    Args:
+        dialogues: What to encode.
+        tokenizer: A fast tokenizer of ``transformers``.
+        max_length: Word pieces of a turn at most.
+        max_turns: Turns of a dialogue at most; later ones are left out.
+        missing_slots: Slots whose labels are ``MISSING`` (the paper's footnote 3).
+
+    Attributes:
+        ids: Ids of the dialogues.
+        truncated: Number of turns that were longer than ``max_length``.
+    """
+
+    def __init__(
+        self,
+        dialogues: Sequence[Dialogue],
+        tokenizer: Any,
+        max_length: int = 64,
+        max_turns: int = 22,
+        missing_slots: Sequence[int] = (),
+    ):
+        self.ids = [dialogue.id for dialogue in dialogues]
+        turns = [turn for dialogue in dialogues for turn in dialogue.turns[:max_turns]]
+        self._first_turn = np.cumsum([0, *(min(len(dialogue.turns), max_turns) for dialogue in dialogues)])
+        self._labels = np.array([turn.values for turn in turns], dtype=np.int16)
+        self._labels[:, list(missing_slots)] = MISSING
+        encoded: list[Any] = [None] * len(turns)
+        self.truncated = 0
+        for has_system in (False, True):
+            positions = [i for i, turn in enumerate(turns) if bool(turn.system.strip()) == has_system]
+            if not positions:
+                continue
+            texts = [[turns[i].user for i in positions]]
+            if has_system:
+                texts.append([turns[i].system for i in positions])
+            batch = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
+            for position, encoding in zip(positions, batch.encodings):
+                encoded[position] = (encoding.ids, encoding.type_ids)
+                self.truncated += bool(encoding.overflowing)
+        self._first_token = np.cumsum([0, *(len(ids) for ids, _ in encoded)])
+        self._tokens = np.fromiter((i for ids, _ in encoded for i in ids), dtype=np.int32)
+        self._segments = np.fromiter((i for _, types in encoded for i in types), dtype=np.int8)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> EncodedDialogue:
+        first, end = int(self._first_turn[index]), int(self._first_turn[index + 1])
+        spans = list(pairwise(self._first_token[first : end + 1].tolist()))
+        return EncodedDialogue(
+            self.ids[index],
+            [self._tokens[a:b] for a, b in spans],
+            [self._segments[a:b] for a, b in spans],
+            self._labels[first:end],
+        )
+
+
+@dataclass
+class TurnGroup:
+    """Turns of similar length, encoded together.
+
+    Attributes:
+        input_ids: Word pieces, shape ``(turns, length)``.
+        token_type_ids: Segments, same shape.
+        attention_mask: 1 for word pieces, 0 for padding, same shape.
+    """
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    attention_mask: Tensor
+
+
+@dataclass
+class TurnBatch:
+    """The real turns of a batch of dialogues: no padding turns, little padding inside them.
+
+    Turns stand in packed order: all first turns, then all second turns, and so on, the longest dialogue first; a
+    recurrent network over turns reads them as they lie.
+
+    Attributes:
+        groups: The turns by length.
+        order: For each turn in packed order, its row in the concatenated groups; shape ``(turns,)``.
+        active: For each turn index, how many dialogues have such a turn; non-increasing.
+        labels: Value indices or ``MISSING`` in packed order, shape ``(turns, slots)``.
+        ids: Ids of the dialogues, the longest first.
+        dialogue: For each turn in packed order, the index of its dialogue in ``ids``.
+    """
+
+    groups: list[TurnGroup]
+    order: Tensor
+    active: list[int]
+    labels: Tensor
+    ids: list[str]
+    dialogue: list[int]
+
+
+class TurnCollator:
+    """Makes a ``TurnBatch`` from dialogues.
+
+    Args:
+        pad_token_id: The tokenizer's padding token.
+        max_padding: Largest share of padding among the encoded tokens of a batch.
+    """
+
+    def __init__(self, pad_token_id: int, max_padding: float = 0.1):
+        self.pad_token_id = pad_token_id
+        self.max_padding = max_padding
+
+    def __call__(self, dialogues: list[EncodedDialogue]) -> TurnBatch:
+        """Group, pad and pack."""
+        dialogues = sorted(dialogues, key=lambda dialogue: -len(dialogue.tokens))  # stable: ties keep their order
+        longest = len(dialogues[0].tokens)
+        active = [sum(len(dialogue.tokens) > t for dialogue in dialogues) for t in range(longest)]
+        packed = [(d, t) for t, count in enumerate(active) for d in range(count)]
+        lengths = np.array([len(dialogues[d].tokens[t]) for d, t in packed])
+        by_length = np.argsort(-lengths, kind="stable")
+        groups = []
+        for start, end in group_by_length(lengths[by_length], self.max_padding):
+            rows = [packed[i] for i in by_length[start:end]]
+            groups.append(self._group([(dialogues[d].tokens[t], dialogues[d].segments[t]) for d, t in rows]))
+        order = np.empty(len(packed), dtype=np.int64)
+        order[by_length] = np.arange(len(packed))
+        labels = np.stack([dialogues[d].labels[t] for d, t in packed]).astype(np.int64)
+        return TurnBatch(
+            groups,
+            torch.from_numpy(order),
+            active,
+            torch.from_numpy(labels),
+            [dialogue.id for dialogue in dialogues],
+            [d for d, _ in packed],
+        )
+
+    def _group(self, turns: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]]) -> TurnGroup:
+        shape = (len(turns), len(turns[0][0]))  # the first is the longest
+        tokens = np.full(shape, self.pad_token_id, dtype=np.int64)
+        segments, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for row, (ids, types) in enumerate(turns):
+            tokens[row, : len(ids)], segments[row, : len(ids)], mask[row, : len(ids)] = ids, types, 1
+        return TurnGroup(torch.from_numpy(tokens), torch.from_numpy(segments), torch.from_numpy(mask))
+
+
+def group_by_length(lengths: npt.NDArray[np.int64], max_padding: float) -> list[tuple[int, int]]:
+    """Cut sorted lengths into the fewest groups that keep padding within its share.
+
+    Args:
+        lengths: Token counts, from the longest to the shortest.
+        max_padding: Largest share of padding among all tokens, padding included.
+
+    Returns:
+        ``(start, end)`` of each group. Among the cuts into that many groups, the one with the least padding.
+    """
+    values, counts = np.unique(-lengths, return_counts=True)
+    values, ends = -values, np.cumsum(counts)
+    starts = np.concatenate([[0], ends[:-1]])
+    # tokens[i, j]: encoded tokens of a group of the distinct lengths i..j, each row as long as lengths[i]
+    tokens = np.where(starts[:, None] < ends[None, :], values[:, None] * (ends[None, :] - starts[:, None]), np.inf)
+    allowed = lengths.sum() / (1 - max_padding) if max_padding < 1 else np.inf
+    best = tokens[0]
+    cuts: list[npt.NDArray[np.int64]] = []
+    while best[-1] > allowed and len(cuts) + 1 < len(values):
+        totals = best[:-1, None] + tokens[1:]  # the last group begins at i + 1, for every i
+        cuts.append(totals.argmin(axis=0))
+        best = totals.min(axis=0)
+    groups, last = [], len(values) - 1
+    for cut in reversed(cuts):
+        before = int(cut[last])
+        groups.append((int(ends[before]), int(ends[last])))
+        last = before
+    return [(0, int(ends[last])), *reversed(groups)]

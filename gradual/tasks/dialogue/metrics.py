@@ -1,0 +1,78 @@
+"""Slot and joint accuracy, of the target domain and of all slots, and the loss as the paper selects by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gradual.tasks.dialogue.features import MISSING
+
+
+class BeliefScores(Metric):
+    """Scores of belief states, summed over batches and processes.
+
+    ``slot_accuracy`` is the share of correct (turn, slot) decisions, ``joint_accuracy`` the share of turns with all
+    slots correct; both on the target domain's slots, and on all slots with the ending ``_all``. ``loss`` is each slot's
+    mean cross-entropy over its turns, summed over slots. Missing labels count nowhere; a turn without any label counts
+    in no joint accuracy.
+
+    Args:
+        slots: Names of all slots.
+        target: Indices of the target domain's slots.
+        per_slot: Also give ``slot_accuracy/NAME`` of each target slot.
+    """
+
+    full_state_update = False
+    target: Tensor
+    correct: Tensor
+    known: Tensor
+    loss_sum: Tensor
+    joint: Tensor
+    turns: Tensor
+
+    def __init__(self, slots: Sequence[str], target: Sequence[int], per_slot: bool = False):
+        super().__init__()
+        self.slots, self.per_slot = tuple(slots), per_slot
+        self.register_buffer("target", torch.tensor(list(target)), persistent=False)
+        for name in ("correct", "known"):
+            self.add_state(name, torch.zeros(len(slots), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("loss_sum", torch.zeros(len(slots), dtype=torch.double), dist_reduce_fx="sum")
+        for name in ("joint", "turns"):  # of the target's slots, of all slots
+            self.add_state(name, torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor, losses: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            predicted: Value indices, shape ``(turns, slots)``.
+            labels: Value indices or ``MISSING``, same shape.
+            losses: Cross-entropies, 0 where the label is missing, same shape.
+        """
+        known = labels != MISSING
+        correct = (predicted == labels) & known
+        self.correct += correct.sum(0)
+        self.known += known.sum(0)
+        self.loss_sum += losses.detach().double().sum(0)
+        agrees = correct | ~known
+        for which, slots in enumerate((self.target, torch.arange(known.shape[1], device=known.device))):
+            some = known[:, slots].any(1)
+            self.joint[which] += (agrees[:, slots].all(1) & some).sum()
+            self.turns[which] += some.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scores, each a scalar."""
+        joint = self.joint / self.turns.clamp_min(1)
+        scores = {
+            "loss": (self.loss_sum / self.known.clamp_min(1)).sum().float(),
+            "slot_accuracy": self.correct[self.target].sum() / self.known[self.target].sum().clamp_min(1),
+            "joint_accuracy": joint[0],
+            "slot_accuracy_all": self.correct.sum() / self.known.sum().clamp_min(1),
+            "joint_accuracy_all": joint[1],
+        }
+        if self.per_slot:
+            accuracies = self.correct / self.known.clamp_min(1)
+            scores |= {f"slot_accuracy/{self.slots[s]}": accuracies[s] for s in self.target.tolist()}
+        return scores

@@ -1,0 +1,180 @@
+"""SUMBT, the Slot-Utterance Matching Belief Tracker (Lee et al., 2019), without its repeated and padded work.
+
+Shapes: ``N`` real turns of a batch, ``S`` slots, ``V`` candidate values of the slot that has most, ``d`` the encoder's
+width, ``L`` word pieces of a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from gradual.tasks.dialogue.features import MISSING, TurnBatch, TurnGroup
+
+
+class SlotAttention(nn.Module):
+    """Multi-head attention of every slot over the word pieces of every turn.
+
+    Keys and values do not depend on the slot: they are projected once a turn, and the queries once a batch.
+
+    Args:
+        width: ``d``.
+        heads: Number of heads, a divisor of ``width``.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, slots: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            slots: Slot vectors, shape ``(S, d)``.
+            states: Token states, shape ``(n, L, d)``.
+            mask: True for word pieces, False for padding, shape ``(n, L)``.
+
+        Returns:
+            What each slot found in each turn, shape ``(n, S, d)``.
+        """
+        n = len(states)
+        query = self._split(self.query(slots)[None]).expand(n, -1, -1, -1)  # n, heads, S, d / heads
+        key, value = self._split(self.key(states)), self._split(self.value(states))  # n, heads, L, d / heads
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return self.output(found.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class BeliefTracker(nn.Module):
+    """A GRU over turns, its weights shared by all slots, that ends in a vector to compare values with.
+
+    Args:
+        width: ``d``.
+        hidden: Width of the GRU.
+        dropout: Of its initial state and of its output.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.start = nn.Linear(width, hidden)
+        self.gru = nn.GRU(width, hidden, batch_first=True)
+        self.output = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        for name, parameter in self.gru.named_parameters():
+            if "weight" in name:
+                nn.init.xavier_normal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, found: Tensor, active: Sequence[int]) -> Tensor:
+        """Track.
+
+        Args:
+            found: What the slots found in the turns, in packed order, shape ``(N, S, d)``.
+            active: How many dialogues have a first turn, a second, and so on.
+
+        Returns:
+            Belief vectors, shape ``(N, S, d)``.
+        """
+        slots = found.shape[1]
+        start = self.dropout(F.relu(self.start(found[: active[0]].flatten(0, 1))))
+        # every slot of every dialogue is a sequence of its own; turns in packed order are already packed
+        packed = PackedSequence(found.flatten(0, 1), torch.tensor(active) * slots)
+        tracked = self.gru(packed, start[None])[0].data
+        return self.norm(self.output(self.dropout(tracked))).unflatten(0, (-1, slots))
+
+
+class Sumbt(nn.Module):
+    """Scores every candidate value of every slot at every turn.
+
+    The slot and value vectors are those of a frozen encoder, computed once; ``set_vectors`` puts them in place, and
+    only they are kept.
+
+    Args:
+        encoder: A pretrained encoder of ``transformers``; fine-tuned.
+        heads: Heads of the slot attention.
+        hidden: Width of the belief tracker.
+        distance: ``euclidean`` (the paper's) or ``cosine``.
+
+    Attributes:
+        slot_vectors: Shape ``(S, d)``; None before ``set_vectors``.
+        value_vectors: Shape ``(S, V, d)``, zero beyond a slot's own values.
+        value_mask: True for a slot's own values, shape ``(S, V)``.
+    """
+
+    slot_vectors: Tensor | None
+    value_vectors: Tensor | None
+    value_mask: Tensor | None
+
+    def __init__(
+        self, encoder: Any, heads: int = 4, hidden: int = 300, distance: Literal["euclidean", "cosine"] = "euclidean"
+    ):
+        super().__init__()
+        width = encoder.config.hidden_size
+        self.encoder = encoder
+        self.attention = SlotAttention(width, heads)
+        self.tracker = BeliefTracker(width, hidden, getattr(encoder.config, "hidden_dropout_prob", 0.1))
+        self.distance = distance
+        self.uses_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
+        for name in ("slot_vectors", "value_vectors", "value_mask"):
+            self.register_buffer(name, None)
+
+    def set_vectors(self, slots: Tensor, values: Sequence[Tensor]) -> None:
+        """Put slot and value vectors in place.
+
+        Args:
+            slots: Shape ``(S, d)``.
+            values: One tensor for each slot, shape ``(values of the slot, d)``.
+        """
+        self.slot_vectors = slots
+        self.value_vectors = nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+        counts = torch.tensor([len(vectors) for vectors in values], device=slots.device)
+        self.value_mask = torch.arange(self.value_vectors.shape[1], device=slots.device) < counts[:, None]
+
+    def forward(self, batch: TurnBatch) -> Tensor:
+        """Logits of all candidate values, ``-inf`` beyond a slot's own; shape ``(N, S, V)``, turns in packed order."""
+        assert self.slot_vectors is not None
+        # one look-up for the whole batch: each look-up's gradient is as large as the vocabulary
+        words = self.encoder.get_input_embeddings()(torch.cat([group.input_ids.flatten() for group in batch.groups]))
+        found = []
+        for group, part in zip(batch.groups, words.split([group.input_ids.numel() for group in batch.groups])):
+            states = self.encode(group, part.unflatten(0, group.input_ids.shape))
+            found.append(self.attention(self.slot_vectors, states, group.attention_mask.bool()))
+        return self.score(self.tracker(torch.cat(found)[batch.order], batch.active))
+
+    def encode(self, group: TurnGroup, words: Tensor) -> Tensor:
+        """Token states of a group of turns from its word vectors, both of shape ``(n, L, d)``."""
+        segments = {"token_type_ids": group.token_type_ids} if self.uses_segments else {}
+        states = self.encoder(inputs_embeds=words, attention_mask=group.attention_mask, **segments)
+        return states.last_hidden_state
+
+    def score(self, beliefs: Tensor) -> Tensor:
+        """Closeness of belief vectors, shape ``(N, S, d)``, to the candidate values, shape ``(N, S, V)``."""
+        assert self.value_vectors is not None
+        assert self.value_mask is not None
+        by_slot = beliefs.transpose(0, 1)  # S, N, d
+        if self.distance == "cosine":
+            logits = F.normalize(by_slot, dim=-1) @ F.normalize(self.value_vectors, dim=-1).transpose(1, 2)
+        else:
+            logits = -torch.cdist(by_slot, self.value_vectors, compute_mode="use_mm_for_euclid_dist")
+        return logits.masked_fill(~self.value_mask[:, None], -torch.inf).transpose(0, 1)
+
+
+def turn_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every turn and slot, 0 where the label is missing; shape ``(N, S)``."""
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=MISSING, reduction="none")
+    return losses.view_as(labels)
+
+
+def batch_loss(losses: Tensor, labels: Tensor) -> Tensor:
+    """For each slot the mean over its known turns, summed over slots."""
+    return (losses.sum(0) / (labels != MISSING).sum(0).clamp_min(1)).sum()

@@ -1,0 +1,148 @@
+"""Dialogue state tracking as a LightningModule."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from gradual.errors import InputError
+from gradual.tasks.dialogue.data import Ontology, belief_state
+from gradual.tasks.dialogue.encoder import load_encoder, load_tokenizer, text_vectors
+from gradual.tasks.dialogue.features import TurnBatch
+from gradual.tasks.dialogue.metrics import BeliefScores
+from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
+
+
+class DialogueStateTracker(LightningModule):
+    """SUMBT (Lee et al., 2019), as the paper's Section 4.1 trains it.
+
+    The ontology is the data module's. Logs ``loss``, ``slot_accuracy``, ``joint_accuracy`` (target domain),
+    ``slot_accuracy_all`` and ``joint_accuracy_all`` under ``train/``, ``val/`` and ``test/``.
+
+    Args:
+        encoder: A folder or a hub's name of a pretrained encoder, e.g. ``bert-base-uncased``.
+        encoder_layers: Keep the encoder's first so many layers; None keeps all. Slot and value vectors are always those
+            of the whole encoder.
+        vectors: Slot and value vectors are the first word piece's state (``cls``, the paper's) or the mean over word
+            pieces (``mean``, better with sentence encoders).
+        vector_scale: Factor on slot and value vectors.
+        distance: Belief and value vectors are compared by ``euclidean`` distance (the paper's) or ``cosine``
+            similarity.
+        heads: Heads of the slot attention.
+        hidden: Width of the belief tracker's GRU.
+        per_slot_scores: Also log the accuracy of each target slot.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        encoder_layers: int | None = None,
+        vectors: Literal["cls", "mean"] = "cls",
+        vector_scale: float = 1.0,
+        distance: Literal["euclidean", "cosine"] = "euclidean",
+        heads: int = 4,
+        hidden: int = 300,
+        per_slot_scores: bool = False,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        pretrained = load_encoder(encoder, encoder_layers)
+        if pretrained.config.hidden_size % heads:
+            raise InputError(
+                f"heads is {heads}: accepted are divisors of the encoder's width, {pretrained.config.hidden_size}."
+            )
+        # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
+        self.model = Sumbt(pretrained, heads, hidden, distance).train()
+        self.ontology: Ontology | None = None
+
+    def setup(self, stage: str) -> None:
+        """Take the ontology from the data module and encode it, once."""
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.ontology is None:
+            ontology: Ontology = datamodule.ontology
+            self.ontology = ontology
+            if self.model.slot_vectors is None:
+                self._encode_ontology(ontology)
+            for split in ("train", "val", "test"):
+                per_slot = self.hparams["per_slot_scores"]
+                self.add_module(f"{split}_scores", BeliefScores(ontology.slots, datamodule.target_slots, per_slot))
+
+    def _encode_ontology(self, ontology: Ontology) -> None:
+        name = self.hparams["encoder"]
+        frozen, tokenizer = load_encoder(name).to(self.device), load_tokenizer(name)
+        texts = list(dict.fromkeys([*ontology.slots, *(value for values in ontology.values for value in values)]))
+        vectors = text_vectors(frozen, tokenizer, texts, self.hparams["vectors"]) * self.hparams["vector_scale"]
+        row = {text: index for index, text in enumerate(texts)}
+        self.model.set_vectors(
+            vectors[[row[slot] for slot in ontology.slots]],
+            [vectors[[row[value] for value in values]] for values in ontology.values],
+        )
+        self.model.to(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the slot and value vectors, which have the ontology's shape."""
+        for name in ("slot_vectors", "value_vectors", "value_mask"):
+            stored = checkpoint["state_dict"].get(f"model.{name}")
+            if stored is not None and getattr(self.model, name) is None:
+                setattr(self.model, name, torch.empty_like(stored, device=self.device))
+
+    def forward(self, batch: TurnBatch) -> Tensor:
+        """Logits of all candidate values, shape ``(turns, slots, values)``."""
+        return self.model(batch)
+
+    def training_step(self, batch: TurnBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch: each slot's mean over turns, summed over slots."""
+        loss = self._step(batch, "train")
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
+        return loss
+
+    def validation_step(self, batch: TurnBatch, batch_idx: int) -> None:
+        """Add a batch to the validation scores."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: TurnBatch, batch_idx: int) -> None:
+        """Add a batch to the test scores."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: TurnBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """The belief state of each turn: dialogue id, turn, and the filled slots."""
+        assert self.ontology is not None
+        predicted = self(batch).argmax(-1).tolist()
+        seen = [0] * len(batch.ids)
+        records = []
+        for dialogue, values in zip(batch.dialogue, predicted):
+            state = belief_state(values, self.ontology)
+            records.append({"dialogue": batch.ids[dialogue], "turn": seen[dialogue], "state": state})
+            seen[dialogue] += 1
+        return sorted(records, key=lambda record: (batch.ids.index(record["dialogue"]), record["turn"]))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training scores, measured while the weights moved."""
+        self._log_scores("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores."""
+        self._log_scores("test")
+
+    def _step(self, batch: TurnBatch, split: str) -> Tensor:
+        logits = self(batch)
+        losses = turn_losses(logits, batch.labels)
+        self._scores(split).update(logits.detach().argmax(-1), batch.labels, losses)
+        return batch_loss(losses, batch.labels)
+
+    def _log_scores(self, split: str) -> None:
+        scores = self._scores(split).compute()
+        if split == "train":
+            del scores["loss"]  # logged at every step
+        self.log_dict({f"{split}/{name}": value for name, value in scores.items()})
+        self._scores(split).reset()
+
+    def _scores(self, split: str) -> BeliefScores:
+        return getattr(self, f"{split}_scores")
