@@ -14,7 +14,9 @@ from gradual.errors import InputError
 
 LIGHTNING_COMMANDS = {
     "fit": "train all stages of a schedule, or go on with what was interrupted",
+    "compare": "train several strategies under several seeds, each stage once, and report",
     "plan": "print what each stage would train on, without training",
+    "stats": "print the sizes of the data",
     "validate": "validation scores of a stage's checkpoint",
     "test": "test scores of a stage's checkpoint",
     "predict": "write a checkpoint's predictions as JSON lines",
@@ -32,14 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             parsed = _parser().parse_args(given)
             parsed.run(parsed)
-    except InputError as error:
-        print(f"gradual: {error}", file=sys.stderr)
+    except Exception as error:
+        mistake = _input_error(error)
+        if mistake is None:
+            raise
+        print(f"gradual: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        sys.stderr.close()
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The user's mistake behind an exception: parsers wrap what the classes they make raise."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _parser() -> argparse.ArgumentParser:
+    from gradual import report
     from gradual.tasks.dialogue import demo, download
 
     parser = argparse.ArgumentParser(
@@ -52,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in LIGHTNING_COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
+        ("report", report, "write the report of a comparison again, without training"),
         ("demo-data", demo, "write a small dialogue corpus and a tiny encoder to try things with"),
         ("download", download, "fetch public data"),
     ):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
 import logging
 import re
 import sys
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,22 +20,35 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from gradual.callbacks.predictions import PredictionWriter
+from gradual.compare import Experiment, compare_tree, plan_tree
 from gradual.datamodule import MixedDomainDataModule
 from gradual.driver import Defaults, fit_path
-from gradual.plan import print_plan
+from gradual.errors import InputError
+from gradual.executors import in_process, processes, ray_cluster
+from gradual.plan import print_plan, print_statistics
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule
+from gradual.strategies import parse_strategies
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
-_NOT_IDENTITY = ("config", "run_dir", "predictions", "schedule", "seed_everything")
+_NOT_IDENTITY = (
+    *("config", "run_dir", "predictions", "schedule", "seed_everything"),
+    *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
+)
 _NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
 
 
 class StageTrainer(Trainer):
     """A Trainer with the project's further subcommands; LightningCLI takes their help from here."""
 
+    def compare(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Train several strategies under several seeds, each stage once, and report."""
+
     def plan(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print what each stage would train on, without training."""
+
+    def stats(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Print the sizes of the data."""
 
 
 class Parser(LightningArgumentParser):
@@ -48,6 +64,8 @@ class Parser(LightningArgumentParser):
 
     def _sentence(self, message: str) -> str:
         sentence = " ".join(line.strip() for line in str(message).splitlines() if line.strip())
+        if "arguments are required" in sentence:
+            sentence += ". Give a configuration: --config FILE."
         unknown = re.search(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) ')([\w.]+)", sentence)
         if unknown:
             close = difflib.get_close_matches(unknown[1], [action.dest for action in self._actions], n=1)
@@ -63,14 +81,16 @@ class GradualCLI(LightningCLI):
         """Lightning's, with one set of keys for all of them, and ``plan``."""
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
-        own = {"fit": lightning["fit"] | skipped, "plan": {"model", "datamodule"}}
+        own = {"fit": lightning["fit"] | skipped} | {
+            name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
+        }
         return own | {name: lightning[name] for name in ("validate", "test", "predict")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
         parser.add_argument(
             "--schedule",
-            type=list[Any],
+            type=Any,
             default=[0],
             help="out-of-domain examples of each stage: counts, or fractions of the pool (0.5), non-increasing; a "
             "stage that overrides something is a mapping: {amount: 0, optimizer: {lr: 4.0e-5}, lr_schedule: ..., "
@@ -83,13 +103,14 @@ class GradualCLI(LightningCLI):
             default=None,
             help="file that predict writes (default: beside the checkpoint)",
         )
+        _add_comparison_arguments(parser)
         parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": 20})
         parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The stages make their own Trainers; the other subcommands need one now."""
-        if self.subcommand in ("fit", "plan"):
+        if self.subcommand in (None, "fit", "compare", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
         if self.subcommand == "predict":
             return super().instantiate_trainer(callbacks=[PredictionWriter(self._predictions_path())])
@@ -103,27 +124,85 @@ class GradualCLI(LightningCLI):
         if model.global_rank == 0:
             result.print_table()
 
+    def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Train the tree of the strategies, and print where its report is."""
+        get = functools.partial(self._get, self.config)
+        run = RunDirectory(get("run_dir"))
+        run.claim(self._identity(), self._resolved())
+        experiment = self.experiment(run, {"{}": datamodule})
+        strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
+        tree = plan_tree(experiment, strategies, get("seeds"))
+        make = functools.partial(make_experiment, self._resolved(), str(run.root))
+        if get("ray") is not None:
+            execute = ray_cluster(make, get("ray"))
+        else:
+            execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
+        page = compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
+        print((page.parent / "table.md").read_text(encoding="utf-8"))
+        print(f"Report: {page}")
+
+    def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
+        """What the stages of a comparison train with, each model and data module made from the configuration."""
+        return Experiment(
+            lambda: self._instantiate("model", {}),
+            lambda changes: self._instantiate("data", changes),
+            run,
+            self._defaults(),
+            self._trainer_arguments,
+            data,
+        )
+
+    def _instantiate(self, group: str, changes: Mapping[str, Any]) -> Any:
+        config = self._settings[group].clone()
+        for name, value in changes.items():
+            if name not in config.init_args:
+                raise InputError(
+                    f"{config.class_path} has no setting '{name}'; accepted are {', '.join(config.init_args)}."
+                )
+            config.init_args[name] = value
+        return self._parser(self.subcommand).instantiate_classes(Namespace({group: config}))[group]
+
+    def _strategies_in_files(self) -> dict[str, Any] | None:
+        """The strategies that the configuration files define; names given on the command line are looked up there."""
+        for path in reversed(self._get(self.config, "config") or []):
+            found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
+            if isinstance(found, dict):
+                return found
+        return None
+
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print what each stage would train on."""
         print_plan(model, datamodule, self._schedule(), self._defaults())
+
+    def stats(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Print the sizes of the data (for the paper's experiment its Table 1)."""
+        datamodule.schedule = [0]
+        datamodule.prepare_data()
+        datamodule.setup()
+        print_statistics(datamodule.statistics())
+
+    @property
+    def _settings(self) -> Namespace:
+        """The parsed configuration of the subcommand, or of a worker, which has none."""
+        return self.config if self.subcommand is None else self.config[self.subcommand]
 
     def _schedule(self) -> Schedule:
         return Schedule(self._get(self.config, "schedule"))
 
     def _defaults(self) -> Defaults:
-        config = self.config_init[self.subcommand]
-        names = ("monitor", "mode", "patience", "min_delta", "optimizer", "lr_schedule")
+        config = self.config_init if self.subcommand is None else self.config_init[self.subcommand]
+        names = [field.name for field in dataclasses.fields(Defaults) if field.name != "seed"]
         return Defaults(**{name: config[name] for name in names}, seed=int(config["seed_everything"]))
 
     def _trainer_arguments(self) -> dict[str, Any]:
         """The Trainer's arguments with its callbacks and loggers made anew."""
-        trainer = self.config[self.subcommand].trainer.clone()
+        trainer = self._settings.trainer.clone()
         arguments: Namespace = self._parser(self.subcommand).instantiate_classes(Namespace(trainer=trainer))
         return dict(arguments.trainer)
 
     def _resolved(self) -> str:
         """The whole configuration, as YAML that every subcommand accepts."""
-        config = self.config[self.subcommand].clone()
+        config = self._settings.clone()
         config.pop("config", None)
         return self._parser(self.subcommand).dump(config, skip_none=False)
 
@@ -142,10 +221,35 @@ class GradualCLI(LightningCLI):
         return Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
 
 
+def make_experiment(config: str, run_dir: str) -> Experiment:
+    """The experiment of a comparison in another process, from its resolved configuration."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        file.write(config)
+        file.flush()
+        cli = _cli([f"--config={file.name}"], run=False)
+    return cli.experiment(RunDirectory(run_dir), {})
+
+
+def _add_comparison_arguments(parser: LightningArgumentParser) -> None:
+    add = parser.add_argument
+    text = "what compare trains: a mapping from name to schedule, or to {schedule: ..., data: {...}} with changed data "
+    text += "settings; a list of names selects from the file's; default: the paper's four, derived from the schedule"
+    add("--strategies", type=dict[str, Any] | list[str] | None, default=None, help=text)
+    add("--seeds", type=list[int], default=[0, 1, 2], help="the seeds that compare trains each strategy with")
+    add("--metrics", type=list[str] | None, default=None, help="the scores to report; default: all but the loss")
+    add("--baseline", type=str | None, default=None, help="the strategy that differences are taken from")
+    add("--jobs", type=int, default=1, help="stages that compare trains at once, each in a process of its own")
+    add("--ray", type=str | None, default=None, help="address of a Ray cluster to train on; local starts one here")
+
+
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
     _quieten()
-    GradualCLI(
+    _cli(arguments)
+
+
+def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
+    return GradualCLI(
         LightningModule,
         MixedDomainDataModule,
         subclass_mode_model=True,
@@ -156,6 +260,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,
+        run=run,
         args=None if arguments is None else list(arguments),
     )
 
@@ -167,6 +272,7 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in (
+        ".*LeafSpec.*is deprecated.*",
         ".*does not have many workers.*",
         ".*Checkpoint directory.*",
         ".*is smaller than the logging interval.*",

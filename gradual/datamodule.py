@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from gradual.errors import InputError
 from gradual.loader import EpochBatches, ResumableLoader
@@ -91,10 +91,11 @@ class MixedDomainDataModule(LightningDataModule):
         self.id_of = id_of
         self.num_workers = num_workers
         self.seed = seed
-        self.schedule = schedule
         self._domains: Domains | None = None
+        self._amounts: list[int] | None = None
         self._kept_in_domain: npt.NDArray[np.int64] | None = None
         self._kept_pool: npt.NDArray[np.int64] | None = None
+        self.schedule = schedule
 
     def load(self) -> Domains:
         """The datasets. Called once in each process, however many stages, fits and tests follow."""
@@ -109,14 +110,14 @@ class MixedDomainDataModule(LightningDataModule):
             domains = self.load()
             self._drop_held_out(domains)
             self._domains = domains
-            self._amounts = self._schedule.amounts(self.pool_size)
-            if self.in_domain_size + self._amounts[-1] == 0:
-                raise InputError("There are no training examples: the in-domain data is empty.")
+        if self._amounts is None:
+            self._amounts = self._checked(self._schedule)
 
     @property
     def domains(self) -> Domains:
         """The datasets; loads them if that was not done yet."""
-        self.setup()
+        if self._domains is None:
+            self.setup()
         assert self._domains is not None
         return self._domains
 
@@ -127,10 +128,9 @@ class MixedDomainDataModule(LightningDataModule):
 
     @schedule.setter
     def schedule(self, stages: Schedule | Iterable[Any]) -> None:
-        self._schedule = stages if isinstance(stages, Schedule) else Schedule(stages)
-        self._stage = 0
-        if getattr(self, "_domains", None) is not None:
-            self._amounts = self._schedule.amounts(self.pool_size)
+        schedule = stages if isinstance(stages, Schedule) else Schedule(stages)
+        self._amounts = None if self._domains is None else self._checked(schedule)
+        self._schedule, self._stage = schedule, 0
 
     @property
     def stage(self) -> int:
@@ -154,6 +154,7 @@ class MixedDomainDataModule(LightningDataModule):
     def amounts(self) -> list[int]:
         """Out-of-domain examples of each stage, as counts."""
         self.setup()
+        assert self._amounts is not None
         return list(self._amounts)
 
     @property
@@ -183,6 +184,13 @@ class MixedDomainDataModule(LightningDataModule):
             return [str(self.id_of(pool[int(index)])) for index in sample]  # type: ignore[index]
         ids = getattr(pool, "ids", None)
         return [str(index if ids is None else ids[index]) for index in sample]
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """Sizes of the data, for ``gradual stats``: columns of rows; a task adds what its field counts."""
+        parts = {"train (in-domain)": self.in_domain_size, "pool (out-of-domain)": self.pool_size}
+        for name, dataset in (("dev", self.domains.val), ("test", self.domains.test)):
+            parts[name] = 0 if dataset is None else _size(dataset)
+        return {"examples": parts}
 
     def train_batch_size(self) -> int:
         """Training examples in a batch of the current stage."""
@@ -214,10 +222,21 @@ class MixedDomainDataModule(LightningDataModule):
         """The test examples, in their order."""
         return self._eval_loader(self.domains.test, "test")
 
-    def predict_dataloader(self) -> ResumableLoader:
-        """The examples to predict, in their order; the test examples where nothing else is given."""
-        predict = self.domains.predict
-        return self._eval_loader(self.domains.test if predict is None else predict, "prediction")
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The examples to predict, in their order; the test examples where nothing else is given.
+
+        Each of several processes has every so-manieth example. A plain loader, since Lightning rebuilds this one to
+        learn which examples a batch holds.
+        """
+        dataset = self.domains.test if self.domains.predict is None else self.domains.predict
+        if dataset is None:
+            raise InputError(f"{type(self).__name__} has no prediction data.")
+        trainer = self.trainer
+        if trainer is not None and trainer.world_size > 1:
+            dataset = Subset(dataset, range(trainer.global_rank, _size(dataset), trainer.world_size))
+        return DataLoader(
+            dataset, batch_size=self.eval_batch_size, collate_fn=self.collate_fn, num_workers=self.num_workers
+        )
 
     def _eval_loader(self, dataset: Dataset[Any] | None, name: str) -> ResumableLoader:
         if dataset is None:
@@ -232,6 +251,12 @@ class MixedDomainDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+    def _checked(self, schedule: Schedule) -> list[int]:
+        amounts = schedule.amounts(self.pool_size)
+        if self.in_domain_size + amounts[-1] == 0:
+            raise InputError("There are no training examples: the in-domain data is empty.")
+        return amounts
 
     def _drop_held_out(self, domains: Domains) -> None:
         held_out: set[str] = set()

@@ -21,8 +21,10 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from gradual.callbacks.best import BestCheckpoint
 from gradual.callbacks.carry import CarryWeights, load_weights
 from gradual.callbacks.convergence import Convergence
+from gradual.callbacks.history import EpochHistory, ExampleScores
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
+from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
 from gradual.datamodule import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
@@ -50,6 +52,10 @@ class Defaults:
         min_delta: Least change of the metric that counts as an improvement.
         optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
         lr_schedule: The learning-rate schedule of a configured optimizer.
+        weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
+            is validated, kept and carried forward. None for the weights themselves.
+        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
+            its value.
         seed: Seed of samples, order and dropout.
     """
 
@@ -59,9 +65,15 @@ class Defaults:
     min_delta: float = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    weight_averaging: float | None = None
+    smoothing: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.weight_averaging is not None and not 0 <= self.weight_averaging < 1:
+            raise InputError(f"weight_averaging is {self.weight_averaging}: accepted is a decay from 0 to below 1.")
+        if self.smoothing is not None and self.smoothing < 1:
+            raise InputError(f"smoothing is {self.smoothing}: accepted is a number of validations from 1 on.")
         if self.mode not in ("min", "max"):
             raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
         if self.patience < 0:
@@ -89,6 +101,8 @@ def fit(
     min_delta: float = 0.0,
     optimizer: OptimizerConfig | Mapping[str, Any] | None = None,
     lr_schedule: LRScheduleConfig | Mapping[str, Any] | None = None,
+    weight_averaging: float | None = None,
+    smoothing: int | None = None,
     seed: int = 0,
     **trainer: Any,
 ) -> RunResult:
@@ -109,6 +123,9 @@ def fit(
         min_delta: Least change of the metric that counts as an improvement.
         optimizer: The optimizer; None for the model's own ``configure_optimizers``.
         lr_schedule: The learning-rate schedule of a configured optimizer.
+        weight_averaging: Decay of an exponential moving average of a stage's weights, which is validated and kept
+            instead.
+        smoothing: Decide on the mean of the monitor's last so many values.
         seed: Seed of samples, order and dropout.
         **trainer: Arguments of ``lightning.Trainer``, e.g. ``max_epochs=20, accelerator="cpu"``.
 
@@ -126,6 +143,8 @@ def fit(
         min_delta=min_delta,
         optimizer=_config(OptimizerConfig, optimizer),
         lr_schedule=_config(LRScheduleConfig, lr_schedule),
+        weight_averaging=weight_averaging,
+        smoothing=smoothing,
         seed=seed,
     )
     run = RunDirectory(run_dir)
@@ -135,7 +154,8 @@ def fit(
         "batch_size": datamodule.batch_size,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
-    run.claim(identity, yaml.safe_dump(identity | {"schedule": Schedule(schedule).to_list()} | as_plain(defaults)))
+    experiment = identity | {"schedule": Schedule(schedule).to_list()} | as_plain(defaults)
+    run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
     return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
 
 
@@ -156,13 +176,13 @@ def fit_path(
     results = []
     for k, stage in enumerate(schedule):
         datamodule.set_stage(k)
-        parent_path = parent.path if parent else run.seed(defaults.seed)
-        directory = run.stage(parent_path, datamodule.amounts[k], defaults.of(stage))
+        settings = defaults.of(stage)
+        directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
         result = directory.result()
         trained = result is None
         if result is None:
             start = parent.best if parent else None
-            result = train_stage(model, datamodule, stage, directory, start, defaults, trainer_arguments)
+            result = train_stage(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings)
         result.index, result.path = k, run.relative(directory.path)
         results.append(result)
         run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root)
@@ -181,6 +201,7 @@ def train_stage(
     start: Path | None,
     defaults: Defaults,
     trainer_arguments: TrainerArguments,
+    settings: Mapping[str, Any],
 ) -> StageResult:
     """Train the data module's current stage to convergence and measure its scores.
 
@@ -192,21 +213,33 @@ def train_stage(
         start: The parent stage's checkpoint; None starts from the model as it is.
         defaults: What holds where the stage says nothing.
         trainer_arguments: The arguments of its Trainer.
+        settings: All that it trains with, as plain data to write down.
 
     Returns:
         The result, also written to ``directory``.
     """
-    rank_zero_only(directory.begin)(defaults.of(stage), datamodule.sample_ids())
+    rank_zero_only(directory.begin)(settings, datamodule.sample_ids())
     amounts = datamodule.amounts[: datamodule.stage + 1]
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
-    best = BestCheckpoint(directory.path, defaults.monitor, defaults.mode)
+    steadier: list[Callback] = []
+    monitor = defaults.monitor
+    if defaults.weight_averaging is not None:
+        steadier.append(AveragedWeights(defaults.weight_averaging))
+    if defaults.smoothing is not None:
+        smoothed = SmoothedScore(monitor, defaults.smoothing)
+        steadier.append(smoothed)
+        monitor = smoothed.name
+    best = BestCheckpoint(directory.path, monitor, defaults.mode)
     timer = Timer()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
-        Convergence(defaults.monitor, defaults.mode, patience, defaults.min_delta),
+        *steadier,
+        Convergence(monitor, defaults.mode, patience, defaults.min_delta),
+        EpochHistory(directory.history),
+        ExampleScores(directory.test_examples),
         RandomState(),
         timer,
-        StageProgress(datamodule.stage + 1, len(datamodule.schedule), amounts[-1], defaults.monitor, defaults.mode),
+        StageProgress(len(datamodule.schedule), amounts, monitor, defaults.mode),
         best,
         ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]

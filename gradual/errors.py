@@ -1,7 +1,7 @@
 """The one exception for a user's mistake."""
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """Something the user gave cannot be used.
 
     Its message is one clear sentence: the file and line (where there is one), what was found and what is accepted. The

@@ -75,10 +75,12 @@ class ResumableLoader(DataLoader[Any]):
         self._batches = batches
         self._delivered = 0
         self._resume_at = 0
+        self._resume_epoch = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # a generator, so that it starts only after Lightning has called set_epoch
-        self._delivered = self._batches.start = self._resume_at
+        resumes = self._batches.epoch == self._resume_epoch  # not after limit_train_batches, whose epoch is over
+        self._delivered = self._batches.start = self._resume_at if resumes else 0
         self._resume_at = 0
         for batch in super().__iter__():
             self._delivered += 1
@@ -86,11 +88,12 @@ class ResumableLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, int]:
         """Batches delivered in this epoch: those that workers have prefetched do not count."""
-        return {"delivered": self._delivered}
+        return {"delivered": self._delivered, "epoch": self._batches.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Make the next iteration start after the batches delivered before the checkpoint."""
-        self._resume_at = state["delivered"] % max(1, len(self._batches))
+        self._delivered = self._resume_at = state["delivered"] % max(1, len(self._batches))
+        self._batches.epoch = self._resume_epoch = state["epoch"]
 
 
 def _rank_and_world_size() -> tuple[int, int]:

@@ -18,6 +18,11 @@ from gradual.schedule import LRScheduleConfig, OptimizerConfig
 
 _DEFAULT_CLASS = "torch.optim.AdamW"
 _EVERYTHING_ELSE = "other"
+# those of transformers that need neither arguments nor a metric
+_SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+_ENDLESS = ("constant_with_warmup", "inverse_sqrt")
 
 
 def is_configured(config: OptimizerConfig) -> bool:
@@ -74,14 +79,21 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     arguments = dict(config.init_args or {})
     cls = _optimizer_class(class_path)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    if "fused" in inspect.signature(cls).parameters and devices <= {"cpu", "cuda"}:
-        arguments.setdefault("fused", True)
+    asked = any(arguments.get(name) is not None for name in ("fused", "foreach")) or arguments.get("differentiable")
+    fuse = "fused" in inspect.signature(cls).parameters and devices <= {"cpu", "cuda"} and not asked
+    if fuse:
+        arguments["fused"] = True
     if isinstance(arguments.get("betas"), list):
         arguments["betas"] = tuple(arguments["betas"])
+    own_rate = ["lr" not in group for group in groups]
     try:
         optimizer: Optimizer = instantiate_class((groups,), {"class_path": class_path, "init_args": arguments})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"optimizer: {class_path} does not take these arguments: {error}.") from error
+    for group, is_own in zip(optimizer.param_groups, own_rate):
+        group["lr"] *= config.lr_scale if is_own and config.lr_scale is not None else 1.0
+    if fuse:  # else Lightning refuses to clip gradients in mixed precision; the scaler can unscale for it
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
 
 
@@ -97,19 +109,17 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
         InputError: The name is none that transformers knows, or the schedule needs an end and the stage has none.
     """
     from transformers.optimization import get_scheduler
-    from transformers.trainer_utils import SchedulerType
 
     name, warmup = config.name or "constant", config.warmup or 0
     if name == "constant" and not warmup:
         return None
     if name == "constant":
         name = "constant_with_warmup"
-    known = [kind.value for kind in SchedulerType]
-    if name not in known:
-        raise InputError(f"lr_schedule.name is '{name}': accepted are {', '.join(known)}.")
-    if math.isinf(total_steps) and (name != "constant_with_warmup" or isinstance(warmup, float)):
-        raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
+    if name not in _SCHEDULES:
+        raise InputError(f"lr_schedule.name is '{name}': accepted are {', '.join(_SCHEDULES)}.")
     is_fraction = isinstance(warmup, float) and warmup <= 1
+    if math.isinf(total_steps) and (name not in _ENDLESS or is_fraction):
+        raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
     warmup_steps = math.ceil(warmup * total_steps) if is_fraction else int(warmup)
     steps = None if math.isinf(total_steps) else int(total_steps)
     scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
@@ -124,12 +134,15 @@ def scale_learning_rates(configured: Any, factor: float) -> Any:
     parts = list(_parts(configured))
     for optimizer in (part for part in parts if isinstance(part, Optimizer)):
         for group in optimizer.param_groups:
-            group["lr"] *= factor
-            if "initial_lr" in group:
-                group["initial_lr"] *= factor
-    for part in parts:
-        if hasattr(part, "base_lrs"):
-            part.base_lrs = [lr * factor for lr in part.base_lrs]
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two are OneCycleLR's
+                if name in group:
+                    group[name] *= factor
+    for scheduler in (part for part in parts if not isinstance(part, Optimizer)):
+        for name in ("base_lrs", "max_lrs", "min_lrs", "_last_lr"):
+            if hasattr(scheduler, name):
+                setattr(scheduler, name, [lr * factor for lr in getattr(scheduler, name)])
+        if hasattr(scheduler, "eta_min"):
+            scheduler.eta_min *= factor
     return configured
 
 
@@ -225,3 +238,4 @@ def _parts(configured: Any) -> Iterable[Any]:
             yield from _parts(value)
     elif configured is not None:
         yield configured
+        yield from _parts(getattr(configured, "_schedulers", None))  # SequentialLR's and ChainedScheduler's

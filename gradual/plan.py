@@ -1,6 +1,8 @@
-"""What each stage would train on, before anything is trained."""
+"""What there is to train on, and what each stage would take of it, before anything is trained."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from lightning.pytorch import LightningModule
 from rich import box
@@ -43,7 +45,26 @@ def print_plan(
         else:
             rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
         table.add_row(*map(str, row), rates)
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
+    console = _console()
     console.print(table)
     console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.", highlight=False)
+
+
+def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
+    """Print a table of sizes.
+
+    Args:
+        columns: By name, the rows of each; a row that a column lacks is left empty there.
+    """
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in dict.fromkeys(row for rows in columns.values() for row in rows):
+        table.add_row(row, *(str(rows.get(row, "")) for rows in columns.values()))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-import shutil
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradual.runs import StageResult, write_atomically
+from gradual.tensorboard import save_stage_curve
 
 _PACKAGES = ("gradual", "torch", "lightning", "transformers", "torchmetrics", "jsonargparse", "numpy")
 
@@ -52,16 +52,16 @@ class RunResult:
             "stages": [asdict(stage) for stage in self.stages],
             "final": self.final,
             "seed": self.seed,
-            "command": shlex.join(
-                ["gradual" if "gradual" in Path(sys.argv[0]).parts[-2:] else sys.argv[0], *sys.argv[1:]]
-            ),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "command": command_line(),
+            "versions": versions(),
         }
 
     def save(self) -> None:
         """Write ``results.json`` and the run of TensorBoard whose x axis is the stage (the paper's Figure 2)."""
         write_atomically(self.run_dir / "results.json", json.dumps(self.to_dict(), indent=2) + "\n")
-        self._save_stage_curve()
+        save_stage_curve(
+            self.run_dir / f"seed-{self.seed}" / "by-stage" / "-".join(map(str, self.amounts)), self.stages
+        )
 
     def table(self) -> Table:
         """The stages with their amounts, epochs and time, and a line each for validation and test scores."""
@@ -87,22 +87,17 @@ class RunResult:
         console = console if console.is_terminal else Console(width=160)
         console.print(self.table())
 
-    def _save_stage_curve(self) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
 
-        name = "-".join(map(str, self.amounts))
-        directory = self.run_dir / f"seed-{self.seed}" / "by-stage" / name
-        shutil.rmtree(directory, ignore_errors=True)  # made anew each time: an event file cannot be edited
-        with SummaryWriter(str(directory)) as writer:
-            for stage in self.stages:
-                for split in ("val", "test"):
-                    for score, value in getattr(stage, split).items():
-                        writer.add_scalar(f"stage/{split}/{score}", value, stage.index + 1)
-                writer.add_scalar("stage/out_of_domain", stage.out_of_domain, stage.index + 1)
+def command_line() -> str:
+    """The command that runs, as it could be typed again."""
+    program = Path(sys.argv[0])
+    name = "gradual" if "gradual" in (program.name, program.parent.name) else str(program)
+    return shlex.join([name, *sys.argv[1:]])
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class StageDirectory:
         self.path = path
         self.best = path / "best.ckpt"
         self.last = path / "last.ckpt"
+        self.history = path / "history.jsonl"
+        self.test_examples = path / "test_examples.jsonl"
         self._sample = path / "sample.txt"
         self._settings = path / "stage.json"
         self._result = path / "result.json"
@@ -64,20 +67,28 @@ class StageDirectory:
         """The stage's result; None while it is not finished."""
         if not self._result.exists():
             return None
-        return StageResult(**read_json(self._result))
+        content = read_json(self._result)
+        try:
+            return StageResult(**content)
+        except TypeError as error:
+            raise InputError(f"{self._result} is no stage's result: {error}.") from error
 
     def settings(self) -> dict[str, Any] | None:
         """What the stage was started with; None if it never was."""
         return read_json(self._settings) if self._settings.exists() else None
 
+    def reserve(self, settings: Mapping[str, Any]) -> None:
+        """Keep the folder for a stage with these settings, before its turn comes."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._settings, json.dumps(settings, indent=2) + "\n")
+
     def begin(self, settings: Mapping[str, Any], sample_ids: Iterable[str]) -> None:
         """Write down what the stage trains with, before it trains."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.reserve(settings)
         if not self.last.exists():
             for events in self.path.glob("events.out.tfevents.*"):  # of an attempt that left no checkpoint
                 events.unlink()
         write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
-        write_atomically(self._settings, json.dumps(settings, indent=2) + "\n")
 
     def finish(self, result: StageResult) -> None:
         """Write the result, which makes the stage finished."""
@@ -106,6 +117,8 @@ class RunDirectory:
     def claim(self, config: Mapping[str, Any], text: str) -> None:
         """Make this the directory of the experiment ``config``, or check that it already is.
 
+        A directory in which no stage has saved anything yet can still become another experiment's.
+
         Args:
             config: What makes the experiment what it is, as plain data.
             text: The ``config.yaml`` to write for it.
@@ -115,7 +128,8 @@ class RunDirectory:
         """
         identity = self.root / "experiment.json"
         config = json.loads(json.dumps(config, default=str))
-        if identity.exists():
+        started = any(self.root.glob("seed-*/**/*.ckpt"))
+        if identity.exists() and started:
             changes = differences(read_json(identity), config)
             if changes:
                 raise InputError(
@@ -175,9 +189,13 @@ def read_json(path: Path) -> Any:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that at any moment either its old or its new content is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    # a name of its own: several processes may write the same file
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
@@ -45,7 +46,7 @@ class OptimizerConfig:
             _check_at_least_zero(f"optimizer.{name}", getattr(self, name))
         for name in ("lr_by_name", "weight_decay_by_name"):
             for pattern, value in (getattr(self, name) or {}).items():
-                _check_at_least_zero(f"optimizer.{name}['{pattern}']", value)
+                _check_at_least_zero(f"optimizer.{name}['{pattern}']", value, optional=False)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ class Schedule(Sequence[Stage]):
         return iter(self._stages)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Schedule) and self._stages == other._stages
+        # as text: 1 is an example and 1.0 the whole pool, and the order of patterns says which one holds
+        return isinstance(other, Schedule) and str(self.to_list()) == str(other.to_list())
 
     def __hash__(self) -> int:
         return hash(str(self.to_list()))
@@ -211,6 +213,8 @@ def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
             close = difflib.get_close_matches(str(name), hints, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise InputError(f"{where} has no setting '{name}'; accepted are {', '.join(hints)}.{hint}")
+        if is_dataclass(hints[name]) and value is None:
+            continue  # a YAML key with nothing behind it
         if is_dataclass(hints[name]) and isinstance(value, Mapping):
             value = from_mapping(hints[name], value, f"{where}, {name}")
         arguments[name] = _as_type(value, hints[name], f"{where}: {name}")
@@ -226,15 +230,16 @@ def check_amount(amount: Any) -> Amount:
     Raises:
         InputError: Not a number, negative, not finite, or a fraction above 1 that is not a whole number.
     """
-    if isinstance(amount, bool) or not isinstance(amount, int | float):
+    if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
         raise InputError(f"The schedule holds {amount!r}: accepted are numbers (counts, or fractions from 0 to 1).")
-    if not math.isfinite(amount) or amount < 0:
-        raise InputError(f"The schedule holds {amount}: an amount of out-of-domain data is finite and not negative.")
-    if isinstance(amount, float) and amount > 1:
-        if not amount.is_integer():
-            raise InputError(f"The schedule holds {amount}: give a whole count, or a fraction of the pool from 0 to 1.")
-        return int(amount)
-    return amount
+    number: Amount = int(amount) if isinstance(amount, numbers.Integral) else float(amount)
+    if not math.isfinite(number) or number < 0:
+        raise InputError(f"The schedule holds {number}: an amount of out-of-domain data is finite and not negative.")
+    if isinstance(number, float) and number > 1:
+        if not number.is_integer():
+            raise InputError(f"The schedule holds {number}: give a whole count, or a fraction of the pool from 0 to 1.")
+        return int(number)
+    return number
 
 
 def _stage(element: Any, number: int) -> Stage:
@@ -256,8 +261,8 @@ def _check_falls(amounts: Sequence[Amount]) -> None:
             )
 
 
-def _check_at_least_zero(name: str, value: Any) -> None:
-    if value is None:
+def _check_at_least_zero(name: str, value: Any, *, optional: bool = True) -> None:
+    if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise InputError(f"{name} is {value!r}: accepted is a number from 0 on.")
@@ -267,10 +272,12 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
     """``value`` checked against a field's type; YAML 1.1 reads ``1e-4`` as text, so such text becomes a number."""
     accepted = getattr(hint, "__args__", (hint,))
     if isinstance(value, str) and float in accepted and str not in accepted:
-        try:
-            return float(value)
-        except ValueError:
-            raise InputError(f"{where} is {value!r}: accepted is a number.") from None
+        return _number(value, int in accepted, where)
+    if isinstance(value, Mapping) and dict[str, float] in accepted:
+        return {
+            key: _number(text, False, f"{where}['{key}']") if isinstance(text, str) else text
+            for key, text in value.items()
+        }
     plain = {getattr(kind, "__origin__", kind) for kind in accepted}
     if isinstance(value, int) and not isinstance(value, bool) and float in plain:
         return value
@@ -278,3 +285,12 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
         names = " or ".join(sorted(kind.__name__ for kind in plain if kind is not type(None)))
         raise InputError(f"{where} is {value!r}: accepted is {names}.")
     return value
+
+
+def _number(text: str, may_be_int: bool, where: str) -> int | float:
+    for kind in (int, float) if may_be_int else (float,):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise InputError(f"{where} is {text!r}: accepted is a number.")

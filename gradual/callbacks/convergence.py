@@ -5,6 +5,8 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from gradual.errors import InputError
+
 
 class Convergence(EarlyStopping):
     """Early stopping that stays stopped: a stage that had converged before an interruption trains no further.
@@ -20,6 +22,13 @@ class Convergence(EarlyStopping):
         super().__init__(
             monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False
         )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the validation score."""
+        if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
+            logged = ", ".join(sorted(map(str, trainer.callback_metrics))) or "nothing"
+            raise InputError(f"monitor is '{self.monitor}', which validation does not log; logged are {logged}.")
+        super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the restored count says that the stage had converged."""

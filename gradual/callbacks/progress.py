@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -18,19 +19,18 @@ class StageProgress(ProgressBar):
     The time left is that to ``max_epochs``: early stopping may end the stage before.
 
     Args:
-        number: The stage, counted from 1.
         stages: Number of stages.
-        amount: Out-of-domain examples of the stage.
+        amounts: Out-of-domain examples of the stages up to this one.
         monitor: Validation score to show.
         mode: ``min`` or ``max``: which one is better.
         console: Where to write; None for standard output.
     """
 
     def __init__(
-        self, number: int, stages: int, amount: int, monitor: str, mode: str = "min", console: Console | None = None
+        self, stages: int, amounts: Sequence[int], monitor: str, mode: str = "min", console: Console | None = None
     ):
         super().__init__()
-        self._title = f"stage {number}/{stages} ({amount} out-of-domain)"
+        self._title = f"stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
         self._monitor, self._sign = monitor, 1.0 if mode == "min" else -1.0
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None

@@ -43,6 +43,8 @@ class Ontology:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from error
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what the parser takes
+            raise InputError(f"{path}: not JSON that can be read ({error}).") from error
         if not isinstance(content, dict) or not content:
             raise InputError(f"{path}: found {type(content).__name__}; accepted is a mapping from slot to its values.")
         for slot, values in content.items():

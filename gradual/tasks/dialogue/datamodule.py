@@ -70,6 +70,9 @@ class DialogueDataModule(MixedDomainDataModule):
         self.root, self.domain, self.tokenizer, self.pool = root, domain, tokenizer, pool
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding
+        for name, value, least in (("max_length", max_length, 4), ("max_turns", max_turns, 1)):
+            if value < least:
+                raise InputError(f"{name} is {value}: accepted is a whole number from {least} on.")
         if isinstance(out_of_domain_slots, str) and out_of_domain_slots not in ("all", "shared"):
             raise InputError(
                 f"out_of_domain_slots is '{out_of_domain_slots}': accepted are all, shared, or a list of slots."
@@ -85,6 +88,11 @@ class DialogueDataModule(MixedDomainDataModule):
         in_domain_ids = {dialogue.id for dialogue in train}
         pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
         tokenizer = load_tokenizer(self.tokenizer)
+        if self.max_length > tokenizer.model_max_length:
+            longest = tokenizer.model_max_length
+            raise InputError(
+                f"max_length is {self.max_length}: '{self.tokenizer}' takes at most {longest} word pieces."
+            )
         self.collate_fn = TurnCollator(tokenizer.pad_token_id, self.max_padding)
 
         def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:
@@ -101,6 +109,19 @@ class DialogueDataModule(MixedDomainDataModule):
         if truncated:
             _info("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
         return datasets
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """The paper's Table 1, a column a domain folder under ``root``, and the pool of the target domain's."""
+        columns = {}
+        for folder in sorted(path.parent for path in Path(self.root).glob("domains/*/ontology.json")):
+            ontology = Ontology.read(folder / "ontology.json")
+            files = {name: folder / f"{name}.tsv" for name in ("train", "dev", "test")}
+            parts = {name: read_dialogues(path, ontology) for name, path in files.items() if path.exists()}
+            turns = sum(len(dialogue.turns) for part in parts.values() for dialogue in part)
+            sizes = {f"dialogues, {name}": len(part) for name, part in parts.items()}
+            columns[folder.name] = {"slots": len(ontology.slots_of(folder.name)), "turns": turns, **sizes}
+        columns[self.domain]["dialogues, pool"] = self.pool_size
+        return columns
 
     def _folder(self) -> Path:
         folder = Path(self.root) / "domains" / self.domain

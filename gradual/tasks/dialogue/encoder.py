@@ -24,20 +24,14 @@ def load_encoder(name: str, layers: int | None = None) -> Any:
     Raises:
         InputError: There is no such encoder, or it has fewer layers.
     """
-    try:
-        config = AutoConfig.from_pretrained(name)
-        if layers is not None:
-            if not 1 <= layers <= config.num_hidden_layers:
-                raise InputError(
-                    f"encoder_layers is {layers}: '{name}' has {config.num_hidden_layers}; accepted are 1 to that."
-                )
-            config.num_hidden_layers = layers
-        with _quiet():
-            encoder = AutoModel.from_pretrained(name, config=config)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_not_loaded("an encoder", name, error)) from error
+    config = _load(AutoConfig, "an encoder", name)
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            available = config.num_hidden_layers
+            raise InputError(f"encoder_layers is {layers}: '{name}' has {available}; accepted are 1 to that.")
+        config.num_hidden_layers = layers
+    with _quiet():
+        encoder = _load(AutoModel, "an encoder", name, config=config)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
@@ -49,10 +43,9 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         InputError: There is none.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(_not_loaded("a tokenizer", name, error)) from error
+    tokenizer = _load(AutoTokenizer, "a tokenizer", name)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made from nothing: every word would be unknown
+        raise InputError(f"'{name}' has no tokenizer files, such as tokenizer.json.")
     if not tokenizer.is_fast:
         raise InputError(f"'{name}' has no fast tokenizer; accepted are encoders with a tokenizer.json.")
     return tokenizer
@@ -87,21 +80,26 @@ def text_vectors(
     return vectors
 
 
-def _not_loaded(what: str, name: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
-    return (
-        f"'{name}' cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name ({reason})."
-    )
+def _load(auto_class: Any, what: str, name: str, **arguments: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(name, **arguments)
+    except Exception as error:  # a damaged file may raise anything, down in the libraries that read it
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"'{name}' cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name "
+            f"({reason})."
+        ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar while weights load, and no warning for every weight of the layers left out."""
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        if progress:
+            transformers_logging.enable_progress_bar()

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from gradual.tasks.dialogue.features import MISSING
+
+
+def dialogue_scores(
+    predicted: Tensor, labels: Tensor, dialogue: Tensor, ids: Sequence[str], target: Tensor
+) -> list[dict[str, Any]]:
+    """The accuracies of each dialogue, as ``[numerator, denominator]``: what significance tests resample.
+
+    Args:
+        predicted: Value indices, shape ``(turns, slots)``.
+        labels: Value indices or ``MISSING``, same shape.
+        dialogue: For each turn, the index of its dialogue in ``ids``.
+        ids: Ids of the dialogues.
+        target: Indices of the target domain's slots.
+    """
+    known = labels != MISSING
+    correct = (predicted == labels) & known
+    columns = []
+    for slots in (target, torch.arange(known.shape[1], device=known.device)):
+        some = known[:, slots].any(1)
+        joint = (correct | ~known)[:, slots].all(1) & some
+        columns += [correct[:, slots].sum(1), known[:, slots].sum(1), joint, some]
+    counts = torch.stack([column.long() for column in columns], dim=1)
+    sums = counts.new_zeros(len(ids), len(columns)).index_add_(0, dialogue, counts).tolist()
+    names = ("slot_accuracy", "joint_accuracy", "slot_accuracy_all", "joint_accuracy_all")
+    return [
+        {"id": id_, **{name: row[2 * index : 2 * index + 2] for index, name in enumerate(names)}}
+        for id_, row in zip(ids, sums)
+    ]
 
 
 class BeliefScores(Metric):

@@ -12,7 +12,7 @@ from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Ontology, belief_state
 from gradual.tasks.dialogue.encoder import load_encoder, load_tokenizer, text_vectors
 from gradual.tasks.dialogue.features import TurnBatch
-from gradual.tasks.dialogue.metrics import BeliefScores
+from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
 from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
 
 
@@ -50,7 +50,7 @@ class DialogueStateTracker(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         pretrained = load_encoder(encoder, encoder_layers)
-        if pretrained.config.hidden_size % heads:
+        if heads < 1 or pretrained.config.hidden_size % heads:
             raise InputError(
                 f"heads is {heads}: accepted are divisors of the encoder's width, {pretrained.config.hidden_size}."
             )
@@ -95,7 +95,7 @@ class DialogueStateTracker(LightningModule):
 
     def training_step(self, batch: TurnBatch, batch_idx: int) -> Tensor:
         """The loss of a batch: each slot's mean over turns, summed over slots."""
-        loss = self._step(batch, "train")
+        loss, _ = self._step(batch, "train")
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
         return loss
 
@@ -103,9 +103,11 @@ class DialogueStateTracker(LightningModule):
         """Add a batch to the validation scores."""
         self._step(batch, "val")
 
-    def test_step(self, batch: TurnBatch, batch_idx: int) -> None:
-        """Add a batch to the test scores."""
-        self._step(batch, "test")
+    def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:
+        """Add a batch to the test scores; returns the accuracies of each dialogue."""
+        _, predicted = self._step(batch, "test")
+        dialogue = torch.tensor(batch.dialogue, device=predicted.device)
+        return dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self._scores("test").target)
 
     def predict_step(self, batch: TurnBatch, batch_idx: int) -> list[dict[str, Any]]:
         """The belief state of each turn: dialogue id, turn, and the filled slots."""
@@ -131,11 +133,13 @@ class DialogueStateTracker(LightningModule):
         """Log the test scores."""
         self._log_scores("test")
 
-    def _step(self, batch: TurnBatch, split: str) -> Tensor:
+    def _step(self, batch: TurnBatch, split: str) -> tuple[Tensor, Tensor]:
+        """The loss, and the predicted value indices of shape ``(turns, slots)``."""
         logits = self(batch)
         losses = turn_losses(logits, batch.labels)
-        self._scores(split).update(logits.detach().argmax(-1), batch.labels, losses)
-        return batch_loss(losses, batch.labels)
+        predicted = logits.detach().argmax(-1)
+        self._scores(split).update(predicted, batch.labels, losses)
+        return batch_loss(losses, batch.labels), predicted
 
     def _log_scores(self, split: str) -> None:
         scores = self._scores(split).compute()

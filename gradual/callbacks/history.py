@@ -1,0 +1,81 @@
+"""What a stage leaves for the report: its epochs, and its test examples' scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gradual.runs import write_atomically
+
+
+class EpochHistory(Callback):
+    """Writes a JSON line an epoch: its number, seconds, learning rates, and every metric logged.
+
+    Args:
+        path: The file; written anew each epoch, so that a resumed stage repeats no line.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line."""
+        rates = {}
+        for optimizer in trainer.optimizers:
+            for index, group in enumerate(optimizer.param_groups):
+                rates[str(group.get("name", index))] = float(group["lr"])
+        row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.monotonic() - self._started, 3), "lr": rates}
+        self.rows.append(row | {name: float(value) for name, value in sorted(trainer.callback_metrics.items())})
+        if trainer.is_global_zero:
+            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in self.rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The lines so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        self.rows = state_dict["rows"]
+
+
+class ExampleScores(Callback):
+    """Writes the test examples' scores, which significance tests resample.
+
+    A ``test_step`` takes part by returning a list of records ``{"id": ..., SCORE: [numerator, denominator], ...}``; a
+    score over several examples is the sum of their numerators over that of their denominators.
+
+    Args:
+        path: The file, a JSON line an example; each process beyond the first writes one of its own, ending in its rank.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._records: list[dict[str, Any]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._records = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Keep a batch's records."""
+        if isinstance(outputs, list):
+            self._records.extend(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them."""
+        if self._records:
+            rank = trainer.global_rank
+            path = self.path if rank == 0 else self.path.with_name(f"{self.path.name}.{rank}")
+            write_atomically(path, "".join(json.dumps(record) + "\n" for record in self._records))

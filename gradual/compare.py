@@ -1,0 +1,185 @@
+"""Trains the tree of several strategies and seeds, each stage once, and reports it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, seed_everything
+from rich.console import Console
+from rich.tree import Tree as Drawing
+
+from gradual.datamodule import MixedDomainDataModule
+from gradual.driver import Defaults, TrainerArguments, train_stage
+from gradual.errors import InputError
+from gradual.executors import Executor
+from gradual.results import command_line, versions
+from gradual.runs import RunDirectory, StageResult, write_atomically
+from gradual.schedule import Schedule
+from gradual.strategies import IN_DOMAIN_ONLY, Strategy
+from gradual.tensorboard import save_strategies
+from gradual.tree import Node, Tree
+
+
+@dataclass
+class Experiment:
+    """What the stages of a tree are trained with.
+
+    Attributes:
+        model: Makes an untrained model; called after the seed is set.
+        datamodule: Makes the data module, with the given arguments replaced.
+        run: The run directory.
+        defaults: What holds where a stage says nothing.
+        trainer_arguments: Makes a Trainer's arguments.
+    """
+
+    model: Callable[[], LightningModule]
+    datamodule: Callable[[Mapping[str, Any]], MixedDomainDataModule]
+    run: RunDirectory
+    defaults: Defaults
+    trainer_arguments: TrainerArguments
+    _data: dict[str, MixedDomainDataModule] = field(default_factory=dict)
+
+    def data(self, changes: Mapping[str, Any]) -> MixedDomainDataModule:
+        """The data module with ``changes``, made and loaded once in each process."""
+        key = json.dumps(changes, sort_keys=True)
+        if key not in self._data:
+            self._data[key] = self.datamodule(changes)
+            self._data[key].prepare_data()
+            self._data[key].setup("fit")
+        return self._data[key]
+
+    def train(self, node: Node) -> StageResult:
+        """Train one stage of the tree; one that is done is not trained again."""
+        directory = node.directory(self.run)
+        done = directory.result()
+        if done is not None:
+            return done
+        defaults = replace(self.defaults, seed=node.seed)
+        seed_everything(node.seed, verbose=False)
+        model, data = self.model(), self.data(node.data)
+        data.seed, data.schedule = node.seed, Schedule(node.stages)
+        data.set_stage(len(node.stages) - 1)
+        start = node.parent.directory(self.run).best if node.parent else None
+        return train_stage(
+            model, data, node.stages[-1], directory, start, defaults, self.trainer_arguments, node.settings
+        )
+
+
+def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:
+    """The tree of ``strategies`` under ``seeds``.
+
+    Raises:
+        InputError: A strategy's schedule does not fit its pool; the message names the strategy.
+    """
+
+    def amounts(strategy: Strategy) -> list[int]:
+        name = next(name for name, value in strategies.items() if value is strategy)
+        try:
+            return strategy.schedule.amounts(experiment.data(strategy.data).pool_size)
+        except InputError as error:
+            raise InputError(f"The strategy '{name}': {error}") from error
+
+    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).of(stage))
+
+
+def compare_tree(
+    experiment: Experiment,
+    tree: Tree,
+    execute: Executor,
+    metrics: Iterable[str] | None = None,
+    baseline: str | None = None,
+) -> Path:
+    """Train what is not done of ``tree``, and write the report.
+
+    Args:
+        experiment: What to train with.
+        tree: The stages.
+        execute: Runs the stages: in this process, in several, or on a cluster.
+        metrics: Scores to report; None for all but the loss.
+        baseline: The strategy that differences are taken from; None for in-domain only, or else the first.
+
+    Returns:
+        The report's page.
+    """
+    if baseline is None:
+        baseline = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
+    elif baseline not in tree.strategies:
+        raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    print_tree(experiment, tree, console)
+    for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
+        directory = node.directory(experiment.run)
+        if directory.settings() is None:
+            directory.reserve(node.settings)
+    _write_comparison(experiment, tree, metrics, baseline)
+    execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
+    _write_comparison(experiment, tree, metrics, baseline)
+    save_strategies(experiment.run.root)
+    from gradual.report import write_report
+
+    return write_report(experiment.run.root)
+
+
+def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
+    """Print the tree: what is done, what is to do, what is shared, and what sharing saves."""
+    for seed in tree.seeds:
+        drawing = Drawing(f"seed {seed}")
+        branches: dict[int, Drawing] = {}
+        for node in (node for node in tree.nodes if node.seed == seed):
+            directory = node.directory(experiment.run)
+            state = "done" if directory.result() else "to continue" if directory.last.exists() else "to do"
+            parent = branches[id(node.parent)] if node.parent else drawing
+            shared = f", shared by {len(node.strategies)}" if len(node.strategies) > 1 else ""
+            text = f"{node.amounts[-1]} out-of-domain: {state}{shared} ({', '.join(node.strategies)})"
+            branches[id(node)] = parent.add(text, highlight=False)
+        console.print(drawing)
+    with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
+    done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
+    console.print(
+        f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done; an epoch of each is "
+        f"{with_sharing} examples instead of {without}: sharing saves {1 - with_sharing / without:.0%}."
+    )
+
+
+def _write_comparison(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
+    """Write ``compare.json``, all that the report needs besides the stages' own folders."""
+    run = experiment.run
+    paths: dict[str, dict[str, list[str]]] = {}
+    for (name, seed), path in tree.paths.items():
+        paths.setdefault(name, {})[str(seed)] = [run.relative(node.directory(run).path) for node in path]
+    if metrics is None:
+        results = [result for node in tree.nodes if (result := node.directory(run).result())]
+        metrics = [name for name in (results[0].test if results else ()) if name != "loss"]
+    content = {
+        "strategies": {
+            name: {**strategy.to_plain(), "amounts": tree.amounts[name]} for name, strategy in tree.strategies.items()
+        },
+        "seeds": tree.seeds,
+        "metrics": list(metrics),
+        "baseline": baseline,
+        "monitor": experiment.defaults.monitor,
+        "mode": experiment.defaults.mode,
+        "paths": paths,
+        "command": command_line(),
+        "versions": versions(),
+        "environment": _environment(),
+    }
+    write_atomically(run.root / "compare.json", json.dumps(content, indent=2) + "\n")
+
+
+def _environment() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = f"{names[0]}, {len(names)} cores" if names else cpu
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.platform(), "cpu": cpu, "gpus": gpus, "threads": torch.get_num_threads()}

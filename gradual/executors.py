@@ -1,0 +1,137 @@
+"""Where the stages of a tree run: in this process, in several of one machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from gradual.errors import InputError
+from gradual.tree import Node
+
+if TYPE_CHECKING:
+    from gradual.compare import Experiment
+
+Executor = Callable[[Sequence[Node]], None]
+"""Trains the given stages, parents before children; returns when all are done."""
+
+MakeExperiment = Callable[[], "Experiment"]
+"""Makes the experiment in another process; must be picklable."""
+
+_experiment: Any = None  # of a worker process, made with its first stage
+
+
+def in_process(experiment: Experiment) -> Executor:
+    """One stage after the other, here."""
+
+    def execute(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            experiment.train(node)
+
+    return execute
+
+
+def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
+    """Up to ``jobs`` stages at once, each in a process with its share of the cores or GPUs.
+
+    Args:
+        make_experiment: Makes the experiment in a worker.
+        jobs: Number of workers.
+
+    Raises:
+        InputError: ``jobs`` is below 1.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}: accepted is a whole number from 1 on.")
+
+    def execute(nodes: Sequence[Node]) -> None:
+        context = multiprocessing.get_context("spawn")
+        shares = context.Queue()
+        for share in range(jobs):
+            shares.put(share)
+        with ProcessPoolExecutor(jobs, context, _take_share, (shares, jobs)) as pool:
+            _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node))
+
+    return execute
+
+
+def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Executor:
+    """Stages as Ray tasks whose dependencies are the tree's edges; a lost worker's stage is run again.
+
+    The run directory must be on a file system that all nodes share. A stage asks for one GPU where the cluster has any,
+    else for one core.
+
+    Args:
+        make_experiment: Makes the experiment in a worker.
+        address: The cluster's address, ``auto`` for the one of this machine, None or ``local`` to start one here.
+        retries: How often a stage whose worker was lost is run again; it goes on from its last checkpoint.
+    """
+
+    def execute(nodes: Sequence[Node]) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise InputError("Ray is not installed: pip install gradual[ray].") from None
+        started = not ray.is_initialized()
+        if started:
+            ray.init(None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+        try:
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train_after)
+            tasks: dict[int, Any] = {}
+            for node in nodes:
+                before = [tasks[id(node.parent)]] if id(node.parent) in tasks else []
+                tasks[id(node)] = remote.remote(make_experiment, node, *before)
+            ray.get(list(tasks.values()))
+        finally:
+            if started:
+                ray.shutdown()
+
+    return execute
+
+
+def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> None:
+    """Submit every stage as soon as its parent is done; the first failure stops the rest."""
+    waiting = list(nodes)
+    running: dict[Future[Any], Node] = {}
+    unfinished = {id(node) for node in nodes}
+    while waiting or running:
+        for node in [node for node in waiting if id(node.parent) not in unfinished]:
+            waiting.remove(node)
+            running[submit(node)] = node
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            unfinished.discard(id(running.pop(future)))
+            try:
+                future.result()
+            except BaseException:
+                for other in running:
+                    other.cancel()
+                raise
+
+
+def _take_share(shares: Any, jobs: int) -> None:
+    """Give a new worker its cores and GPUs."""
+    import torch
+
+    share = shares.get()
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = [gpu for gpu in visible if gpu] or [str(index) for index in range(torch.cuda.device_count())]
+    if gpus:
+        mine = gpus[share::jobs] or [gpus[share % len(gpus)]]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
+def _train(make_experiment: MakeExperiment, node: Node) -> None:
+    global _experiment
+    if _experiment is None:
+        _experiment = make_experiment()
+    _experiment.train(node)
+
+
+def _train_after(make_experiment: MakeExperiment, node: Node, *parents: None) -> None:
+    """As Ray calls it: the parents' results are arguments, so that it waits for them."""
+    _train(make_experiment, node)

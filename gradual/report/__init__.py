@@ -1,0 +1,99 @@
+"""The report of a comparison: tables, significance, figures and a page, remade at any time without training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradual.errors import InputError
+
+if TYPE_CHECKING:
+    from gradual.report.tables import Table
+
+_PACKAGES = ("jinja2", "matplotlib", "scipy")
+
+
+def write_report(run_dir: Path) -> Path:
+    """Make the report of a comparison from what its run directory holds so far.
+
+    Args:
+        run_dir: The run directory of ``gradual compare``.
+
+    Returns:
+        The page, ``RUN_DIR/report/report.html``; beside it ``table.md``, ``table.csv``, ``table.tex``,
+        ``significance.csv``, ``stages.png``, ``stages.svg`` and ``results.json``. All of it is made before any file is
+        replaced, and each file is replaced at once.
+
+    Raises:
+        InputError: There is no comparison, one of its files is damaged, or a package of ``gradual[report]`` is missing.
+    """
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise InputError(f"The report needs {package}, which is not installed: pip install 'gradual[report]'.")
+    from gradual.report import figures, tables
+    from gradual.report.collect import read_comparison
+    from gradual.report.page import render_page
+    from gradual.report.scores import strategy_scores
+    from gradual.report.significance import not_computed, significances
+
+    comparison = read_comparison(Path(run_dir))
+    rows = strategy_scores(comparison)
+    found = significances(comparison)
+    missing = [*comparison.missing, *not_computed(comparison, found)]
+    shown = (tables.scores_table(rows, comparison), tables.significance_table(found, comparison))
+    figure = figures.draw_stages(comparison, comparison.metrics)
+    contents: dict[str, str | bytes] = {
+        "table.md": _markdown(shown, missing),
+        "table.csv": tables.scores_csv(rows, comparison),
+        "table.tex": _latex(shown),
+        "significance.csv": tables.significance_csv(found),
+        "stages.png": figures.to_png(figure),
+        "stages.svg": figures.to_svg(figure),
+        "report.html": render_page(comparison, shown, missing),
+        "results.json": tables.results_json(rows, found, comparison, missing),
+    }
+    report = Path(run_dir) / "report"
+    try:
+        report.mkdir(exist_ok=True)
+        for name, content in contents.items():
+            _replace(report / name, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
+    return report / "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``gradual report``."""
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the run directory of gradual compare")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the report, print its first table and say where it is."""
+    page = write_report(arguments.run_dir)
+    scores = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")[0]
+    print(f"{scores}\nReport: {page}")
+
+
+def _markdown(shown: Sequence[Table], missing: list[str]) -> str:
+    from gradual.report.tables import markdown
+
+    parts = [f"## {table.title}\n\n{table.markdown()}\n{markdown(table.note)}\n" for table in shown if table.rows]
+    if missing:
+        parts.append("## Missing\n\n" + "".join(f"- {markdown(line)}\n" for line in missing))
+    return "\n".join(parts)
+
+
+def _latex(shown: Sequence[Table]) -> str:
+    labels = ("tab:scores", "tab:significance")
+    parts = [table.latex(label) for table, label in zip(shown, labels) if table.rows]
+    return "\n".join(["% needs \\usepackage{booktabs}\n", *parts])
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment either its old or its new content is there, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

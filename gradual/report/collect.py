@@ -1,0 +1,271 @@
+"""What a run directory holds of a comparison: its strategies, seeds and stages, as far as they are there.
+
+``compare.json`` says what is compared and where each stage lies; a stage is finished when its folder has
+``result.json``. Nothing here trains or needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from gradual.errors import InputError
+from gradual.report.checked import is_number, kind_of, list_in, mapping_in, read_lines, read_mapping
+from gradual.runs import StageResult
+
+Examples = dict[str, dict[str, tuple[float, float]]]
+"""Test results by example and metric: numerator and denominator; sums of both give the score of a set of examples."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of one seed, as far as it is there.
+
+    Attributes:
+        path: Its folder, relative to the run directory.
+        started: Whether it has begun; its folder may be there before.
+        settings: What it was started with; None if it never was.
+        result: What came out of it; None while it is not finished.
+        history: What was logged, an entry an epoch, epochs rising.
+        examples: Test results by example; None where they were not kept.
+    """
+
+    path: str
+    started: bool
+    settings: dict[str, Any] | None = None
+    result: StageResult | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    examples: Examples | None = None
+
+    @property
+    def state(self) -> str:
+        """``finished``, ``started`` or ``not started``."""
+        return "finished" if self.result else "started" if self.started else "not started"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One path of stages, trained once for each seed.
+
+    Attributes:
+        name: Its name in the comparison.
+        amounts: Out-of-domain examples of its stages, as counts.
+        overrides: What each stage sets besides its amount, as plain data; the first also what the strategy sets.
+        stages: Its stages by seed, in order; fewer than ``amounts`` where the comparison has no place for them yet.
+    """
+
+    name: str
+    amounts: list[int]
+    overrides: list[dict[str, Any]]
+    stages: dict[int, list[StageRecord]]
+
+    def final(self, seed: int) -> StageRecord | None:
+        """The last stage of a seed; None while the path is not finished."""
+        return self.stages[seed][-1] if self.is_finished(seed) else None
+
+    def is_finished(self, seed: int) -> bool:
+        """Whether all stages of a seed are finished."""
+        stages = self.stages.get(seed, [])
+        return len(stages) == len(self.amounts) and all(stage.result for stage in stages)
+
+    @property
+    def finished_seeds(self) -> list[int]:
+        """The seeds whose stages are all finished."""
+        return [seed for seed in self.stages if self.is_finished(seed)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Strategies over seeds.
+
+    Attributes:
+        root: The run directory.
+        strategies: In the order of the configuration.
+        seeds: The seeds that the comparison asks for.
+        metrics: Test scores to show; where ``compare.json`` names none, all but the loss.
+        baseline: The strategy that differences are taken from; None for none.
+        monitor: Validation metric that decided on convergence and on the best epoch.
+        mode: ``min`` or ``max``: which value of it is better.
+        command: The command line that made the comparison.
+        versions: Versions of Python and packages.
+        environment: The machine, as plain data.
+    """
+
+    root: Path
+    strategies: list[Strategy]
+    seeds: list[int]
+    metrics: list[str]
+    baseline: str | None
+    monitor: str
+    mode: str
+    command: str
+    versions: dict[str, Any]
+    environment: dict[str, Any]
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """What the comparison asks for and is not there, a sentence each."""
+        return [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
+
+    def _missing(self, strategy: Strategy, seed: int) -> list[str]:
+        who = f"{strategy.name}, seed {seed}"
+        final = strategy.final(seed)
+        if final is None:
+            stages = strategy.stages.get(seed, [])
+            done = sum(stage.result is not None for stage in stages)
+            states = {"started": "has started", "not started": "has not started"}
+            at = next((f"; {stage.path} {states[stage.state]}" for stage in stages if not stage.result), "")
+            return [f"{who}: {done} of {len(strategy.amounts)} stages finished{at}."]
+        lines = []
+        for metric in self.metrics:
+            score = final.result.test.get(metric) if final.result else None
+            if score is None:
+                lines.append(f"{who}: no test score '{metric}' in {final.path}/result.json.")
+                continue
+            kept = pooled_score(final.examples, metric) if final.examples is not None else None
+            if final.examples is not None and kept is None:
+                lines.append(f"{who}: no '{metric}' in {final.path}/test_examples.jsonl.")
+            elif kept is not None and not math.isclose(kept, score, abs_tol=1e-4):
+                lines.append(
+                    f"{who}: '{metric}' over {final.path}/test_examples.jsonl is {kept:.4f}, but {score:.4f} in "
+                    "result.json; the significance is that of the former."
+                )
+        if final.examples is None:
+            lines.append(f"{who}: no {final.path}/test_examples.jsonl, so it takes no part in the significance.")
+        return lines
+
+
+def pooled_score(examples: Examples, metric: str) -> float | None:
+    """The score over all examples: the sum of numerators over that of denominators; None where no example has it."""
+    pairs = [scores[metric] for scores in examples.values() if metric in scores]
+    if not pairs:
+        return None
+    denominator = sum(pair[1] for pair in pairs)
+    return sum(pair[0] for pair in pairs) / denominator if denominator else 0.0
+
+
+def read_comparison(run_dir: Path) -> Comparison:
+    """Read what is there of a comparison.
+
+    Args:
+        run_dir: The run directory, with ``compare.json`` as ``gradual compare`` writes it.
+
+    Raises:
+        InputError: There is no ``compare.json``, or a file is damaged; the message names it.
+    """
+    file = run_dir / "compare.json"
+    if not file.is_file():
+        raise InputError(f"{run_dir} holds no comparison: {file} is missing; gradual compare writes it.")
+    content = read_mapping(file)
+    seeds = list_in(content, "seeds", int, file)
+    paths = mapping_in(content, "paths", file)
+    stage_at = cache(lambda path: _stage(run_dir, path))  # strategies share stages
+    strategies = [
+        _strategy(name, entry, seeds, paths.get(name, {}), stage_at, file)
+        for name, entry in mapping_in(content, "strategies", file).items()
+    ]
+    baseline = content.get("baseline")
+    if baseline is not None and baseline not in [strategy.name for strategy in strategies]:
+        raise InputError(f"{file}: the baseline {baseline!r} is none of the strategies.")
+    return Comparison(
+        root=run_dir,
+        strategies=strategies,
+        seeds=seeds,
+        metrics=list_in(content, "metrics", str, file) or _metrics(strategies),
+        baseline=baseline,
+        monitor=str(content.get("monitor", "")),
+        mode=str(content.get("mode", "min")),
+        command=str(content.get("command", "")),
+        versions=mapping_in({"versions": {}, **content}, "versions", file),
+        environment=mapping_in({"environment": {}, **content}, "environment", file),
+    )
+
+
+def _strategy(
+    name: str, entry: Any, seeds: list[int], paths: Any, stage_at: Callable[[str], StageRecord], file: Path
+) -> Strategy:
+    where = f"{file}: the strategy '{name}'"
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is {kind_of(entry)}: accepted is a mapping.")
+    amounts = list_in(entry, "amounts", int, file)
+    schedule = list_in(entry, "schedule", object, file)
+    if not amounts or len(schedule) != len(amounts):
+        raise InputError(f"{where} has {len(schedule)} stages in its schedule, but {len(amounts)} amounts.")
+    if not isinstance(paths, dict):
+        raise InputError(f"{where} has {kind_of(paths)} as its paths: accepted is a mapping from seed to a list.")
+    overrides = [
+        {key: value for key, value in stage.items() if key != "amount"} if isinstance(stage, dict) else {}
+        for stage in schedule
+    ]
+    if entry.get("data"):  # holds for the whole path
+        overrides[0] = {"data": entry["data"], **overrides[0]}
+    stages: dict[int, list[StageRecord]] = {}
+    for seed in seeds:
+        places = list_in({str(seed): [], **paths}, str(seed), str, file)
+        if len(places) > len(amounts):
+            raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
+        stages[seed] = [stage_at(path) for path in places]
+    return Strategy(name, amounts, overrides, stages)
+
+
+def _stage(root: Path, path: str) -> StageRecord:
+    folder = root / path
+    settings, result, history = folder / "stage.json", folder / "result.json", folder / "history.jsonl"
+    finished = result.is_file()
+    examples = [*folder.glob("test_examples.jsonl"), *sorted(folder.glob("test_examples.jsonl.[0-9]*"))]  # by process
+    return StageRecord(
+        path=path,
+        started=finished or history.is_file() or (folder / "sample.txt").is_file(),
+        settings=read_mapping(settings) if settings.is_file() else None,
+        result=_result(result) if finished else None,
+        history=_history(history, finished),
+        examples=_examples(examples) if examples else None,
+    )
+
+
+def _metrics(strategies: list[Strategy]) -> list[str]:
+    stages = [stage for strategy in strategies for path in strategy.stages.values() for stage in path]
+    names = (name for stage in stages if stage.result for name in stage.result.test)
+    return [name for name in dict.fromkeys(names) if name != "loss"]
+
+
+def _result(file: Path) -> StageResult:
+    try:
+        result = StageResult(**read_mapping(file))
+        counts = (result.amount, result.in_domain, result.out_of_domain, result.epochs, result.seconds)
+        scores = [*result.val.values(), *result.test.values()]
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{file} is no result of a stage: {error}.") from error
+    for value in (*counts, *scores):
+        if not is_number(value):
+            raise InputError(f"{file} is no result of a stage: it holds {value!r} where a number is expected.")
+    return result
+
+
+def _history(file: Path, finished: bool) -> list[dict[str, Any]]:
+    """The entries by epoch; of an epoch trained twice, around an interruption, the later one holds."""
+    by_epoch = {}
+    for number, entry in read_lines(file, still_written=not finished) if file.is_file() else ():
+        if not isinstance(entry.get("epoch"), int):
+            raise InputError(f"{file}, line {number}: 'epoch' is {entry.get('epoch')!r}: accepted is a whole number.")
+        by_epoch[entry["epoch"]] = entry
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def _examples(files: list[Path]) -> Examples:
+    examples: Examples = {}
+    for file in files:
+        for number, entry in read_lines(file):
+            name = str(entry.pop("id", ""))
+            if not name or name in examples:
+                raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or was there before.")
+            for metric, pair in entry.items():
+                if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
+                    accepted = "accepted is [numerator, denominator]"
+                    raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {accepted}.")
+            examples[name] = {metric: (pair[0], pair[1]) for metric, pair in entry.items()}
+    return examples

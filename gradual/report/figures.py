@@ -1,0 +1,181 @@
+"""Score against stage, as in the paper's Figures 2 and 3: the end of training is at the right."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradual.report.collect import Comparison, Strategy
+from gradual.report.scores import in_percent, stage_score
+from gradual.report.tables import metric_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+INK, PAPER, GRID = "#222222", "#ffffff", "#d9d9d9"
+_DODGE, _WIDTH = 0.1, 0.6  # strategies beside each other, so that what they share stays visible; and all of them
+
+_RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "legend.frameon": False,
+    "svg.hashsalt": "gradual",
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a strategy is drawn: told apart by colour, marker or line alone (palette after Okabe and Ito).
+
+    Attributes:
+        color: On paper.
+        dark: On a dark screen.
+        marker: Marker of matplotlib.
+        dashes: Lengths of dash and gap, in line widths; empty for a solid line.
+    """
+
+    color: str
+    dark: str
+    marker: str
+    dashes: tuple[float, ...] = ()
+
+
+STYLES = (
+    Style(INK, "#e8e8e8", "D", (1, 1.5)),
+    Style("#009e73", "#35c99c", "s", (5, 1.5, 1, 1.5)),
+    Style("#d55e00", "#ff8a3d", "^", (5, 2)),
+    Style("#0072b2", "#59aef0", "o"),
+    Style("#b0568c", "#e29cc4", "v", (3, 1.5)),
+    Style("#a87400", "#e8b43a", "P", (7, 1.5, 1, 1.5, 1, 1.5)),
+    Style("#2f8fc4", "#a5dcf8", "X", (9, 2)),
+)
+
+
+def style(number: int) -> Style:
+    """The style of a comparison's strategy, counted from 0; after the seventh, colours come back with other lines."""
+    again, first = divmod(number, len(STYLES))
+    look, other = STYLES[first], STYLES[(number + 3 * again) % len(STYLES)]
+    return Style(look.color, look.dark, other.marker, (*look.dashes, *(2, 1) * again))
+
+
+def stage_positions(strategies: Sequence[Strategy]) -> tuple[list[int], dict[str, list[int]]]:
+    """Where each stage lies on an axis of falling amounts of out-of-domain data.
+
+    Returns:
+        The amounts along the axis, an amount as often as one strategy has it; and, by strategy, the place of each stage
+        on it. Strategies that repeat an amount are aligned at its last place.
+    """
+    repeats: Counter[int] = Counter()
+    for strategy in strategies:
+        repeats |= Counter(strategy.amounts)
+    axis = sorted(repeats.elements(), reverse=True)
+    places: dict[str, list[int]] = {}
+    for strategy in strategies:
+        left = Counter(strategy.amounts)
+        places[strategy.name] = []
+        for amount in strategy.amounts:
+            places[strategy.name].append(axis.index(amount) + repeats[amount] - left[amount])
+            left[amount] -= 1
+    return axis, places
+
+
+def draw_stages(comparison: Comparison, metrics: Sequence[str]) -> Figure:
+    """Test score against stage: a panel a metric, a line a strategy, mean and standard deviation over seeds."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_RC):
+        columns = 2 if len(metrics) == 4 else min(max(1, len(metrics)), 3)
+        rows = max(1, -(-len(metrics) // columns))
+        figure = Figure(figsize=(columns * 4.3 + 0.4, rows * 3.6 + 0.5), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes in panels[len(metrics) :]:
+            axes.set_axis_off()
+        lines = [_draw_metric(axes, comparison, metric) for axes, metric in zip(panels, metrics)]
+        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr,call-arg]
+        if not lines:
+            panels[0].text(0.5, 0.5, "no test scores yet", ha="center")
+        else:
+            names = [strategy.name for strategy in comparison.strategies]
+            figure.legend(
+                lines[0],
+                names,
+                loc="outside lower center",
+                ncols=min(len(names), 2 * columns),
+                handlelength=3.5,
+                columnspacing=1.5,
+            )
+        return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG, 200 dots an inch."""
+    return _save(figure, "png", dpi=200)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG, the same text whenever it is made."""
+    return _save(figure, "svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
+
+
+def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> list[Line2D]:
+    """One panel; returns its lines, in the order of the strategies."""
+    axis, places = stage_positions(comparison.strategies)
+    percent = metric in in_percent(comparison)
+    scale = 100 if percent else 1
+    lines = []
+    for number, strategy in enumerate(comparison.strategies):
+        look = style(number)
+        xs, means, stds = [], [], []
+        for stage, place in enumerate(places[strategy.name]):
+            score = stage_score(comparison, strategy, stage, metric)
+            if score.mean is not None:
+                here = [name for name in places if place in places[name]]
+                step = min(_DODGE, _WIDTH / len(here))
+                xs.append(place + step * (here.index(strategy.name) - (len(here) - 1) / 2))
+                means.append(scale * score.mean)
+                stds.append(scale * (score.std or 0))
+        (line,) = axes.plot(
+            xs,
+            means,
+            color=look.color,
+            marker=look.marker,
+            markersize=6,
+            markerfacecolor=look.color if number % 2 else PAPER,
+            markeredgewidth=1.4,
+            linewidth=1.6,
+            linestyle=(0, look.dashes) if look.dashes else "-",
+            label=strategy.name,
+            zorder=3,
+        )
+        axes.errorbar(xs, means, stds, fmt="none", ecolor=look.color, elinewidth=1, capsize=3, zorder=2)
+        lines.append(line)
+    axes.set_xticks(range(len(axis)), list(map(str, axis)), rotation=45 if len(axis) > 8 else 0)
+    axes.set_xlim(-0.5, len(axis) - 0.5)
+    axes.set_xlabel("out-of-domain examples in the stage\n(training ends at the right)")
+    axes.set_ylabel(metric_name(metric) + (" (%)" if percent else ""))
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    return lines
+
+
+def _save(figure: Figure, kind: str, **arguments: Any) -> bytes:
+    import matplotlib as mpl
+
+    content = io.BytesIO()
+    with mpl.rc_context(_RC):
+        figure.savefig(content, format=kind, **arguments)
+    return content.getvalue()

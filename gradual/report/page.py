@@ -1,0 +1,178 @@
+"""The report as one page: everything it shows is in the file, and nothing in it is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradual.report.collect import Comparison, StageRecord
+from gradual.report.figures import GRID, INK, PAPER, Style, draw_stages, style, to_svg
+from gradual.report.scores import in_percent, is_share
+from gradual.report.tables import Table, duration, finite, metric_name, schedule_text, score_text
+
+_NO_CURVE = {"epoch", "seconds"}
+
+
+@dataclass
+class TreeStage:
+    """A stage of the tree, for all seeds and for all strategies that pass through it.
+
+    Attributes:
+        amount: Out-of-domain examples.
+        overrides: What it sets besides its amount, as ``name: value``.
+        records: The stage of each seed.
+        ends: The strategies that end here, by number.
+        children: The stages trained from it.
+    """
+
+    amount: int
+    overrides: list[str]
+    records: dict[int, StageRecord] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    children: dict[str, TreeStage] = field(default_factory=dict)
+
+    @property
+    def in_domain(self) -> int | None:
+        """In-domain training examples; None while no seed has finished the stage."""
+        return next((record.result.in_domain for record in self.records.values() if record.result), None)
+
+
+def render_page(comparison: Comparison, tables: Sequence[Table], missing: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        comparison: What it reports.
+        tables: Its tables.
+        missing: What the comparison lacks, a sentence each.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": duration, "metric_name": metric_name}
+    tree = stage_tree(comparison)
+    largest = max((stage.amount + (stage.in_domain or 0) for stage in _walk(tree)), default=0)
+    percent = in_percent(comparison)
+    return environment.get_template("page.html.j2").render(
+        title=f"Strategies compared: {comparison.root.resolve().name}",
+        comparison=comparison,
+        strategies=[
+            (strategy.name, style(number), schedule_text(strategy.amounts))
+            for number, strategy in enumerate(comparison.strategies)
+        ],
+        tables=tables,
+        missing=missing,
+        figures=[(metric, Markup(inline_svg(comparison, metric))) for metric in comparison.metrics],
+        tree=tree,
+        largest=max(largest, 1),
+        curves=learning_curves(comparison),
+        score=lambda value, metric: score_text(value, metric in percent),
+        plain=flatten,
+        css=Markup((here / "page.css").read_text(encoding="utf-8")),
+        script=Markup((here / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
+    """The stages that follow the start, by folder name; each shared stage is there once."""
+    root: dict[str, TreeStage] = {}
+    for number, strategy in enumerate(comparison.strategies):
+        level = root
+        some_path = next((path for path in strategy.stages.values() if path), [])
+        for k, (record, amount) in enumerate(zip(some_path, strategy.amounts)):
+            folder = Path(record.path).name
+            if folder not in level:
+                overrides = [f"{name}: {value}" for name, value in flatten(strategy.overrides[k])]
+                level[folder] = TreeStage(amount, overrides)
+            stage = level[folder]
+            stage.records |= {seed: path[k] for seed, path in strategy.stages.items() if k < len(path)}
+            stage.ends += [number] if k == len(strategy.amounts) - 1 else []
+            level = stage.children
+    return root
+
+
+def learning_curves(comparison: Comparison) -> dict[str, Any]:
+    """What the page's script draws: the history of each stage once, and the stages of each strategy and seed."""
+    stages: dict[str, tuple[StageRecord, int]] = {}
+    for strategy in comparison.strategies:
+        for path in strategy.stages.values():
+            stages |= {record.path: (record, amount) for record, amount in zip(path, strategy.amounts)}
+    histories = {path: [dict(flatten(entry, "/")) for entry in record.history] for path, (record, _) in stages.items()}
+    values: dict[str, list[float]] = {}
+    for entry in (entry for history in histories.values() for entry in history):
+        for name, value in entry.items():
+            if name not in _NO_CURVE and isinstance(value, int | float):
+                values.setdefault(name, []).append(value)
+    monitor_first = sorted(values, key=lambda name: (name != comparison.monitor, not name.startswith("val/"), name))
+    percent = {name for name in monitor_first if is_share(name, values[name])}
+    content = {
+        "metrics": [{"name": name, "percent": name in percent} for name in monitor_first],
+        "strategies": [
+            {
+                "name": strategy.name,
+                "paths": {str(seed): [record.path for record in path] for seed, path in strategy.stages.items()},
+            }
+            for strategy in comparison.strategies
+        ],
+        "stages": {
+            path: {
+                "amount": amount,
+                "best": record.result.best_epoch if record.result else None,
+                "epochs": [entry["epoch"] for entry in histories[path]],
+                "values": {
+                    name: [_scaled(entry.get(name), name in percent) for entry in histories[path]]
+                    for name in monitor_first
+                },
+            }
+            for path, (record, amount) in stages.items()
+            if histories[path]
+        },
+    }
+    return finite(content)
+
+
+def inline_svg(comparison: Comparison, metric: str) -> str:
+    """The figure of one metric as part of the page: its colours follow the page's light or dark scheme."""
+    svg = to_svg(draw_stages(comparison, [metric]))
+    svg = svg[svg.index("<svg") :]
+    name = f"stages-{comparison.metrics.index(metric)}"
+    for attribute in ('id="', 'href="#', "url(#"):  # ids must differ from those of the other figures
+        svg = svg.replace(attribute, f"{attribute}{name}-")
+    looks: list[Style] = [style(number) for number in range(len(comparison.strategies))]
+    names = {look.color: f"var({variable(look)})" for look in looks} | {
+        INK: "var(--ink)",
+        PAPER: "var(--page)",
+        GRID: "var(--line)",
+    }
+    for color, replacement in names.items():
+        svg = svg.replace(color, replacement)
+    return svg.replace("<svg ", f'<svg role="img" aria-labelledby="{name}-caption" ', 1)
+
+
+def variable(look: Style) -> str:
+    """The name of a colour in the page's style sheet."""
+    return f"--{look.color.removeprefix('#')}"
+
+
+def flatten(content: Any, separator: str = ".", name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as pairs of a dotted name and a value."""
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            yield from flatten(value, separator, f"{name}{separator}{key}" if name else str(key))
+    elif name and content != {}:
+        yield name, content
+
+
+def _walk(level: Mapping[str, TreeStage]) -> Iterator[TreeStage]:
+    for stage in level.values():
+        yield stage
+        yield from _walk(stage.children)
+
+
+def _scaled(value: Any, percent: bool) -> Any:
+    return 100 * value if percent and isinstance(value, int | float) else value

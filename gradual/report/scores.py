@@ -1,0 +1,145 @@
+"""The numbers of the report: scores over the seeds, differences from the baseline, time and examples seen."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gradual.report.collect import Comparison, StageRecord, Strategy
+
+
+@dataclass(frozen=True)
+class Score:
+    """A test score over the seeds.
+
+    Attributes:
+        by_seed: The score of each seed that has one.
+    """
+
+    by_seed: dict[int, float]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None without seeds."""
+        return statistics.fmean(self.by_seed.values()) if self.by_seed else None
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation (n - 1); None for fewer than two seeds."""
+        if len(self.by_seed) < 2:
+            return None
+        return statistics.stdev(self.by_seed.values()) if all(map(math.isfinite, self.by_seed.values())) else math.nan
+
+    def difference(self, other: Score) -> float | None:
+        """The mean of this minus the other over the seeds that both have; None where there are none."""
+        shared = self.by_seed.keys() & other.by_seed.keys()
+        differences = [self.by_seed[seed] - other.by_seed[seed] for seed in sorted(shared)]
+        return statistics.fmean(differences) if differences else None
+
+
+@dataclass(frozen=True)
+class StrategyScores:
+    """A row of the table.
+
+    Attributes:
+        strategy: The strategy.
+        scores: Test scores by metric, of the finished seeds.
+        differences: Differences from the baseline by metric; None for the baseline itself.
+        seconds: Training time of all its stages, mean over the finished seeds.
+        examples_seen: Training examples in all epochs of all its stages, mean over the finished seeds.
+    """
+
+    strategy: Strategy
+    scores: dict[str, Score]
+    differences: dict[str, float | None]
+    seconds: float | None
+    examples_seen: float | None
+
+
+def stage_score(comparison: Comparison, strategy: Strategy, stage: int, metric: str) -> Score:
+    """A test score after one stage (counted from 0), over the seeds that have finished it."""
+    by_seed = {}
+    for seed in comparison.seeds:
+        records = strategy.stages.get(seed, [])
+        result = records[stage].result if stage < len(records) else None
+        if result and metric in result.test:
+            by_seed[seed] = result.test[metric]
+    return Score(by_seed)
+
+
+def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
+    """The rows of the table, in the order of the strategies."""
+    final = {
+        strategy.name: {metric: _final_score(strategy, metric) for metric in comparison.metrics}
+        for strategy in comparison.strategies
+    }
+    rows = []
+    for strategy in comparison.strategies:
+        differences: dict[str, float | None] = dict.fromkeys(comparison.metrics)
+        if comparison.baseline not in (None, strategy.name):
+            for metric in comparison.metrics:
+                differences[metric] = final[strategy.name][metric].difference(final[comparison.baseline][metric])
+        paths = [strategy.stages[seed] for seed in strategy.finished_seeds]
+        seconds, seen = [sum(map(_seconds, path)) for path in paths], [sum(map(_seen, path)) for path in paths]
+        rows.append(
+            StrategyScores(
+                strategy,
+                final[strategy.name],
+                differences,
+                statistics.fmean(seconds) if seconds else None,
+                statistics.fmean(seen) if seen else None,
+            )
+        )
+    return rows
+
+
+def best(rows: list[StrategyScores], metric: str, comparison: Comparison) -> float | None:
+    """The best mean of a metric; None where no strategy has one."""
+    means = [row.scores[metric].mean for row in rows]
+    finite = [mean for mean in means if mean is not None and math.isfinite(mean)]
+    return (min if lower_is_better(metric, comparison) else max)(finite, default=None)
+
+
+def lower_is_better(metric: str, comparison: Comparison) -> bool:
+    """Whether a smaller score is a better one: as the monitor's mode says, else by the metric's name."""
+    if comparison.monitor.split("/")[-1] == metric:
+        return comparison.mode == "min"
+    return not _words(metric).isdisjoint({"loss", "error", "perplexity"})
+
+
+def in_percent(comparison: Comparison) -> set[str]:
+    """The metrics that are shares, by their name and their values between 0 and 1: shown in percent and in points."""
+    paths = [path for strategy in comparison.strategies for path in strategy.stages.values()]
+    results = [stage.result for path in paths for stage in path]
+    return {
+        metric
+        for metric in comparison.metrics
+        if is_share(metric, [result.test[metric] for result in results if result and metric in result.test])
+    }
+
+
+def is_share(metric: str, values: Iterable[float]) -> bool:
+    """Whether a metric is called accuracy, F1, precision or recall, and none of its values lies outside 0 to 1."""
+    named = not _words(metric).isdisjoint({"accuracy", "f1", "precision", "recall"})
+    return named and not any(value < 0 or value > 1 for value in values)
+
+
+def _words(metric: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", metric.lower()))
+
+
+def _final_score(strategy: Strategy, metric: str) -> Score:
+    results = {seed: strategy.stages[seed][-1].result for seed in strategy.finished_seeds}
+    return Score({seed: result.test[metric] for seed, result in results.items() if result and metric in result.test})
+
+
+def _seconds(stage: StageRecord) -> float:
+    return stage.result.seconds if stage.result else 0.0
+
+
+def _seen(stage: StageRecord) -> int:
+    result = stage.result
+    return result.epochs * (result.in_domain + result.out_of_domain) if result else 0

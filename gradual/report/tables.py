@@ -1,0 +1,255 @@
+"""The report's tables as text: for reading (Markdown, LaTeX, and cells for the page) and for computing (CSV, JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gradual.report.collect import Comparison
+from gradual.report.scores import StrategyScores, best, in_percent
+from gradual.report.significance import RESAMPLES, Significance
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\char34{}", "\n": " ",
+    "±": r"$\pm$", "→": r"$\to$", MINUS: "$-$", DASH: "--", "Δ": r"$\Delta$",
+}  # fmt: skip
+_MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " "}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, and whether it is the best of its column."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to read.
+
+    Attributes:
+        title: What it shows.
+        note: How to read it.
+        heading: The columns' names.
+        rows: The cells, as many a row as the heading has.
+        left: How many columns at the left hold words; the others hold numbers.
+    """
+
+    title: str
+    note: str
+    heading: list[str]
+    rows: list[list[Cell]]
+    left: int
+
+    def markdown(self) -> str:
+        """A Markdown table, its columns aligned so that it can be read as it is."""
+        cells = [
+            [markdown(name) for name in self.heading],
+            *([f"**{markdown(c.text)}**" if c.bold else markdown(c.text) for c in row] for row in self.rows),
+        ]
+        widths = [max(3, *map(len, column)) for column in zip(*cells)]
+        rule = ["-" * width if i < self.left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+        sides = [str.ljust if i < self.left else str.rjust for i in range(len(widths))]
+        lines = [
+            " | ".join(side(cell, width) for side, cell, width in zip(sides, row, widths))
+            for row in [cells[0], rule, *cells[1:]]
+        ]
+        return "".join(f"| {line} |\n" for line in lines)
+
+    def latex(self, label: str) -> str:
+        """A LaTeX ``table`` in the manner of booktabs."""
+        cells = [[rf"\textbf{{{latex(c.text)}}}" if c.bold else latex(c.text) for c in row] for row in self.rows]
+        lines = [" & ".join(row) + r" \\" for row in [[latex(name) for name in self.heading], *cells]]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering\small\setlength{\tabcolsep}{4pt}",
+                rf"\caption{{{latex(self.title)}. {latex(self.note)}}}",
+                rf"\label{{{label}}}",
+                rf"\begin{{tabular}}{{{'l' * self.left}{'r' * (len(self.heading) - self.left)}}}",
+                r"\toprule",
+                lines[0],
+                r"\midrule",
+                *lines[1:],
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+
+def scores_table(rows: list[StrategyScores], comparison: Comparison) -> Table:
+    """A row a strategy: seeds, scores with their differences from the baseline, training time and examples seen."""
+    heading = ["strategy", "schedule", "seeds"]
+    for metric in comparison.metrics:
+        heading += [metric_name(metric), *(["Δ"] if comparison.baseline else [])]
+    percent = in_percent(comparison)
+    bests = {metric: score_text(best(rows, metric, comparison), metric in percent) for metric in comparison.metrics}
+    cells = []
+    for row in rows:
+        found, wanted = len(row.strategy.finished_seeds), len(comparison.seeds)
+        line = [
+            Cell(row.strategy.name),
+            Cell(schedule_text(row.strategy.amounts)),
+            Cell(str(found) if found == wanted else f"{found} of {wanted}"),
+        ]
+        for metric in comparison.metrics:
+            mean, std = row.scores[metric].mean, row.scores[metric].std
+            text = score_text(mean, metric in percent)
+            spread = "" if std is None else f" ± {score_text(std, metric in percent)}"
+            line.append(Cell(text + spread, bold=mean is not None and text == bests[metric]))
+            if comparison.baseline:
+                line.append(Cell(difference_text(row.differences[metric], metric in percent)))
+        cells.append([*line, Cell(duration(row.seconds)), Cell(count(row.examples_seen))])
+    note = "Mean ± sample standard deviation over seeds; the best mean in bold"
+    note += "; accuracy, F1, precision and recall in percent" if percent else ""
+    if comparison.baseline:
+        note += f"; Δ: difference from {comparison.baseline} over the seeds that both have"
+        note += ", in points" if percent else ""
+    note += ". Time and examples seen (all epochs of all stages of the path) are means over seeds."
+    return Table("Test scores by strategy", note, [*heading, "training time", "examples seen"], cells, left=2)
+
+
+def significance_table(found: Sequence[Significance], comparison: Comparison) -> Table:
+    """A row for each comparison of two strategies in a metric."""
+    percent = in_percent(comparison)
+    rows = []
+    for row in found:
+        difference, low, high = (
+            difference_text(value, row.metric in percent) for value in (row.difference, row.low, row.high)
+        )
+        words = (f"{row.strategy} {MINUS} {row.other}", metric_name(row.metric))
+        rest = (difference, f"{low} to {high}", f"{row.p_value:.4f}", count(row.examples), str(len(row.seeds)))
+        rows.append([Cell(text) for text in (*words, *rest)])
+    note = (
+        f"Paired bootstrap: {RESAMPLES:,} resamples of whole test examples, the same for both strategies and all "
+        "seeds; percentile interval, two-sided p. It says how far a difference rests on the choice of test examples; "
+        "how far on the seed, the standard deviations say."
+    )
+    heading = ["strategies", "score", "difference", "95% interval", "p", "test examples", "seeds"]
+    return Table("Significance", note, heading, rows, left=2)
+
+
+def scores_csv(rows: list[StrategyScores], comparison: Comparison) -> str:
+    """A row a strategy, in plain unrounded numbers."""
+    return _csv(numbers(row, comparison) for row in rows)
+
+
+def significance_csv(found: Sequence[Significance]) -> str:
+    """A row for each comparison of two strategies in a metric, unrounded."""
+    columns = list(Significance.__dataclass_fields__)
+    return _csv(({**asdict(row), "seeds": len(row.seeds)} for row in found), columns)
+
+
+def results_json(
+    rows: list[StrategyScores], found: Sequence[Significance], comparison: Comparison, missing: list[str]
+) -> str:
+    """All numbers of the tables, the scores of each seed, and what made them."""
+    strategies = {
+        row.strategy.name: numbers(row, comparison)
+        | {"by_seed": {metric: score.by_seed for metric, score in row.scores.items()}}
+        for row in rows
+    }
+    content = {
+        "baseline": comparison.baseline,
+        "seeds": comparison.seeds,
+        "metrics": comparison.metrics,
+        "strategies": strategies,
+        "significance": [asdict(significance) for significance in found],
+        "missing": missing,
+        "command": comparison.command,
+        "versions": comparison.versions,
+        "environment": comparison.environment,
+    }
+    return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def finite(content: Any) -> Any:
+    """Plain data with None for numbers that are not finite, as JSON has no word for them."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def numbers(row: StrategyScores, comparison: Comparison) -> dict[str, Any]:
+    """The numbers of a row by column name."""
+    columns: dict[str, Any] = {
+        "strategy": row.strategy.name,
+        "amounts": " ".join(map(str, row.strategy.amounts)),
+        "seeds": len(row.strategy.finished_seeds),
+    }
+    for metric in comparison.metrics:
+        score = row.scores[metric]
+        columns |= {f"{metric}_mean": score.mean, f"{metric}_std": score.std, f"{metric}_n": len(score.by_seed)}
+        columns[f"{metric}_diff"] = row.differences[metric]
+    return columns | {"seconds": row.seconds, "examples_seen": row.examples_seen}
+
+
+def latex(text: str) -> str:
+    """``text`` so that LaTeX prints it as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def markdown(text: str) -> str:
+    """``text`` so that Markdown shows it as it is."""
+    return "".join(_MARKDOWN.get(character, character) for character in text)
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name for reading: ``slot_accuracy`` is slot accuracy."""
+    return metric.replace("_", " ")
+
+
+def schedule_text(amounts: Sequence[int]) -> str:
+    """The amounts with arrows between them."""
+    return " → ".join(map(str, amounts))
+
+
+def score_text(value: float | None, percent: bool) -> str:
+    """A score: in percent with two decimals, or with four significant digits; a dash for None."""
+    if value is None:
+        return DASH
+    return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+
+
+def difference_text(value: float | None, percent: bool) -> str:
+    """A difference of scores with its sign, in points where they are in percent; a dash for None."""
+    text = score_text(value if value is None else abs(value), percent)
+    if value is None or not text.strip("0."):
+        return text
+    return f"{MINUS if value < 0 else '+'}{text}"
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds, the two largest that are not 0."""
+    if seconds is None:
+        return DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands apart."""
+    return DASH if value is None else f"{round(value):,}"
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]) if rows or columns else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

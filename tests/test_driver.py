@@ -1,0 +1,348 @@
+"""The driver: a fresh Trainer a stage, the best weights carried forward, the optimizer swapped, nothing done twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from torch import nn
+
+import gradual
+from gradual import InputError, MixedDomainDataModule, OptimizerConfig, Stage
+
+
+class Examples(list):
+    """A map-style dataset with ids."""
+
+    def __init__(self, name: str, size: int, slope: float, seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(size, 3, generator=generator)
+        super().__init__(zip(inputs, inputs.sum(1, keepdim=True) * slope))
+        self.ids = [f"{name}{index}" for index in range(size)]
+
+
+class Line(LightningModule):
+    """A linear model with dropout, that records what the driver does to it."""
+
+    def __init__(self, lr: float | None = None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Linear(3, 4)
+        self.drop = nn.Dropout(0.2)
+        self.head = nn.Linear(4, 1)
+        self.lr = lr
+        self.starts: list[dict[str, torch.Tensor]] = []
+        self.rates: list[list[float]] = []
+        self.trainers: list[Trainer] = []
+        self.losses: list[float] = []
+        if lr is not None:
+            self.configure_optimizers = self.own_optimizers  # type: ignore[method-assign]
+
+    def own_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def _loss(self, batch):
+        inputs, targets = batch
+        return nn.functional.mse_loss(self.head(self.drop(self.encoder(inputs))), targets)
+
+    def on_train_start(self):
+        self.starts.append({name: value.clone() for name, value in self.state_dict().items()})
+        self.rates.append([group["lr"] for group in self.trainer.optimizers[0].param_groups])
+        self.trainers.append(self.trainer)
+
+    def training_step(self, batch, batch_idx):
+        loss = self._loss(batch)
+        self.losses.append(float(loss.detach()))
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self._loss(batch), batch_size=len(batch[0]))
+
+    def test_step(self, batch, batch_idx):
+        self.log("test/loss", self._loss(batch), batch_size=len(batch[0]))
+
+
+class Own(Line):
+    """The same with an optimizer of its own."""
+
+    def __init__(self, lr: float):
+        super().__init__()
+        self.own_lr = lr
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.own_lr)
+
+
+def data(**changes) -> MixedDomainDataModule:
+    parts = {
+        "in_domain": Examples("in", 12, 2.0, 1),
+        "out_of_domain": Examples("out", 40, 1.0, 2),
+        "val": Examples("val", 8, 2.0, 3),
+        "test": Examples("test", 8, 2.0, 4),
+        "batch_size": 4,
+    }
+    return MixedDomainDataModule(**(parts | changes))
+
+
+ADAM = OptimizerConfig(lr=0.05)
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 3}
+
+
+def run(tmp_path: Path, model=None, schedule=(20, 5, 0), **arguments):
+    model = model or Line()
+    arguments = {"optimizer": ADAM, **QUIET, **arguments}
+    return model, gradual.fit(model, arguments.pop("data", None) or data(), schedule, tmp_path / "run", **arguments)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(left, right) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_each_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
+    model, result = run(tmp_path)
+    assert [stage.path for stage in result.stages] == ["seed-0/20", "seed-0/20/5", "seed-0/20/5/0"]
+    assert same(model.starts[0], Line().state_dict())
+    for start, before in zip(model.starts[1:], range(2)):
+        assert same(start, weights(result.best_checkpoint(before)))
+    assert same(model.state_dict(), weights(result.best_checkpoint()))
+    assert not same(model.starts[1], model.starts[0])
+
+
+def test_each_stage_has_a_trainer_of_its_own(tmp_path):
+    model, _ = run(tmp_path, callbacks=[Counter()])
+    assert len({id(trainer) for trainer in model.trainers}) == 3
+    counters = [next(c for c in trainer.callbacks if isinstance(c, Counter)) for trainer in model.trainers]
+    assert [counter.epochs for counter in counters] == [3, 3, 3]
+
+
+class Counter(Callback):
+    def __init__(self):
+        self.epochs = 0
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.epochs += 1
+
+
+def test_best_epoch_and_scores_are_those_of_the_lowest_validation_loss(tmp_path):
+    _, result = run(tmp_path, max_epochs=6, logger=CSVLogger(tmp_path / "csv"))
+    by_hand = [Scripted.validation_loss(weights(result.best_checkpoint(k)), "val", 3) for k in range(3)]
+    assert [stage.val["loss"] for stage in result.stages] == pytest.approx(by_hand, rel=1e-5)
+    tests = [Scripted.validation_loss(weights(result.best_checkpoint(k)), "test", 4) for k in range(3)]
+    assert [stage.test["loss"] for stage in result.stages] == pytest.approx(tests, rel=1e-5)
+
+
+class Scripted(Line):
+    """Validation losses as written down beforehand; the weights count the epochs."""
+
+    def __init__(self, losses: list[float]):
+        super().__init__()
+        self.script = losses
+        self.counter = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    @staticmethod
+    def validation_loss(state: dict[str, torch.Tensor], name: str, seed: int) -> float:
+        inputs, targets = zip(*Examples(name, 8, 2.0, seed))
+        hidden = torch.stack(inputs) @ state["encoder.weight"].T + state["encoder.bias"]
+        predicted = hidden @ state["head.weight"].T + state["head.bias"]
+        return float(((predicted - torch.stack(targets)) ** 2).mean())
+
+    def on_train_epoch_start(self):
+        self.counter += 1
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.script[min(self.trainer.current_epoch, len(self.script) - 1)], batch_size=1)
+
+
+def test_a_stage_ends_when_it_no_longer_improves_and_keeps_its_best(tmp_path):
+    _, result = run(tmp_path, Scripted([5.0, 3.0, 4.0, 3.5, 3.2, 1.0]), [5, 0], patience=3, max_epochs=20)
+    for stage in result.stages:  # best in the second epoch, then three without improvement
+        assert (stage.epochs, stage.best_epoch, stage.val["loss"]) == (5, 2, 3.0)
+    assert float(weights(result.best_checkpoint(0))["counter"]) == 2
+    assert float(weights(result.best_checkpoint(1))["counter"]) == 4
+
+
+def test_a_stage_overrides_what_it_sets_and_nothing_else(tmp_path):
+    schedule = [
+        20,
+        Stage(5, OptimizerConfig(lr_by_name={"encoder.*": 0.001}), max_epochs=1, batch_size=16, patience=7),
+        {"amount": 0, "optimizer": {"lr_scale": 0.5}, "gradient_clip_val": 0.7},
+    ]
+    model, _ = run(tmp_path, schedule=schedule, patience=2)
+    assert model.rates == [[0.05], [0.001, 0.05], [0.025]]
+    assert [trainer.max_epochs for trainer in model.trainers] == [3, 1, 3]
+    assert [trainer.gradient_clip_val for trainer in model.trainers] == [None, None, 0.7]
+    assert [trainer.num_training_batches for trainer in model.trainers] == [8, 2, 3]
+    assert [trainer.early_stopping_callback.patience for trainer in model.trainers] == [2, 7, 2]
+
+
+def test_a_module_s_own_optimizer_is_used_and_scaled(tmp_path):
+    model, _ = run(tmp_path, Own(0.1), [5, {"amount": 0, "optimizer": {"lr_scale": 0.25}}], optimizer=None)
+    assert model.rates == [[0.1], [0.025]]
+    assert isinstance(model.trainers[0].optimizers[0], torch.optim.SGD)
+    assert "configure_optimizers" not in vars(model)
+
+
+def test_a_patched_configure_optimizers_is_put_back(tmp_path):
+    model = Line(lr=0.1)
+    run(tmp_path, model, [0], optimizer=OptimizerConfig(lr=0.2))
+    assert model.rates == [[0.2]]
+    assert model.configure_optimizers == model.own_optimizers
+
+
+def test_samples_are_nested_and_written_down(tmp_path):
+    _, result = run(tmp_path, seed=3)
+    samples = [(tmp_path / "run" / stage.path / "sample.txt").read_text().split() for stage in result.stages]
+    assert [len(sample) for sample in samples] == [20, 5, 0]
+    assert samples[1] == samples[0][:5]
+    assert len(set(samples[0])) == 20
+    assert set(samples[0]) <= {f"out{index}" for index in range(40)}
+
+
+def test_results_file_and_layout(tmp_path):
+    run(tmp_path)
+    root = tmp_path / "run"
+    content = json.loads((root / "results.json").read_text())
+    fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
+    assert [list(stage) for stage in content["stages"]] == [fields] * 3
+    assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
+    assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]
+    assert content["final"] == {name: content["stages"][-1][name] for name in ("val", "test")}
+    assert content["seed"] == 0
+    assert content["versions"]["torch"] == torch.__version__
+    assert content["command"]
+    for stage in content["stages"]:
+        for name in ("best.ckpt", "last.ckpt", "sample.txt"):
+            assert (root / stage["path"] / name).exists()
+
+
+def test_tensorboard_shows_each_stage_as_a_run_and_one_with_the_stage_as_its_axis(tmp_path):
+    _, result = run(tmp_path, log_every_n_steps=1)
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "run")).Reload()
+    assert set(runs.Runs()) == {"seed-0/20", "seed-0/20/5", "seed-0/20/5/0", "seed-0/by-stage/20-5-0"}
+    for stage in result.stages:
+        tags = runs.GetAccumulator(stage.path).Tags()["scalars"]
+        assert {"train/loss", "val/loss", "test/loss"} <= set(tags)
+        assert any(tag.startswith("lr-") for tag in tags)
+    curve = runs.GetAccumulator("seed-0/by-stage/20-5-0").Scalars("stage/test/loss")
+    assert [point.step for point in curve] == [1, 2, 3]
+    assert [point.value for point in curve] == pytest.approx([stage.test["loss"] for stage in result.stages])
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
+    first, _ = run(tmp_path / "a", seed=1)
+    torch.rand(7)  # whatever happened to the global random state before
+    again, _ = run(tmp_path / "b", seed=1)
+    other, _ = run(tmp_path / "c", seed=2)
+    assert first.losses == again.losses
+    assert same(first.state_dict(), again.state_dict())
+    assert not same(first.state_dict(), other.state_dict())
+
+
+def test_what_is_done_is_not_trained_again(tmp_path):
+    model, result = run(tmp_path)
+    again, reported = run(tmp_path)
+    assert not again.trainers
+    assert reported.to_dict()["stages"] == result.to_dict()["stages"]
+    assert same(again.state_dict(), model.state_dict())
+
+
+def test_a_second_schedule_shares_the_stages_it_begins_with(tmp_path):
+    run(tmp_path, schedule=[20, 5, 0])
+    model, result = run(tmp_path, schedule=[20, 0])
+    assert len(model.trainers) == 1
+    assert [stage.path for stage in result.stages] == ["seed-0/20", "seed-0/20/0"]
+    assert same(model.starts[0], weights(tmp_path / "run/seed-0/20/best.ckpt"))
+
+
+class Stop(Callback):
+    """Fails in the n-th training batch of the k-th stage, once."""
+
+    stage, batch, stages, done = 0, 0, 0, False
+
+    @classmethod
+    def at(cls, stage: int, batch: int) -> "Stop":
+        cls.stage, cls.batch, cls.stages, cls.done = stage, batch, -1, False
+        return cls()
+
+    def on_train_start(self, trainer, pl_module):
+        Stop.stages += 1
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if not Stop.done and Stop.stages == Stop.stage and trainer.global_step == Stop.batch:
+            Stop.done = True
+            raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize(("stage", "batch"), [(0, 0), (0, 5), (0, 8), (1, 6), (2, 8)])
+def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, stage, batch):
+    whole, expected = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path / "cut", callbacks=[Stop.at(stage, batch)])
+    model, result = run(tmp_path / "cut")
+    assert same(model.state_dict(), whole.state_dict())
+    for ours, theirs in zip(result.stages, expected.stages):
+        assert (ours.val, ours.test) == (theirs.val, theirs.test)
+        assert (ours.epochs, ours.best_epoch) == (theirs.epochs, theirs.best_epoch)
+
+
+def test_a_stage_that_had_converged_before_the_cut_trains_no_further(tmp_path):
+    losses = [5.0, 3.0, 4.0, 3.5, 1.0]
+    run(tmp_path, Scripted(losses), [0], patience=2, max_epochs=20)
+    (tmp_path / "run/seed-0/0/result.json").unlink()
+    model, result = run(tmp_path, Scripted(losses), [0], patience=2, max_epochs=20)
+    assert (result.stages[0].epochs, result.stages[0].best_epoch) == (4, 2)
+    assert not model.losses
+
+
+def test_another_experiment_is_refused_with_the_difference(tmp_path):
+    run(tmp_path, schedule=[0])
+    with pytest.raises(InputError, match=r"max_epochs: 3 there, 4 now"):
+        run(tmp_path, schedule=[0], max_epochs=4)
+
+
+def test_a_changed_override_is_another_stage(tmp_path):
+    run(tmp_path, schedule=[0])
+    model, result = run(tmp_path, schedule=[{"amount": 0, "optimizer": {"lr": 0.01}}])
+    assert result.stages[0].path == "seed-0/0-2"
+    assert model.rates == [[0.01]]
+
+
+def test_without_test_data_there_are_no_test_scores(tmp_path):
+    model, result = run(tmp_path, schedule=[5, 0], data=data(test=None))
+    assert [stage.test for stage in result.stages] == [{}, {}]
+    assert same(model.state_dict(), weights(result.best_checkpoint()))
+
+
+def test_mistakes_end_in_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="There is no optimizer"):
+        run(tmp_path / "a", optimizer=None)
+    with pytest.raises(InputError, match=r"monitor is 'val/los'.*logged are .*val/loss"):
+        run(tmp_path / "b", monitor="val/los")
+    with pytest.raises(InputError, match="no validation data"):
+        run(tmp_path / "c", data=data(val=None))
+    with pytest.raises(InputError, match="the pool holds 40"):
+        run(tmp_path / "d", schedule=[41, 0])
+    with pytest.raises(InputError, match="mode is 'best'"):
+        run(tmp_path / "e", mode="best")
+    with pytest.raises(InputError, match="Did you mean 'lr'"):
+        run(tmp_path / "f", optimizer={"l": 0.1})
+    with pytest.raises(InputError, match="matches no trainable parameter"):
+        run(tmp_path / "g", optimizer={"lr": 0.1, "lr_by_name": {"enc.*": 1}})
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match="cannot be made"):
+        run(tmp_path)
+
+
+def test_the_users_callbacks_and_loggers_are_used(tmp_path):
+    model, _ = run(tmp_path, schedule=[0], logger=False, callbacks=EarlyStopping("val/loss", patience=9))
+    assert model.trainers[0].logger is None
+    assert sorted(c.patience for c in model.trainers[0].early_stopping_callbacks) == [5, 9]

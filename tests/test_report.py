@@ -1,0 +1,485 @@
+"""The report's numbers: what is read, tables, significance; on run directories as `gradual compare` writes them."""
+
+import csv
+import io
+import json
+import math
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradual import report
+from gradual.errors import InputError
+from gradual.report.collect import read_comparison
+from gradual.report.scores import is_share, strategy_scores
+from gradual.report.significance import RESAMPLES, compare, paired_bootstrap, significances
+from gradual.report.tables import DASH, MINUS, difference_text, duration, latex, scores_csv, scores_table
+
+LAST = {"amount": 0, "optimizer": {"lr": 4e-5}}
+STRATEGIES = {
+    "in-domain only": [0],
+    "mixed": [2000],
+    "one-stage": [2000, LAST],
+    "gradual": [2000, 500, LAST],
+}
+LEVEL = {"0": 0.5, "2000": 0.55, "2000/0": 0.6, "2000/500": 0.62, "2000/500/0": 0.7}  # turns right in the end, about
+
+
+def amount_of(stage):
+    return stage["amount"] if isinstance(stage, dict) else stage
+
+
+def write_comparison(root, strategies=STRATEGIES, seeds=(0, 1), metrics=("slot_accuracy", "joint_accuracy")):
+    """Write compare.json alone."""
+    paths = {}
+    for name, schedule in strategies.items():
+        for seed in seeds:
+            folders = ["/".join(str(amount_of(stage)) for stage in schedule[:k]) for k in range(1, len(schedule) + 1)]
+            paths.setdefault(name, {})[str(seed)] = [f"seed-{seed}/{folder}" for folder in folders]
+    content = {
+        "strategies": {
+            name: {"schedule": schedule, "amounts": list(map(amount_of, schedule))}
+            for name, schedule in strategies.items()
+        },
+        "seeds": list(seeds),
+        "metrics": list(metrics),
+        "baseline": "in-domain only",
+        "monitor": "val/loss",
+        "mode": "min",
+        "paths": paths,
+        "command": "gradual compare --config configs/multiwoz/restaurant.yaml",
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "environment": {"machine": "x86_64", "cpu": "a processor", "cores": 2, "gpus": []},
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "compare.json").write_text(json.dumps(content))
+    return content
+
+
+def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_domain=500):
+    """Write one finished stage."""
+    folder = root / path
+    folder.mkdir(parents=True, exist_ok=True)
+    amount = int(path.split("/")[-1])
+    result = {
+        "index": path.count("/") - 1, "amount": amount, "in_domain": in_domain, "out_of_domain": amount,
+        "epochs": epochs, "best_epoch": max(1, epochs - 2), "seconds": seconds, "val": test, "test": test, "path": path,
+    }  # fmt: skip
+    (folder / "stage.json").write_text(json.dumps({"patience": 3, "optimizer": {"lr": 1e-4}, "lr_schedule": {}}))
+    start, chance = 8 - 2 * path.count("/"), random.Random(path)
+    history = [
+        {
+            "epoch": epoch, "seconds": epoch * seconds / epochs, "lr": {"encoder": 1e-5, "rest": 1e-4},
+            "train/loss": start / epoch, "val/loss": start / epoch**0.5 + chance.gauss(0, 0.1),
+            **{f"val/{name}": value * epoch / (epoch + 0.5 + chance.random()) for name, value in test.items()},
+        }
+        for epoch in range(1, epochs + 1)
+    ]  # fmt: skip
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    if examples is not None:
+        (folder / "test_examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in examples))
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def draw_examples(path, count):
+    """Test dialogues whose turns are right about as often as LEVEL says, and the scores over them."""
+    seed, _, stages = path.partition("/")
+    chance = random.Random(path)
+    examples = []
+    for number in range(count):
+        turns = random.Random(number).randint(4, 10)
+        level = min(0.98, max(0.05, LEVEL.get(stages, 0.5) + random.Random(f"{seed} {number}").gauss(0, 0.2)))
+        joint = sum(chance.random() < level for _ in range(turns))
+        slots = 7 * turns - sum(chance.randint(1, 2) for _ in range(turns - joint))
+        examples.append(
+            {"id": f"SNG{number:04}.json", "slot_accuracy": [slots, 7 * turns], "joint_accuracy": [joint, turns]}
+        )
+    sums = {
+        name: [sum(example[name][k] for example in examples) for k in (0, 1)]
+        for name in ("slot_accuracy", "joint_accuracy")
+    }
+    return examples, {name: numerator / denominator for name, (numerator, denominator) in sums.items()}
+
+
+def write_run(root, strategies=STRATEGIES, seeds=(0, 1), count=30, epochs=4):
+    """A whole run directory, every stage finished."""
+    content = write_comparison(root, strategies, seeds)
+    for path in sorted({path for seeds in content["paths"].values() for paths in seeds.values() for path in paths}):
+        examples, test = draw_examples(path, count)
+        write_stage(root, path, test, examples, epochs=epochs + len(path) % 3, seconds=40.0 + len(path))
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A comparison with all stages finished; copy it before changing it."""
+    return write_run(tmp_path_factory.mktemp("runs") / "restaurant")
+
+
+@pytest.fixture
+def run_dir(whole_run, tmp_path):
+    return Path(shutil.copytree(whole_run, tmp_path / "restaurant"))
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    """Scores, times and epochs that one can reckon with."""
+    write_comparison(tmp_path, {"in-domain only": [0], "gradual": [200, 0]}, seeds=(0, 1, 2))
+    for seed, (alone, adapted) in enumerate([(0.50, 0.60), (0.52, 0.66), (0.60, 0.66)]):
+        scores = {"slot_accuracy": 0.9, "joint_accuracy": alone}
+        write_stage(tmp_path, f"seed-{seed}/0", scores, epochs=10, seconds=100.0, in_domain=50)
+        write_stage(tmp_path, f"seed-{seed}/200", scores, epochs=4, seconds=30.0 + seed, in_domain=50)
+        scores = {"slot_accuracy": 0.9, "joint_accuracy": adapted}
+        write_stage(tmp_path, f"seed-{seed}/200/0", scores, epochs=6, seconds=10.0, in_domain=50)
+    return tmp_path
+
+
+# Tables
+
+
+def test_scores_are_means_and_sample_deviations_over_seeds(by_hand):
+    alone, adapted = strategy_scores(read_comparison(by_hand))
+
+    assert alone.scores["joint_accuracy"].mean == pytest.approx(0.54)
+    assert alone.scores["joint_accuracy"].std == pytest.approx(math.sqrt((0.04**2 + 0.02**2 + 0.06**2) / 2))
+    assert adapted.scores["joint_accuracy"].mean == pytest.approx(0.64)
+    assert adapted.scores["joint_accuracy"].std == pytest.approx(statistics.stdev([0.60, 0.66, 0.66]))
+    assert adapted.differences["joint_accuracy"] == pytest.approx(0.10)
+    assert alone.differences["joint_accuracy"] is None
+
+
+def test_time_and_examples_seen_are_those_of_the_whole_path(by_hand):
+    alone, adapted = strategy_scores(read_comparison(by_hand))
+
+    assert alone.seconds == 100
+    assert adapted.seconds == pytest.approx((40 + 41 + 42) / 3)
+    assert alone.examples_seen == 10 * 50
+    assert adapted.examples_seen == 4 * (50 + 200) + 6 * 50
+
+
+def test_the_table_shows_percent_points_and_the_best_in_bold(by_hand):
+    comparison = read_comparison(by_hand)
+    table = scores_table(strategy_scores(comparison), comparison)
+
+    assert table.heading[:5] == ["strategy", "schedule", "seeds", "slot accuracy", "Δ"]
+    alone, adapted = ([cell.text for cell in row] for row in table.rows)
+    assert alone == ["in-domain only", "0", "3", "90.00 ± 0.00", DASH, "54.00 ± 5.29", DASH, "1 min 40 s", "500"]
+    assert adapted == ["gradual", "200 → 0", "3", "90.00 ± 0.00", "0.00", "64.00 ± 3.46", "+10.00", "41 s", "1,300"]
+    assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [
+        ["90.00 ± 0.00"],
+        ["90.00 ± 0.00", "64.00 ± 3.46"],
+    ]
+    assert "**64.00 ± 3.46**" in table.markdown()
+    assert r"\textbf{64.00 $\pm$ 3.46}" in table.latex("tab:scores")
+
+
+def test_one_seed_has_no_deviation(by_hand):
+    for seed in (1, 2):
+        shutil.rmtree(by_hand / f"seed-{seed}")
+    comparison = read_comparison(by_hand)
+    rows = strategy_scores(comparison)
+
+    assert rows[0].scores["joint_accuracy"].std is None
+    assert [cell.text for cell in scores_table(rows, comparison).rows[0]][2:6] == ["1 of 3", "90.00", DASH, "50.00"]
+
+
+def test_the_difference_is_over_the_seeds_that_both_have(by_hand):
+    (by_hand / "seed-2/200/0/result.json").unlink()
+    _, adapted = strategy_scores(read_comparison(by_hand))
+
+    assert adapted.scores["joint_accuracy"].by_seed.keys() == {0, 1}
+    assert adapted.differences["joint_accuracy"] == pytest.approx((0.10 + 0.14) / 2)
+
+
+def test_csv_holds_unrounded_numbers(by_hand):
+    comparison = read_comparison(by_hand)
+    alone, adapted = csv.DictReader(io.StringIO(scores_csv(strategy_scores(comparison), comparison)))
+
+    assert (adapted["strategy"], adapted["amounts"], adapted["joint_accuracy_n"]) == ("gradual", "200 0", "3")
+    assert float(adapted["joint_accuracy_std"]) == statistics.stdev([0.60, 0.66, 0.66])
+    assert float(adapted["joint_accuracy_diff"]) == pytest.approx(0.10)
+    assert alone["joint_accuracy_diff"] == ""
+
+
+def test_where_lower_is_better_the_lowest_is_bold(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0], "mixed": [200]}, seeds=(0,), metrics=["loss"])
+    write_stage(tmp_path, "seed-0/0", {"loss": 12.34567})
+    write_stage(tmp_path, "seed-0/200", {"loss": 14.0})
+    comparison = read_comparison(tmp_path)
+    table = scores_table(strategy_scores(comparison), comparison)
+
+    assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [["12.35"], []]
+    assert table.rows[1][4].text == "+1.654"
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "share"),
+    [
+        ("joint_accuracy", [0.0, 1.0], True),
+        ("slot_accuracy_all", [0.5], True),
+        ("trigger_f1", [0.5], True),
+        ("joint_accuracy", [67.27], False),
+        ("loss", [0.5], False),
+    ],
+)
+def test_what_is_shown_in_percent(metric, values, share):
+    assert is_share(metric, values) is share
+
+
+def test_texts_of_numbers():
+    assert [difference_text(value, True) for value in (0.1511, -0.02, 0.00001, None)] == [
+        "+15.11",
+        f"{MINUS}2.00",
+        "0.00",
+        DASH,
+    ]
+    assert [duration(seconds) for seconds in (59.4, 61, 3725, None)] == ["59 s", "1 min 01 s", "1 h 02 min", DASH]
+
+
+def test_latex_is_escaped():
+    assert latex("a_b & 50% {x} #1 $y$") == r"a\_b \& 50\% \{x\} \#1 \$y\$"
+    assert latex("\\~^") == r"\textbackslash{}\textasciitilde{}\textasciicircum{}"
+    assert latex('<b "c">') == r"\textless{}b \char34{}c\char34{}\textgreater{}"
+
+
+# Significance
+
+
+def naive_bootstrap(ours, theirs, resamples):
+    """The same differences, one example at a time."""
+    differences = []
+    for resample in resamples:
+        means = []
+        for strategy in (ours, theirs):
+            scores = []
+            for seed in strategy:
+                numerator = sum(seed[example][0] for example in resample)
+                denominator = sum(seed[example][1] for example in resample)
+                scores.append(numerator / denominator)
+            means.append(statistics.fmean(scores))
+        differences.append(means[0] - means[1])
+    return differences
+
+
+def test_the_bootstrap_is_that_of_a_naive_loop(monkeypatch):
+    monkeypatch.setattr("gradual.report.significance.RESAMPLES", 300)
+    monkeypatch.setattr("gradual.report.significance._BATCH", 300)
+    chance = np.random.default_rng(5)
+    totals = chance.integers(3, 9, size=(2, 12))
+    ours, theirs = (np.stack([chance.binomial(totals, rate), totals], axis=-1) for rate in (0.6, 0.5))
+    resamples = np.random.default_rng(0).integers(0, 12, (300, 12))  # as scipy.stats.bootstrap draws them
+
+    expected = naive_bootstrap(ours.tolist(), theirs.tolist(), resamples.tolist())
+    difference, low, high, p_value = paired_bootstrap(ours.astype(float), theirs.astype(float))
+
+    assert difference == pytest.approx(naive_bootstrap(ours.tolist(), theirs.tolist(), [list(range(12))])[0])
+    assert (low, high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+    below, above = sum(value <= 1e-12 for value in expected), sum(value >= -1e-12 for value in expected)
+    assert p_value == pytest.approx(min(1, 2 * (min(below, above) + 1) / 301))
+
+
+def test_a_strategy_is_not_better_than_itself():
+    chance = np.random.default_rng(0)
+    counts = np.stack([chance.integers(0, 5, (3, 20)), np.full((3, 20), 5)], axis=-1).astype(float)
+
+    assert paired_bootstrap(counts, counts.copy()) == (0, 0, 0, 1)
+    difference, low, high, p_value = paired_bootstrap(counts, counts[[2, 0, 1]])  # other seeds, the same mean
+    assert difference == pytest.approx(0)
+    assert (low, high) == pytest.approx((0, 0))
+    assert p_value == 1
+
+
+def test_a_clear_difference_has_the_smallest_p_value():
+    counts = np.array([[[7.0, 10.0], [8.0, 10.0], [9.0, 10.0]] * 10])
+    worse = counts - [5.0, 0.0]
+    difference, low, high, p_value = paired_bootstrap(counts, worse)
+
+    assert (difference, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    assert p_value == pytest.approx(2 / (RESAMPLES + 1))
+
+
+def test_examples_without_a_denominator_count_for_nothing():
+    counts = np.array([[[0.0, 0.0], [0.0, 0.0], [2.0, 4.0]]])  # documents without a trigger, F1
+    difference, low, high, _ = paired_bootstrap(counts, np.zeros((1, 3, 2)))
+
+    assert (difference, low, high) == (0.5, 0, 0.5)
+
+
+def test_gradual_is_compared_with_each_other_strategy(run_dir):
+    found = significances(read_comparison(run_dir))
+
+    assert [(row.strategy, row.other, row.metric) for row in found] == [
+        ("gradual", other, metric)
+        for other in ("in-domain only", "mixed", "one-stage")
+        for metric in ("slot_accuracy", "joint_accuracy")
+    ]
+    for row in found:
+        assert row.low <= row.difference <= row.high
+        assert (row.low > 0 or row.high < 0) == (row.p_value < 0.05)
+        assert (row.examples, row.seeds) == (30, [0, 1])
+
+
+def test_without_a_strategy_called_gradual_it_is_the_last(tmp_path):
+    write_run(tmp_path, strategies={"in-domain only": [0], "4k": [2000, 0]}, count=3)
+
+    assert {(row.strategy, row.other) for row in significances(read_comparison(tmp_path))} == {("4k", "in-domain only")}
+
+
+def test_only_examples_and_seeds_that_both_have_are_compared(run_dir):
+    kept = run_dir / "seed-0/2000/test_examples.jsonl"
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(reversed(lines[5:])))
+    (run_dir / "seed-1/0/test_examples.jsonl").unlink()
+    in_domain_only, mixed, _, gradual = read_comparison(run_dir).strategies
+
+    against_mixed, against_in_domain = (compare(gradual, other, "joint_accuracy") for other in (mixed, in_domain_only))
+    assert (against_mixed.examples, against_mixed.seeds) == (25, [0, 1])
+    assert (against_in_domain.examples, against_in_domain.seeds) == (30, [0])
+    ours, theirs = ([json.loads(line) for line in (run_dir / f"seed-0/{path}/test_examples.jsonl").open()]
+                    for path in ("2000/500/0", "0"))  # fmt: skip
+    scores = [statistics.fmean(e["joint_accuracy"][0] for e in side) for side in (ours, theirs)]
+    assert against_in_domain.difference == pytest.approx(
+        (scores[0] - scores[1]) / statistics.fmean(e["joint_accuracy"][1] for e in ours)
+    )
+
+
+# Reading
+
+
+def test_an_incomplete_comparison_is_reported_as_far_as_it_is(run_dir):
+    shutil.rmtree(run_dir / "seed-1/2000/500")
+    (run_dir / "seed-1/2000/0/result.json").unlink()
+    (run_dir / "seed-0/0/test_examples.jsonl").unlink()
+    made = report.write_report(run_dir).parent
+
+    results = json.loads((made / "results.json").read_text())
+    assert {name: row["seeds"] for name, row in results["strategies"].items()} == {
+        "in-domain only": 2, "mixed": 2, "one-stage": 1, "gradual": 1,
+    }  # fmt: skip
+    assert results["missing"] == [
+        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so it takes no part in the significance.",
+        "one-stage, seed 1: 1 of 2 stages finished; seed-1/2000/0 has started.",
+        "gradual, seed 1: 1 of 3 stages finished; seed-1/2000/500 has not started.",
+        *(
+            f"No significance of gradual against in-domain only in '{metric}': there is no seed with test results by "
+            "example for both."
+            for metric in ("slot_accuracy", "joint_accuracy")
+        ),
+    ]
+    assert "one-stage, seed 1: 1 of 2 stages finished" in (made / "table.md").read_text()
+    assert "one-stage, seed 1: 1 of 2 stages finished" in (made / "report.html").read_text()
+
+
+def test_nothing_but_compare_json_makes_a_report_too(tmp_path):
+    write_comparison(tmp_path)
+    made = report.write_report(tmp_path).parent
+
+    rows = list(csv.DictReader((made / "table.csv").open()))
+    assert [row["seeds"] for row in rows] == ["0"] * 4
+    assert (made / "significance.csv").read_text().count("\n") == 1
+
+
+def test_a_history_that_is_being_written_is_read_to_its_last_whole_line(run_dir):
+    folder = run_dir / "seed-0/2000/500/0"
+    whole = (folder / "history.jsonl").read_text()
+    (folder / "history.jsonl").write_text(whole + '{"epoch": 2, "val/loss": 0.5}\n{"epoch": 9, "va')
+    with pytest.raises(InputError, match=r"history.jsonl, line \d+ is no JSON"):
+        read_comparison(run_dir)
+
+    (folder / "result.json").unlink()
+    history = read_comparison(run_dir).strategies[-1].stages[0][-1].history
+    assert [entry["epoch"] for entry in history] == list(range(1, whole.count("\n") + 1))
+    assert history[1]["val/loss"] == 0.5  # trained again after an interruption
+
+
+def test_scores_that_do_not_belong_together_are_named(run_dir):
+    file = run_dir / "seed-0/0/result.json"
+    result = json.loads(file.read_text())
+    result["test"]["joint_accuracy"] = 0.25
+    del result["test"]["slot_accuracy"]
+    file.write_text(json.dumps(result))
+
+    missing = read_comparison(run_dir).missing
+    assert missing[0] == "in-domain only, seed 0: no test score 'slot_accuracy' in seed-0/0/result.json."
+    assert "is 0.5" in missing[1]
+    assert "but 0.2500 in result.json" in missing[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("compare.json", None, "holds no comparison"),
+        ("compare.json", "{", "compare.json cannot be read"),
+        ("compare.json", "[]", "compare.json holds a list"),
+        ("compare.json", '{"seeds": [0]}', "'paths' is missing"),
+        ("compare.json", '{"seeds": ["0"]}', "'seeds' holds '0': accepted are whole numbers"),
+        ("seed-0/0/result.json", '{"index": 0}', "result.json is no result of a stage: .*missing"),
+        ("seed-0/0/result.json", "[1]", "result.json holds a list"),
+        ("seed-0/0/stage.json", '{"patience":', "stage.json cannot be read"),
+        ("seed-0/0/history.jsonl", '{"val/loss": 1}\n', "history.jsonl, line 1: 'epoch' is None"),
+        ("seed-0/0/test_examples.jsonl", "nothing\n", "test_examples.jsonl, line 1 is no JSON"),
+        ("seed-0/0/test_examples.jsonl", '{"id": "a"}\n{"id": "a"}\n', "line 2: the 'id' 'a' .* was there before"),
+        ("seed-0/0/test_examples.jsonl", '{"id": "a", "f1": [1]}\n', r"'f1' is \[1\]: accepted is \[numerator"),
+    ],
+)
+def test_damaged_files_are_named(run_dir, file, content, message):
+    (run_dir / file).unlink()
+    if content is not None:
+        (run_dir / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        report.write_report(run_dir)
+    assert not (run_dir / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "none"}, "the baseline 'none' is none of the strategies"),
+        ({"strategies": {"x": {"schedule": [1, 0], "amounts": [1]}}}, "'x' has 2 stages in its schedule, but 1 amount"),
+        ({"strategies": {"x": 1}}, "the strategy 'x' is 1"),
+        ({"metrics": "f1"}, "'metrics' is a text: accepted is a list"),
+        ({"paths": {"mixed": {"0": ["a", "b"]}}}, "'mixed' has 2 paths for seed 0, but 1 stages"),
+    ],
+)
+def test_a_damaged_comparison_is_named(tmp_path, changes, message):
+    content = write_comparison(tmp_path)
+    (tmp_path / "compare.json").write_text(json.dumps(content | {"baseline": None} | changes))
+    with pytest.raises(InputError, match=message):
+        read_comparison(tmp_path)
+
+
+# The command
+
+
+def test_the_command_prints_the_table_and_where_the_report_is(run_dir, capsys):
+    parser = ArgumentParser()
+    report.add_arguments(parser)
+    report.run(parser.parse_args([str(run_dir)]))
+
+    printed = capsys.readouterr().out
+    assert "| gradual " in printed
+    assert "Significance" not in printed
+    assert printed.splitlines()[-1] == f"Report: {run_dir / 'report' / 'report.html'}"
+
+
+def test_what_is_not_installed_is_named(run_dir, monkeypatch):
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "matplotlib" else name)
+    with pytest.raises(InputError, match=r"needs matplotlib, .*pip install 'gradual\[report\]'"):
+        report.write_report(run_dir)
+
+
+def test_the_report_needs_no_torch_and_its_import_nothing_heavy(run_dir):
+    code = (
+        "import sys; import gradual.report as report\n"
+        "assert not {'numpy', 'scipy', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "report.write_report(sys.argv[1])\n"
+        "assert not {'torch', 'lightning', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run_dir)], check=True)

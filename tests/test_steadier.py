@@ -1,0 +1,120 @@
+"""Averaged weights and smoothed selection, against naive computations from recorded weights and scores."""
+
+import json
+from pathlib import Path
+
+import line
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+import gradual
+from gradual import InputError
+
+DECAY = 0.8
+
+
+class Recorder(Callback):
+    """Writes down the weights after every step, and those that are validated."""
+
+    steps: list[torch.Tensor] = []
+    validated: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.current_epoch == 0:
+            Recorder.steps, Recorder.validated = [pl_module.layer.weight.detach().clone()], []
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        Recorder.steps.append(pl_module.layer.weight.detach().clone())
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, *args):
+        if batch_idx == 0 and not trainer.sanity_checking:
+            Recorder.validated.append(pl_module.layer.weight.detach().clone())
+
+
+def fit(root: Path, model=None, callbacks=(), schedule=(0,), **arguments):
+    torch.manual_seed(0)
+    model = model or line.Line(root / "trained.txt")
+    data = line.make_data({"batch_size": 2})
+    trainer = line.trainer_arguments() | {"max_epochs": 3}
+    settings = trainer | {"optimizer": {"lr": 0.05}} | arguments
+    return model, gradual.fit(model, data, schedule, root / "run", callbacks=list(callbacks), **settings)
+
+
+def best_weight(root: Path, path: str = "seed-0/0") -> torch.Tensor:
+    return torch.load(root / "run" / path / "best.ckpt", weights_only=True)["state_dict"]["layer.weight"]
+
+
+def test_the_average_is_what_is_validated_kept_and_carried_forward(tmp_path):
+    fit(tmp_path, callbacks=[Recorder()], weight_averaging=DECAY)
+    average, epochs = Recorder.steps[0], []
+    for step, weight in enumerate(Recorder.steps[1:], start=1):
+        average = DECAY * average + (1 - DECAY) * weight
+        if step % 4 == 0:  # 8 examples in batches of 2
+            epochs.append(average)
+    assert len(Recorder.validated) == len(epochs) == 3
+    for validated, expected in zip(Recorder.validated, epochs):
+        torch.testing.assert_close(validated, expected)
+    result = json.loads((tmp_path / "run/results.json").read_text())["stages"][0]
+    torch.testing.assert_close(best_weight(tmp_path), epochs[result["best_epoch"] - 1])
+
+
+def test_training_goes_on_with_the_weights_themselves(tmp_path):
+    fit(tmp_path / "a", callbacks=[Recorder()], weight_averaging=DECAY)
+    averaged = Recorder.steps
+    fit(tmp_path / "b", callbacks=[Recorder()])
+    assert len(averaged) == 13
+    for left, right in zip(averaged, Recorder.steps, strict=True):
+        assert torch.equal(left, right)
+
+
+class Cut(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise RuntimeError("cut")
+
+
+@pytest.mark.parametrize("arguments", [{"weight_averaging": DECAY}, {"smoothing": 2}])
+def test_an_interrupted_stage_ends_as_if_never_interrupted(tmp_path, arguments):
+    _, whole = fit(tmp_path / "whole", **arguments)
+    with pytest.raises(RuntimeError, match="cut"):
+        fit(tmp_path / "cut", callbacks=[Cut()], **arguments)
+    _, result = fit(tmp_path / "cut", **arguments)
+    assert torch.equal(best_weight(tmp_path / "cut"), best_weight(tmp_path / "whole"))
+    assert result.final == whole.final
+
+
+class Scripted(line.Line):
+    losses = [5.0, 1.0, 9.0, 3.0, 2.0, 2.5, 9.0, 9.0, 9.0, 9.0]
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.losses[self.trainer.current_epoch], batch_size=1)
+
+
+def test_the_best_epoch_is_that_of_the_lowest_mean(tmp_path):
+    model = Scripted(tmp_path / "trained.txt")
+    _, result = fit(tmp_path, model, smoothing=3, patience=4, max_epochs=10)
+    means = [
+        sum(Scripted.losses[max(0, e - 2) : e + 1]) / len(Scripted.losses[max(0, e - 2) : e + 1]) for e in range(10)
+    ]
+    best = min(range(10), key=means.__getitem__)
+    assert best == 5  # mean of 3.0, 2.0 and 2.5; the lowest single value came earlier
+    stage = result.stages[0]
+    assert (stage.best_epoch, stage.epochs) == (best + 1, best + 5)
+    assert stage.val["loss"] == Scripted.losses[best]
+
+
+def test_without_smoothing_it_is_that_of_the_lowest_value(tmp_path):
+    _, result = fit(tmp_path, Scripted(tmp_path / "trained.txt"), patience=9, max_epochs=10)
+    assert result.stages[0].best_epoch == 2
+
+
+def test_a_stage_s_average_begins_anew(tmp_path):
+    fit(tmp_path, callbacks=[Recorder()], schedule=[5, 0], weight_averaging=DECAY)
+    torch.testing.assert_close(Recorder.steps[0], best_weight(tmp_path, "seed-0/5"))
+
+
+@pytest.mark.parametrize("arguments", [{"weight_averaging": 1.0}, {"weight_averaging": -0.1}, {"smoothing": 0}])
+def test_what_cannot_be_is_refused(tmp_path, arguments):
+    with pytest.raises(InputError, match=f"{next(iter(arguments))} is"):
+        fit(tmp_path, **arguments)

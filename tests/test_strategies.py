@@ -1,0 +1,122 @@
+"""Strategies, the tree that shares their stages, and what sharing saves."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gradual import InputError, Schedule, Stage
+from gradual.driver import Defaults
+from gradual.schedule import OptimizerConfig
+from gradual.strategies import Strategy, default_strategies, parse_strategies
+from gradual.tree import Tree
+
+PAPER = Schedule([4000, 2000, 500, {"amount": 0, "optimizer": {"lr": 4e-5}}])
+
+
+def tree(strategies: dict[str, Strategy], seeds=(0,), pool: int = 4000) -> Tree:
+    return Tree(
+        strategies,
+        seeds,
+        lambda strategy: strategy.schedule.amounts(pool),
+        lambda stage, seed: Defaults(seed=seed).of(stage),
+    )
+
+
+def amounts(strategies: dict[str, Strategy]) -> dict[str, list]:
+    return {name: [stage.amount for stage in strategy.schedule] for name, strategy in strategies.items()}
+
+
+def table5() -> dict[str, Strategy]:
+    config = Path(__file__).parents[1] / "configs/multiwoz/table5.yaml"
+    content = yaml.safe_load(config.read_text())
+    return parse_strategies(content["strategies"], Schedule(content["schedule"]))
+
+
+def test_the_paper_s_four_come_from_the_schedule():
+    four = default_strategies(PAPER)
+    assert amounts(four) == {
+        "in-domain only": [0],
+        "mixed": [4000],
+        "one-stage": [4000, 0],
+        "gradual": [4000, 2000, 500, 0],
+    }
+    # the last stage's learning rate is for weights that were fine-tuned before
+    assert four["in-domain only"].schedule[0].optimizer == OptimizerConfig()
+    assert four["one-stage"].schedule[-1].optimizer.lr == 4e-5
+
+
+def test_table_5_costs_12_stages_and_not_14():
+    rows = {name: strategy for name, strategy in table5().items() if name not in ("all domains", "mixed")}
+    assert sorted(map(tuple, amounts(rows).values())) == sorted(
+        [(0,), (500, 0), (2000, 0), (4000, 0), (2000, 500, 0), (4000, 2000, 500, 0)]
+    )
+    shared = tree(rows)
+    assert (len(shared.nodes), shared.stages_without_sharing) == (12, 14)
+    assert sum(node.amounts == (4000,) for node in shared.nodes) == 1
+    with_mixed = tree(rows | {"mixed": Strategy(Schedule([4000]))})
+    assert len(with_mixed.nodes) == 12
+
+
+def test_table_5_has_the_all_domain_row_on_the_whole_training_set():
+    everything = table5()["all domains"]
+    assert everything.data == {"pool": "../../train.tsv"}
+    assert [stage.amount for stage in everything.schedule] == [1.0]
+    assert len(tree(table5()).nodes) == 13
+
+
+def test_every_path_is_a_chain_of_parents():
+    built = tree(default_strategies(PAPER), seeds=(0, 1, 1))
+    assert built.seeds == [0, 1]
+    for path in built.paths.values():
+        assert [node.parent for node in path] == [None, *path[:-1]]
+        assert [len(node.amounts) for node in path] == list(range(1, len(path) + 1))
+    order = {id(node): place for place, node in enumerate(built.nodes)}
+    assert all(order[id(node.parent)] < order[id(node)] for node in built.nodes if node.parent)
+    # seeds share nothing
+    assert len(built.nodes) == 2 * len(tree(default_strategies(PAPER)).nodes)
+
+
+def test_stages_that_differ_only_in_what_they_override_are_different():
+    same = Strategy(Schedule([100, 0]))
+    other = Strategy(Schedule([100, Stage(0, patience=9)]))
+    elsewhere = Strategy(Schedule([100, 0]), {"pool": "other.tsv"})
+    assert len(tree({"a": same, "b": same}).nodes) == 2
+    assert len(tree({"a": same, "b": other}).nodes) == 3
+    assert len(tree({"a": same, "c": elsewhere}).nodes) == 4
+
+
+def test_a_fraction_and_its_count_are_one_stage():
+    built = tree({"a": Strategy(Schedule([0.5, 0])), "b": Strategy(Schedule([2000, 0]))})
+    assert [node.amounts for node in built.nodes] == [(2000,), (2000, 0)]
+
+
+def test_sharing_saves_what_a_naive_count_says():
+    strategies = default_strategies(PAPER)
+    with_sharing, without = tree(strategies).examples(in_domain=523)
+    assert without == sum(523 + amount for path in amounts(strategies).values() for amount in path)
+    assert with_sharing == sum(523 + amount for amount in (0, 4000, 0, 2000, 500, 0))
+
+
+def test_names_select_from_what_is_defined():
+    assert list(parse_strategies(["gradual", "mixed"], PAPER)) == ["gradual", "mixed"]
+    defined = {"long": [100, 50, 0], "short": {"schedule": [100, 0]}}
+    assert amounts(parse_strategies(["short"], PAPER, defined)) == {"short": [100, 0]}
+    assert parse_strategies(None, PAPER) == default_strategies(PAPER)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "is empty"),
+        ([], "accepted is a mapping"),
+        (["graduall"], "no strategy 'graduall'; accepted are in-domain only, mixed, one-stage, gradual"),
+        ({"a": [1, 2]}, "'a': The schedule rises"),
+        ({"a": {"schedule": [1], "daata": {}}}, "accepted are a schedule"),
+        ({"a": {"data": {}}}, "accepted are a schedule"),
+        ({"a": 7}, "'a': The schedule is 7"),
+    ],
+)
+def test_mistakes_name_the_strategy(given, said):
+    with pytest.raises(InputError, match=said):
+        parse_strategies(given, PAPER)
