@@ -12,16 +12,20 @@ _WHERE = {
     "Domains": "gradual.datamodule",
     "InputError": "gradual.errors",
     "LRScheduleConfig": "gradual.schedule",
+    "Defaults": "gradual.defaults",
     "MixedDomainDataModule": "gradual.datamodule",
     "OptimizerConfig": "gradual.schedule",
     "RunResult": "gradual.results",
     "Schedule": "gradual.schedule",
     "Stage": "gradual.schedule",
     "StageResult": "gradual.runs",
+    "Strategy": "gradual.strategies",
+    "compare": "gradual.comparison",
     "fit": "gradual.driver",
 }
 
 __all__ = [
+    "Defaults",
     "Domains",
     "InputError",
     "LRScheduleConfig",
@@ -31,17 +35,22 @@ __all__ = [
     "Schedule",
     "Stage",
     "StageResult",
+    "Strategy",
     "__version__",
+    "compare",
     "fit",
 ]
 
 if TYPE_CHECKING:
+    from gradual.comparison import compare
     from gradual.datamodule import Domains, MixedDomainDataModule
+    from gradual.defaults import Defaults
     from gradual.driver import fit
     from gradual.errors import InputError
     from gradual.results import RunResult
     from gradual.runs import StageResult
     from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage
+    from gradual.strategies import Strategy
 
 
 def __getattr__(name: str) -> Any:

@@ -20,9 +20,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from gradual.callbacks.predictions import PredictionWriter
-from gradual.compare import Experiment, compare_tree, plan_tree
+from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.datamodule import MixedDomainDataModule
-from gradual.driver import Defaults, fit_path
+from gradual.defaults import Defaults
+from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
 from gradual.plan import print_plan, print_statistics

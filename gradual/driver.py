@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-import logging
+import difflib
+import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -26,6 +27,7 @@ from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
 from gradual.datamodule import MixedDomainDataModule
+from gradual.defaults import Defaults
 from gradual.errors import InputError
 from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
 from gradual.results import RunResult
@@ -33,60 +35,8 @@ from gradual.runs import RunDirectory, StageDirectory, StageResult
 from gradual.sampling import derive_seed
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
 
-log = logging.getLogger(__name__)
-
 TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
-
-Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig)
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What holds for every stage that does not override it.
-
-    Attributes:
-        monitor: Validation metric that decides on convergence and on the best epoch.
-        mode: ``min`` or ``max``: which value of it is better.
-        patience: Validations without improvement after which a stage has converged.
-        min_delta: Least change of the metric that counts as an improvement.
-        optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
-        lr_schedule: The learning-rate schedule of a configured optimizer.
-        weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
-            is validated, kept and carried forward. None for the weights themselves.
-        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
-            its value.
-        seed: Seed of samples, order and dropout.
-    """
-
-    monitor: str = "val/loss"
-    mode: str = "min"
-    patience: int = 5
-    min_delta: float = 0.0
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
-    weight_averaging: float | None = None
-    smoothing: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.weight_averaging is not None and not 0 <= self.weight_averaging < 1:
-            raise InputError(f"weight_averaging is {self.weight_averaging}: accepted is a decay from 0 to below 1.")
-        if self.smoothing is not None and self.smoothing < 1:
-            raise InputError(f"smoothing is {self.smoothing}: accepted is a number of validations from 1 on.")
-        if self.mode not in ("min", "max"):
-            raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
-        if self.patience < 0:
-            raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
-
-    def of(self, stage: Stage) -> dict[str, Any]:
-        """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
-        return {
-            **as_plain(self),
-            **stage.overrides(),
-            "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
-            "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),
-        }
 
 
 def fit(
@@ -94,17 +44,7 @@ def fit(
     datamodule: MixedDomainDataModule,
     schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]],
     run_dir: str | Path,
-    *,
-    monitor: str = "val/loss",
-    mode: str = "min",
-    patience: int = 5,
-    min_delta: float = 0.0,
-    optimizer: OptimizerConfig | Mapping[str, Any] | None = None,
-    lr_schedule: LRScheduleConfig | Mapping[str, Any] | None = None,
-    weight_averaging: float | None = None,
-    smoothing: int | None = None,
-    seed: int = 0,
-    **trainer: Any,
+    **settings: Any,
 ) -> RunResult:
     """Train ``model`` through the stages of ``schedule``, each to convergence, carrying the best weights forward.
 
@@ -113,21 +53,13 @@ def fit(
     Afterwards ``model`` holds the last stage's weights.
 
     Args:
-        model: Any LightningModule that logs ``monitor`` in validation.
+        model: Any LightningModule that logs the monitor in validation.
         datamodule: Its data.
         schedule: Amounts of out-of-domain data, e.g. ``[4000, 2000, 500, 0]``; see ``gradual.Schedule``.
         run_dir: Folder of the experiment.
-        monitor: Validation metric that decides on convergence and on the best epoch.
-        mode: ``min`` or ``max``: which value of it is better.
-        patience: Validations without improvement after which a stage has converged.
-        min_delta: Least change of the metric that counts as an improvement.
-        optimizer: The optimizer; None for the model's own ``configure_optimizers``.
-        lr_schedule: The learning-rate schedule of a configured optimizer.
-        weight_averaging: Decay of an exponential moving average of a stage's weights, which is validated and kept
-            instead.
-        smoothing: Decide on the mean of the monitor's last so many values.
-        seed: Seed of samples, order and dropout.
-        **trainer: Arguments of ``lightning.Trainer``, e.g. ``max_epochs=20, accelerator="cpu"``.
+        **settings: The fields of ``gradual.Defaults`` (``monitor="val/loss"``, ``mode``, ``patience``, ``min_delta``,
+            ``optimizer={"lr": 1e-4}``, ``lr_schedule``, ``weight_averaging``, ``smoothing``, ``seed``), and arguments
+            of ``lightning.Trainer`` (``max_epochs=20``, ``accelerator="cpu"``).
 
     Returns:
         The results of all stages, also written to ``run_dir/results.json``.
@@ -136,27 +68,48 @@ def fit(
         InputError: The schedule does not fit the pool, a pattern matches no parameter, or ``run_dir`` holds another
             experiment.
     """
-    defaults = Defaults(
-        monitor=monitor,
-        mode=mode,
-        patience=patience,
-        min_delta=min_delta,
-        optimizer=_config(OptimizerConfig, optimizer),
-        lr_schedule=_config(LRScheduleConfig, lr_schedule),
-        weight_averaging=weight_averaging,
-        smoothing=smoothing,
-        seed=seed,
-    )
+    defaults, trainer = split_settings(settings)
+    run = claim(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer)
+    return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:
+    """Keyword arguments as the defaults of the stages and the arguments of their Trainers."""
+    names = {field.name for field in fields(Defaults)}
+    own = {name: value for name, value in settings.items() if name in names}
+    for name, cls in (("optimizer", OptimizerConfig), ("lr_schedule", LRScheduleConfig)):
+        if own.get(name) is None:
+            own.pop(name, None)
+        elif isinstance(own[name], Mapping):
+            own[name] = from_mapping(cls, own[name], name)
+    trainer = {name: value for name, value in settings.items() if name not in names}
+    accepted = inspect.signature(Trainer.__init__).parameters
+    for name in trainer:
+        if name not in accepted:
+            close = difflib.get_close_matches(name, [*names, *accepted], n=1)
+            raise InputError(f"There is no setting '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""))
+    return Defaults(**own), trainer
+
+
+def claim(
+    run_dir: str | Path,
+    model: type[LightningModule],
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule,
+    defaults: Defaults,
+    trainer: Mapping[str, Any],
+) -> RunDirectory:
+    """The run directory of an experiment that Python code describes; ``RunDirectory.claim`` says what is refused."""
     run = RunDirectory(run_dir)
     identity = {
-        "model": f"{type(model).__module__}.{type(model).__qualname__}",
+        "model": f"{model.__module__}.{model.__qualname__}",
         "data": f"{type(datamodule).__module__}.{type(datamodule).__qualname__}",
         "batch_size": datamodule.batch_size,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
-    experiment = identity | {"schedule": Schedule(schedule).to_list()} | as_plain(defaults)
+    experiment = identity | {"schedule": schedule.to_list()} | as_plain(defaults)
     run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
-    return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+    return run
 
 
 def fit_path(
@@ -330,12 +283,6 @@ def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -
         del model.configure_optimizers
         if patched:
             model.configure_optimizers = own  # type: ignore[method-assign]
-
-
-def _config(cls: type[Config], given: Config | Mapping[str, Any] | None) -> Config:
-    if given is None:
-        return cls()
-    return given if isinstance(given, cls) else from_mapping(cls, given, cls.__name__)  # type: ignore[arg-type]
 
 
 def _named(scores: Mapping[str, Any], split: str) -> dict[str, float]:

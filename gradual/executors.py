@@ -6,24 +6,29 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gradual.errors import InputError
 from gradual.tree import Node
 
-if TYPE_CHECKING:
-    from gradual.compare import Experiment
+
+class Trains(Protocol):
+    """What trains a stage: an ``Experiment``."""
+
+    def train(self, node: Node) -> Any:
+        """Train it, unless it is done."""
+
 
 Executor = Callable[[Sequence[Node]], None]
 """Trains the given stages, parents before children; returns when all are done."""
 
-MakeExperiment = Callable[[], "Experiment"]
+MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
 
 _experiment: Any = None  # of a worker process, made with its first stage
 
 
-def in_process(experiment: Experiment) -> Executor:
+def in_process(experiment: Trains) -> Executor:
     """One stage after the other, here."""
 
     def execute(nodes: Sequence[Node]) -> None:

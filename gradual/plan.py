@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradual.datamodule import MixedDomainDataModule
-from gradual.driver import Defaults
+from gradual.defaults import Defaults
 from gradual.optim import is_configured, parameter_groups
 from gradual.schedule import Schedule, merge
 

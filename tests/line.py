@@ -7,8 +7,8 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from gradual import MixedDomainDataModule, OptimizerConfig
-from gradual.compare import Experiment
-from gradual.driver import Defaults
+from gradual.comparison import Experiment
+from gradual.defaults import Defaults
 from gradual.runs import RunDirectory
 
 

@@ -332,3 +332,53 @@ def test_an_unknown_command_is_refused(capfd):
         main(["fitt"])
     assert ended.value.code == 2
     assert "fitt" in capfd.readouterr().err
+
+
+def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]")
+    main([*given, "--metrics=[slot_accuracy]", "--trainer.max_epochs=1"])
+    output = capsys.readouterr().out
+    assert "5 stages instead of 7, 0 of them done" in output
+    assert output.rstrip().endswith(f"Report: {run_dir}/report/report.html")
+    assert "| gradual" in output
+    table = (run_dir / "report/table.csv").read_bytes()
+    (run_dir / "report/table.csv").unlink()
+    main(["report", str(run_dir)])
+    assert (run_dir / "report/table.csv").read_bytes() == table
+    capsys.readouterr()
+    main([*given, "--strategies=[gradual, mixed]", "--metrics=[slot_accuracy]", "--trainer.max_epochs=1"])
+    assert "3 stages instead of 4, 3 of them done" in capsys.readouterr().out
+
+
+def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
+    config = yaml.safe_load(DEMO.read_text()) | {"strategies": {"long": [20, 5, 0], "short": [20, 0]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1")
+    given[1] = f"--config={tmp_path}/mine.yaml"
+    main([*given, "--strategies=[short]", "--jobs=2"])
+    assert "2 stages instead of 2" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*given, "--strategies=[longest]"])
+    assert "accepted are long, short" in capsys.readouterr().err
+
+
+def test_stats_counts_what_the_files_hold(small_demo, tmp_path, capsys):
+    main(arguments("stats", small_demo, tmp_path / "run"))
+    rows = {
+        line.rsplit(maxsplit=1)[0].strip(): line.split()[-1]
+        for line in capsys.readouterr().out.splitlines()
+        if line.strip()
+    }
+    turns = 0
+    for name in ("train", "dev", "test"):
+        lines = (small_demo / f"domains/hostel/{name}.tsv").read_text().splitlines()[1:]
+        turns += len(lines)
+        assert rows[f"dialogues, {name}"] == str(len({line.split("\t")[0] for line in lines}))
+    assert rows["turns"] == str(turns)
+    assert rows["slots"] == "7"
+    assert rows["dialogues, pool"] == "30"
+
+
+def test_report_without_a_comparison_is_one_sentence(tmp_path, capfd):
+    assert "compare.json" in mistake(capfd, ["report", str(tmp_path)])

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from test_strategies import table5
 
 from gradual import InputError, Schedule
-from gradual.compare import compare_tree, plan_tree
+from gradual.comparison import compare_tree, plan_tree
 from gradual.executors import in_process, processes, ray_cluster
 from gradual.strategies import Strategy, default_strategies
 

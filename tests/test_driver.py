@@ -8,21 +8,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
+from line import Examples
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from torch import nn
 
 import gradual
 from gradual import InputError, MixedDomainDataModule, OptimizerConfig, Stage
-
-
-class Examples(list):
-    """A map-style dataset with ids."""
-
-    def __init__(self, name: str, size: int, slope: float, seed: int):
-        generator = torch.Generator().manual_seed(seed)
-        inputs = torch.randn(size, 3, generator=generator)
-        super().__init__(zip(inputs, inputs.sum(1, keepdim=True) * slope))
-        self.ids = [f"{name}{index}" for index in range(size)]
 
 
 class Line(LightningModule):
@@ -333,6 +324,8 @@ def test_mistakes_end_in_one_sentence(tmp_path):
         run(tmp_path / "d", schedule=[41, 0])
     with pytest.raises(InputError, match="mode is 'best'"):
         run(tmp_path / "e", mode="best")
+    with pytest.raises(InputError, match=r"no setting 'patiense'\. Did you mean 'patience'"):
+        run(tmp_path / "h", patiense=3)
     with pytest.raises(InputError, match="Did you mean 'lr'"):
         run(tmp_path / "f", optimizer={"l": 0.1})
     with pytest.raises(InputError, match="matches no trainable parameter"):

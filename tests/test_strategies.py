@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from gradual import InputError, Schedule, Stage
-from gradual.driver import Defaults
+from gradual.defaults import Defaults
 from gradual.schedule import OptimizerConfig
 from gradual.strategies import Strategy, default_strategies, parse_strategies
 from gradual.tree import Tree

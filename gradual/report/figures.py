@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 INK, PAPER, GRID = "#222222", "#ffffff", "#d9d9d9"
-_DODGE, _WIDTH = 0.1, 0.6  # strategies beside each other, so that what they share stays visible; and all of them
+_DODGE, _WIDTH = (
+    0.03,
+    0.7,
+)  # strategies lie beside each other: this share of the axis apart, this much of a place in all
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
@@ -144,7 +147,7 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> list[Line2D
             score = stage_score(comparison, strategy, stage, metric)
             if score.mean is not None:
                 here = [name for name in places if place in places[name]]
-                step = min(_DODGE, _WIDTH / len(here))
+                step = min(_DODGE * len(axis), _WIDTH / len(here))
                 xs.append(place + step * (here.index(strategy.name) - (len(here) - 1) / 2))
                 means.append(scale * score.mean)
                 stds.append(scale * (score.std or 0))

@@ -147,7 +147,10 @@
     if (!here || !tip) return;
     here.setAttribute("visibility", place ? "visible" : "hidden");
     tip.hidden = !place;
-    if (!place) return;
+    if (!place) {
+      reading.textContent = "";
+      return;
+    }
     const line = lines[place.line];
     const point = line.points[place.point];
     here.setAttribute("cx", point.x);

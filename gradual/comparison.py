@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,57 @@ from rich.console import Console
 from rich.tree import Tree as Drawing
 
 from gradual.datamodule import MixedDomainDataModule
-from gradual.driver import Defaults, TrainerArguments, train_stage
+from gradual.defaults import Defaults
+from gradual.driver import TrainerArguments, claim, split_settings, train_stage
 from gradual.errors import InputError
-from gradual.executors import Executor
+from gradual.executors import Executor, in_process
 from gradual.results import command_line, versions
 from gradual.runs import RunDirectory, StageResult, write_atomically
-from gradual.schedule import Schedule
-from gradual.strategies import IN_DOMAIN_ONLY, Strategy
+from gradual.schedule import Schedule, Stage
+from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
 from gradual.tensorboard import save_strategies
 from gradual.tree import Node, Tree
+
+
+def compare(
+    model: Callable[[], LightningModule],
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]],
+    run_dir: str | Path,
+    *,
+    strategies: Mapping[str, Any] | Sequence[str] | None = None,
+    seeds: Iterable[int] = (0, 1, 2),
+    metrics: Iterable[str] | None = None,
+    baseline: str | None = None,
+    **settings: Any,
+) -> Path:
+    """Train several strategies under several seeds, each stage that they share once, and report them.
+
+    Args:
+        model: Makes an untrained model; called after the seed is set.
+        datamodule: The data.
+        schedule: The schedule of gradual fine-tuning.
+        run_dir: Folder of the experiment; what is done there, by ``gradual.fit`` too, is not trained again.
+        strategies: Schedules by name, or names of the paper's four (in-domain only, mixed, one-stage, gradual), which
+            are derived from ``schedule``; None for all four.
+        seeds: Each strategy is trained with each.
+        metrics: Test scores to report; None for all but the loss.
+        baseline: The strategy that differences are taken from; None for in-domain only.
+        **settings: As ``gradual.fit`` takes them.
+
+    Returns:
+        The report's page, ``run_dir/report/report.html``; tables and figures lie beside it.
+
+    Raises:
+        InputError: A schedule does not fit the pool, or ``run_dir`` holds another experiment.
+    """
+    defaults, trainer = split_settings(settings)
+    chosen = parse_strategies(strategies, Schedule(schedule))
+    if any(strategy.data for strategy in chosen.values()):
+        raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
+    run = claim(run_dir, type(model()), datamodule, Schedule(schedule), defaults, trainer)
+    experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
+    return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
 
 
 @dataclass

@@ -1,0 +1,57 @@
+"""What holds for every stage of an experiment that does not override it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradual.errors import InputError
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, merge
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds for every stage that does not override it.
+
+    Attributes:
+        monitor: Validation metric that decides on convergence and on the best epoch.
+        mode: ``min`` or ``max``: which value of it is better.
+        patience: Validations without improvement after which a stage has converged.
+        min_delta: Least change of the metric that counts as an improvement.
+        optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
+        lr_schedule: The learning-rate schedule of a configured optimizer.
+        weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
+            is validated, kept and carried forward. None for the weights themselves.
+        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
+            its value.
+        seed: Seed of samples, order and dropout.
+    """
+
+    monitor: str = "val/loss"
+    mode: str = "min"
+    patience: int = 5
+    min_delta: float = 0.0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    weight_averaging: float | None = None
+    smoothing: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weight_averaging is not None and not 0 <= self.weight_averaging < 1:
+            raise InputError(f"weight_averaging is {self.weight_averaging}: accepted is a decay from 0 to below 1.")
+        if self.smoothing is not None and self.smoothing < 1:
+            raise InputError(f"smoothing is {self.smoothing}: accepted is a number of validations from 1 on.")
+        if self.mode not in ("min", "max"):
+            raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
+        if self.patience < 0:
+            raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
+
+    def of(self, stage: Stage) -> dict[str, Any]:
+        """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
+        return {
+            **as_plain(self),
+            **stage.overrides(),
+            "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
+            "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),
+        }
