@@ -7,10 +7,10 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-slow lint format clean
 
-demo: $(VENV)/installed  ## train a gradual run on a small corpus of our own making
+demo: $(VENV)/installed  ## compare strategies on a small corpus of our own making
 	$(BIN)/gradual demo-data --out demo-data
-	$(BIN)/gradual plan --config configs/demo.yaml
-	$(BIN)/gradual fit --config configs/demo.yaml
+	$(BIN)/gradual stats --config configs/demo.yaml
+	$(BIN)/gradual compare --config configs/demo.yaml
 
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest -n 2 -m "not slow"

@@ -224,6 +224,7 @@ class GradualCLI(LightningCLI):
 
 def make_experiment(config: str, run_dir: str) -> Experiment:
     """The experiment of a comparison in another process, from its resolved configuration."""
+    _quieten()
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
@@ -274,6 +275,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in (
         ".*LeafSpec.*is deprecated.*",
+        ".*LightningCLI's args parameter is intended.*",
         ".*does not have many workers.*",
         ".*Checkpoint directory.*",
         ".*is smaller than the logging interval.*",

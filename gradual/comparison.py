@@ -20,6 +20,7 @@ from gradual.defaults import Defaults
 from gradual.driver import TrainerArguments, claim, split_settings, train_stage
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
+from gradual.report import write_report
 from gradual.results import command_line, versions
 from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
@@ -110,7 +111,15 @@ class Experiment:
         data.set_stage(len(node.stages) - 1)
         start = node.parent.directory(self.run).best if node.parent else None
         return train_stage(
-            model, data, node.stages[-1], directory, start, defaults, self.trainer_arguments, node.settings
+            model,
+            data,
+            node.stages[-1],
+            directory,
+            start,
+            defaults,
+            self.trainer_arguments,
+            node.settings,
+            f"seed {node.seed}, ",
         )
 
 
@@ -164,8 +173,6 @@ def compare_tree(
     execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
     _write_comparison(experiment, tree, metrics, baseline)
     save_strategies(experiment.run.root)
-    from gradual.report import write_report
-
     return write_report(experiment.run.root)
 
 

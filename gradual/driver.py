@@ -155,6 +155,7 @@ def train_stage(
     defaults: Defaults,
     trainer_arguments: TrainerArguments,
     settings: Mapping[str, Any],
+    label: str = "",
 ) -> StageResult:
     """Train the data module's current stage to convergence and measure its scores.
 
@@ -167,6 +168,7 @@ def train_stage(
         defaults: What holds where the stage says nothing.
         trainer_arguments: The arguments of its Trainer.
         settings: All that it trains with, as plain data to write down.
+        label: What its lines of progress begin with.
 
     Returns:
         The result, also written to ``directory``.
@@ -192,7 +194,7 @@ def train_stage(
         ExampleScores(directory.test_examples),
         RandomState(),
         timer,
-        StageProgress(len(datamodule.schedule), amounts, monitor, defaults.mode),
+        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
         best,
         ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]

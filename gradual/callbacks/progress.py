@@ -19,6 +19,7 @@ class StageProgress(ProgressBar):
     The time left is that to ``max_epochs``: early stopping may end the stage before.
 
     Args:
+        label: What to put before the stage; empty where one path is trained.
         stages: Number of stages.
         amounts: Out-of-domain examples of the stages up to this one.
         monitor: Validation score to show.
@@ -27,10 +28,16 @@ class StageProgress(ProgressBar):
     """
 
     def __init__(
-        self, stages: int, amounts: Sequence[int], monitor: str, mode: str = "min", console: Console | None = None
+        self,
+        label: str,
+        stages: int,
+        amounts: Sequence[int],
+        monitor: str,
+        mode: str = "min",
+        console: Console | None = None,
     ):
         super().__init__()
-        self._title = f"stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
+        self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
         self._monitor, self._sign = monitor, 1.0 if mode == "min" else -1.0
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None
