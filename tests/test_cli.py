@@ -337,6 +337,11 @@ def test_an_unknown_command_is_refused(capfd):
 def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path, capsys):
     run_dir = tmp_path / "run"
     given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]")
+    config = {
+        key: value for key, value in yaml.safe_load(DEMO.read_text()).items() if key not in ("strategies", "jobs")
+    }
+    (tmp_path / "four.yaml").write_text(yaml.safe_dump(config))
+    given[1] = f"--config={tmp_path}/four.yaml"
     main([*given, "--metrics=[slot_accuracy]", "--trainer.max_epochs=1"])
     output = capsys.readouterr().out
     assert "5 stages instead of 7, 0 of them done" in output
