@@ -145,7 +145,8 @@ class DialogueStateTracker(LightningModule):
         scores = self._scores(split).compute()
         if split == "train":
             del scores["loss"]  # logged at every step
-        self.log_dict({f"{split}/{name}": value for name, value in scores.items()})
+        # the metric has summed over processes already; synchronizing equal values only keeps Lightning from warning
+        self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
         self._scores(split).reset()
 
     def _scores(self, split: str) -> BeliefScores:
