@@ -64,21 +64,20 @@ class RunResult:
         )
 
     def table(self) -> Table:
-        """The stages with their amounts, epochs and time, and a line each for validation and test scores."""
+        """A column a stage: its amounts, epochs (the best one in brackets) and time, and all its scores."""
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        scores = list(dict.fromkeys(name for stage in self.stages for name in (*stage.val, *stage.test)))
-        for heading in ("stage", "out-of-\ndomain", "in-\ndomain", "epochs", "best\nepoch", "time", "scores"):
-            table.add_column(heading, justify="right")
-        for name in scores:
-            table.add_column(name.replace("_", "\n"), justify="right")
+        table.add_column("stage", no_wrap=True)
         for stage in self.stages:
-            facts = [stage.index + 1, stage.out_of_domain, stage.in_domain, stage.epochs, stage.best_epoch]
-            cells = [*map(str, facts), _duration(stage.seconds)]
-            for split in ("val", "test"):
-                measured: dict[str, float] = getattr(stage, split)
-                if measured:
-                    table.add_row(*cells, split, *(_score(measured.get(name)) for name in scores))
-                    cells = [""] * len(cells)
+            table.add_column(str(stage.index + 1), justify="right", no_wrap=True)
+        table.add_row("out-of-domain", *(str(stage.out_of_domain) for stage in self.stages))
+        table.add_row("in-domain", *(str(stage.in_domain) for stage in self.stages))
+        table.add_row("epochs (best)", *(f"{stage.epochs} ({stage.best_epoch})" for stage in self.stages))
+        table.add_row("time", *(_duration(stage.seconds) for stage in self.stages), end_section=True)
+        for split in ("val", "test"):
+            names = dict.fromkeys(name for stage in self.stages for name in getattr(stage, split))
+            for name in names:
+                table.add_row(f"{split} {name}", *(_score(getattr(stage, split).get(name)) for stage in self.stages))
+            table.add_section()
         return table
 
     def print_table(self) -> None:

@@ -98,9 +98,13 @@ def test_fit_writes_the_layout_and_ends_with_the_table(small_demo, tmp_path, cap
     assert "best" in lines[0]
     assert "left" in lines[0]
     assert not {"\x1b", "\r", "\b"} & set(output)
-    last = [line for line in output.splitlines() if line.strip()][-1]
-    assert f"{content['final']['test']['joint_accuracy']:.4f}" in last
-    assert f"{content['final']['test']['loss']:.4f}" in last
+    *_, last = (line.split() for line in output.splitlines() if line.strip())
+    assert last[0] == "test"
+    rows = {" ".join(row[:2]): row[2:] for row in (line.split() for line in output.splitlines()) if len(row) == 4}
+    for name in names:
+        for split in ("val", "test"):
+            expected = [f"{stage[split][name]:.4f}" for stage in content["stages"]]
+            assert rows[f"{split} {name}"] == expected
 
 
 def test_running_again_reports_and_trains_nothing(finished, small_demo, capsys):
