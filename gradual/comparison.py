@@ -21,7 +21,7 @@ from gradual.driver import TrainerArguments, claim, split_settings, train_stage
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.report import write_report
-from gradual.results import command_line, versions
+from gradual.results import command_line, versions, wide_console
 from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
@@ -163,8 +163,7 @@ def compare_tree(
         baseline = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
     elif baseline not in tree.strategies:
         raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
-    print_tree(experiment, tree, console)
+    print_tree(experiment, tree, wide_console())
     for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
         directory = node.directory(experiment.run)
         if directory.settings() is None:

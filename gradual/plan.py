@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from lightning.pytorch import LightningModule
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.optim import is_configured, parameter_groups
+from gradual.results import wide_console
 from gradual.schedule import Schedule, merge
 
 
@@ -45,9 +45,9 @@ def print_plan(
         else:
             rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
         table.add_row(*map(str, row), rates)
-    console = _console()
+    console = wide_console()
     console.print(table)
-    console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.", highlight=False)
+    console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.")
 
 
 def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
@@ -62,9 +62,4 @@ def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
         table.add_column(name, justify="right")
     for row in dict.fromkeys(row for rows in columns.values() for row in rows):
         table.add_row(row, *(str(rows.get(row, "")) for rows in columns.values()))
-    _console().print(table)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    wide_console().print(table)

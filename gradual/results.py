@@ -82,9 +82,13 @@ class RunResult:
 
     def print_table(self) -> None:
         """Print the table, with room for all its columns where the output is no terminal."""
-        console = Console()
-        console = console if console.is_terminal else Console(width=160)
-        console.print(self.table())
+        wide_console().print(self.table())
+
+
+def wide_console() -> Console:
+    """Standard output, with room for all columns of a table where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=160, highlight=False)
 
 
 def command_line() -> str:

@@ -24,12 +24,9 @@ def dialogue_scores(
         ids: Ids of the dialogues.
         target: Indices of the target domain's slots.
     """
-    known = labels != MISSING
-    correct = (predicted == labels) & known
+    known, correct, joints = _agreement(predicted, labels, target)
     columns = []
-    for slots in (target, torch.arange(known.shape[1], device=known.device)):
-        some = known[:, slots].any(1)
-        joint = (correct | ~known)[:, slots].all(1) & some
+    for slots, joint, some in joints:
         columns += [correct[:, slots].sum(1), known[:, slots].sum(1), joint, some]
     counts = torch.stack([column.long() for column in columns], dim=1)
     sums = counts.new_zeros(len(ids), len(columns)).index_add_(0, dialogue, counts).tolist()
@@ -38,6 +35,22 @@ def dialogue_scores(
         {"id": id_, **{name: row[2 * index : 2 * index + 2] for index, name in enumerate(names)}}
         for id_, row in zip(ids, sums)
     ]
+
+
+def _agreement(
+    predicted: Tensor, labels: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+    """Which labels are known and which are predicted, both of shape ``(turns, slots)``.
+
+    And for the target's slots, then for all: the slots, the turns with all known labels right, and those with any.
+    """
+    known = labels != MISSING
+    correct = (predicted == labels) & known
+    joints = []
+    for slots in (target, torch.arange(known.shape[1], device=known.device)):
+        some = known[:, slots].any(1)
+        joints.append((slots, (correct | ~known)[:, slots].all(1) & some, some))
+    return known, correct, joints
 
 
 class BeliefScores(Metric):
@@ -80,15 +93,12 @@ class BeliefScores(Metric):
             labels: Value indices or ``MISSING``, same shape.
             losses: Cross-entropies, 0 where the label is missing, same shape.
         """
-        known = labels != MISSING
-        correct = (predicted == labels) & known
+        known, correct, joints = _agreement(predicted, labels, self.target)
         self.correct += correct.sum(0)
         self.known += known.sum(0)
         self.loss_sum += losses.detach().double().sum(0)
-        agrees = correct | ~known
-        for which, slots in enumerate((self.target, torch.arange(known.shape[1], device=known.device))):
-            some = known[:, slots].any(1)
-            self.joint[which] += (agrees[:, slots].all(1) & some).sum()
+        for which, (_, joint, some) in enumerate(joints):
+            self.joint[which] += joint.sum()
             self.turns[which] += some.sum()
 
     def compute(self) -> dict[str, Tensor]:
