@@ -59,6 +59,9 @@ class MixedDomainDataModule(LightningDataModule):
         schedule: Amounts of out-of-domain data by stage; ``gradual.fit`` sets its own.
         batch_size: Training examples in a batch, per process; a stage may override it.
         eval_batch_size: Examples in an evaluation batch; None for ``batch_size``.
+        batch_tokens: Instead of a number of examples, the tokens that a batch holds on average at most, in whole
+            examples; the datasets then say the tokens of each example in ``lengths``. A stage that overrides the batch
+            size counts examples.
         collate_fn: Makes a batch from a list of examples; None for torch's default.
         id_of: Gives an example's id.
         num_workers: Processes that load data; 0 loads in the main one.
@@ -75,18 +78,21 @@ class MixedDomainDataModule(LightningDataModule):
         schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]] = (0,),
         batch_size: int = 32,
         eval_batch_size: int | None = None,
+        batch_tokens: int | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         id_of: Callable[[Any], str] | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ):
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "batch_tokens": batch_tokens}
+        for name, value in sizes.items():
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
         self._given = (in_domain, out_of_domain, val, test)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
+        self.batch_tokens = batch_tokens
         self.collate_fn = collate_fn
         self.id_of = id_of
         self.num_workers = num_workers
@@ -192,27 +198,34 @@ class MixedDomainDataModule(LightningDataModule):
             parts[name] = 0 if dataset is None else _size(dataset)
         return {"examples": parts}
 
-    def train_batch_size(self) -> int:
-        """Training examples in a batch of the current stage."""
-        return self._schedule[self._stage].batch_size or self.batch_size
+    def train_batch_size(self) -> str:
+        """What a training batch of the current stage holds, in words."""
+        own = self._schedule[self._stage].batch_size
+        return f"{self.batch_tokens} tokens" if self.batch_tokens and not own else str(own or self.batch_size)
 
     def steps_per_epoch(self) -> int:
         """Training batches in an epoch of the current stage, for one process."""
-        return -(-(self.in_domain_size + self.amounts[self._stage]) // self.train_batch_size())
+        return len(self.train_dataloader())
 
     def train_dataloader(self) -> ResumableLoader:
         """All in-domain examples and the current stage's sample of the pool, shuffled together each epoch."""
-        domains = self.domains
-        dataset = domains.in_domain
+        domains, stage = self.domains, self._schedule[self._stage]
+        parts: list[Dataset[Any]] = [domains.in_domain]
         if self._kept_in_domain is not None:
-            dataset = Subset(dataset, self._kept_in_domain.tolist())
+            parts = [Subset(domains.in_domain, self._kept_in_domain.tolist())]
         sample = self.sample()
         if len(sample):
             assert domains.out_of_domain is not None
-            dataset = ConcatDataset([dataset, Subset(domains.out_of_domain, sample.tolist())])
+            parts.append(Subset(domains.out_of_domain, sample.tolist()))
         # by amounts, not by position: a stage that two schedules share is the same stage in both
         seed = derive_seed(self.seed, *self.amounts[: self._stage + 1])
-        return self._loader(dataset, EpochBatches(_size(dataset), self.train_batch_size(), seed, train=True))
+        dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+        if self.batch_tokens is None or stage.batch_size is not None:
+            batches = EpochBatches(_size(dataset), stage.batch_size or self.batch_size, seed, train=True)
+        else:
+            lengths = np.concatenate([_lengths(part) for part in parts])
+            batches = EpochBatches(_size(dataset), self.batch_tokens, seed, train=True, lengths=lengths)
+        return self._loader(dataset, batches)
 
     def val_dataloader(self) -> ResumableLoader:
         """The validation examples, in their order."""
@@ -241,7 +254,12 @@ class MixedDomainDataModule(LightningDataModule):
     def _eval_loader(self, dataset: Dataset[Any] | None, name: str) -> ResumableLoader:
         if dataset is None:
             raise InputError(f"{type(self).__name__} has no {name} data.")
-        return self._loader(dataset, EpochBatches(_size(dataset), self.eval_batch_size, 0, train=False))
+        if self.batch_tokens is None:
+            batches = EpochBatches(_size(dataset), self.eval_batch_size, 0, train=False)
+        else:
+            lengths = _lengths(dataset)
+            batches = EpochBatches(_size(dataset), self.batch_tokens, 0, train=False, lengths=lengths)
+        return self._loader(dataset, batches)
 
     def _loader(self, dataset: Dataset[Any], batches: EpochBatches) -> ResumableLoader:
         return ResumableLoader(
@@ -287,3 +305,13 @@ class MixedDomainDataModule(LightningDataModule):
 
 def _size(dataset: Dataset[Any]) -> int:
     return len(dataset)  # type: ignore[arg-type]
+
+
+def _lengths(dataset: Dataset[Any]) -> npt.NDArray[np.integer]:
+    """Tokens of each example."""
+    if isinstance(dataset, Subset):
+        return _lengths(dataset.dataset)[np.asarray(dataset.indices)]
+    lengths = getattr(dataset, "lengths", None)
+    if lengths is None:
+        raise InputError(f"batch_tokens needs to know how long examples are: {type(dataset).__name__} has no lengths.")
+    return np.asarray(lengths)

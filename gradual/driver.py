@@ -105,6 +105,7 @@ def claim(
         "model": f"{model.__module__}.{model.__qualname__}",
         "data": f"{type(datamodule).__module__}.{type(datamodule).__qualname__}",
         "batch_size": datamodule.batch_size,
+        "batch_tokens": datamodule.batch_tokens,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
     experiment = identity | {"schedule": schedule.to_list()} | as_plain(defaults)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Sampler
@@ -25,13 +27,24 @@ class EpochBatches(Sampler[list[int]]):
 
     Args:
         size: Number of examples.
-        batch_size: Examples in a batch; the last one may be shorter.
+        batch_size: Examples in a batch, the last one may be shorter; or, with ``lengths``, the tokens of a batch.
         seed: With the epoch, decides the order.
         train: Shuffle, and give each process equally many batches.
+        lengths: Tokens of each example. The batches then hold whole examples and nearly the same number of tokens each,
+            at most ``batch_size`` on average; their number is the same in every epoch, as Lightning needs it.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, *, train: bool):
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        *,
+        train: bool,
+        lengths: npt.NDArray[np.integer] | None = None,
+    ):
         self.size, self.batch_size, self.seed, self.train = size, batch_size, seed, train
+        self.lengths = lengths
         self.epoch = 0
         self.start = 0  # batches that a resumed epoch leaves out, once
         self.sampler = self  # Lightning looks for set_epoch on batch_sampler.sampler, not on batch_sampler
@@ -41,7 +54,7 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = -(-self.size // self.batch_size)
+        batches = self._count()
         rank, world_size = _rank_and_world_size()
         return -(-batches // world_size) if self.train else len(range(rank, batches, world_size))
 
@@ -52,15 +65,33 @@ class EpochBatches(Sampler[list[int]]):
     def _batches(self) -> list[list[int]]:
         if self.train:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
-            order = torch.randperm(self.size, generator=generator).tolist()
+            order = torch.randperm(self.size, generator=generator).numpy()
         else:
-            order = list(range(self.size))
-        batches = [order[i : i + self.batch_size] for i in range(0, self.size, self.batch_size)]
+            order = np.arange(self.size)
+        batches = [batch.tolist() for batch in np.split(order, self._cuts(order))] if self.size else []
         rank, world_size = _rank_and_world_size()
         if self.train:
             short = -len(batches) % world_size
             batches += [batches[i % len(batches)] for i in range(short)]
         return batches[rank::world_size]
+
+    def _count(self) -> int:
+        if self.lengths is None:
+            return -(-self.size // self.batch_size)
+        count = -(-int(self.lengths.sum()) // self.batch_size)
+        if self.train:  # rather smaller batches than some twice
+            count += -count % _rank_and_world_size()[1]
+        return min(self.size, count)
+
+    def _cuts(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where every batch but the first begins."""
+        inner = np.arange(1, self._count())
+        if self.lengths is None:
+            return inner * self.batch_size
+        ends = np.cumsum(self.lengths[order])
+        cuts = np.searchsorted(ends, ends[-1:] * inner / (len(inner) + 1)) + 1
+        cuts = np.maximum.accumulate(cuts - inner) + inner  # no batch is empty, however long one example is
+        return np.minimum(cuts, self.size - len(inner) - 1 + inner)
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -23,7 +23,7 @@ def print_plan(
     datamodule.prepare_data()
     datamodule.setup("fit")
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch size", "steps per epoch", "patience"):
+    for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "patience"):
         table.add_column(heading, justify="right")
     table.add_column("learning rates", overflow="fold")
     for k, stage in enumerate(schedule):

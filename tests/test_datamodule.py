@@ -164,12 +164,40 @@ def test_a_stage_may_have_a_batch_size_of_its_own():
     for k, (batch_size, steps) in enumerate([(8, 4), (3, 7), (10, 1)]):
         data.set_stage(k)
         batches = list(data.train_dataloader())
-        assert data.train_batch_size() == batch_size
+        assert data.train_batch_size() == str(batch_size)
         assert max(map(len, batches)) == batch_size
         assert data.steps_per_epoch() == len(batches) == len(data.train_dataloader()) == steps
 
 
-@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
+class Texts(list):
+    """A dataset that knows how long its examples are."""
+
+    @property
+    def lengths(self):
+        return np.array([len(text) for text in self])
+
+
+def test_batches_may_hold_a_number_of_tokens():
+    texts, pool = Texts(["a" * n for n in range(1, 11)]), Texts(["b" * n for n in range(1, 31)])
+    schedule = [20, Stage(0, batch_size=2)]
+    data = MixedDomainDataModule(texts, pool, texts, texts, schedule=schedule, batch_tokens=60, collate_fn=list)
+    batches = list(data.train_dataloader())
+    assert sum(map(len, batches)) == 30
+    total = len("".join(chain.from_iterable(batches)))
+    assert data.steps_per_epoch() == len(batches) == -(-total // 60)
+    assert data.train_batch_size() == "60 tokens"
+    assert [len("".join(batch)) for batch in data.val_dataloader()] == [55]
+    data.set_stage(1)
+    assert [len(batch) for batch in data.train_dataloader()] == [2] * 5, "a stage's own batch size counts examples"
+
+
+def test_batches_of_tokens_need_to_know_the_lengths():
+    data = MixedDomainDataModule(["a"], None, ["b"], batch_tokens=5)
+    with pytest.raises(InputError, match="list has no lengths"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "batch_tokens"])
 def test_a_batch_holds_an_example_at_least(name):
     with pytest.raises(InputError, match=f"{name} is 0"):
         module(**{name: 0})

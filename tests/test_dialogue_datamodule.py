@@ -5,10 +5,10 @@ import logging
 import pytest
 from dialogue_files import CANDIDATES, SLOTS, write_dialogues, write_ontology
 
+from gradual.encoder import load_tokenizer
 from gradual.errors import InputError
 from gradual.tasks.dialogue import DialogueDataModule
 from gradual.tasks.dialogue.demo import write_demo_data
-from gradual.tasks.dialogue.encoder import load_tokenizer
 from gradual.tasks.dialogue.features import MISSING
 
 HOTEL = {"hotel-area": "north", "hotel-name": "worth house"}

@@ -10,10 +10,11 @@ from dialogue_files import encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradual.encoder import load_tokenizer
+from gradual.padding import group_by_length
 from gradual.tasks.dialogue.data import Dialogue, Turn
 from gradual.tasks.dialogue.demo import write_demo_data
-from gradual.tasks.dialogue.encoder import load_tokenizer
-from gradual.tasks.dialogue.features import MISSING, DialogueFeatures, TurnCollator, group_by_length
+from gradual.tasks.dialogue.features import MISSING, DialogueFeatures, TurnCollator
 
 WORDS = ["i", "need", "a", "cheap", "bed", "for", "two", "nights", "in", "the", "north", "please", "which", "day", "7"]
 

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 from transformers.utils import logging as transformers_logging
 
+from gradual.encoder import load_encoder, load_tokenizer
 from gradual.errors import InputError
 from gradual.tasks.dialogue import BeliefScores, DialogueDataModule, DialogueStateTracker, Sumbt
 from gradual.tasks.dialogue.demo import write_demo_data
-from gradual.tasks.dialogue.encoder import load_encoder, load_tokenizer, text_vectors
 from gradual.tasks.dialogue.features import MISSING, TurnCollator
 from gradual.tasks.dialogue.model import SlotAttention, batch_loss, turn_losses
+from gradual.tasks.dialogue.vectors import text_vectors
 
 CANDIDATES = (3, 5, 2)
 LENGTHS = [[4, 9, 6], [12], [7, 7, 3, 20, 5], [2, 15]]

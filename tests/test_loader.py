@@ -21,11 +21,11 @@ pytestmark = [
 SIZES, BATCH_SIZES, WORLD_SIZES = st.integers(0, 60), st.integers(1, 9), st.integers(1, 6)
 
 
-def batches_of(size, batch_size, *, train=True, seed=0, epoch=0, rank=0, world_size=1):
+def batches_of(size, batch_size, *, train=True, seed=0, epoch=0, rank=0, world_size=1, lengths=None):
     """The batches that one process of a (pretended) distributed run takes in an epoch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradual.loader, "_rank_and_world_size", lambda: (rank, world_size))
-        batches = EpochBatches(size, batch_size, seed, train=train)
+        batches = EpochBatches(size, batch_size, seed, train=train, lengths=lengths)
         batches.set_epoch(epoch)
         taken = list(batches)
         assert len(batches) == len(taken)
@@ -140,6 +140,38 @@ def test_the_process_group_is_asked_when_the_batches_are_taken(monkeypatch):
 
 
 # The loader
+
+
+# Batches of a number of tokens
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(np.array)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), WORLD_SIZES, st.integers(0, 20), st.booleans())
+def test_token_batches_hold_every_example_once(lengths, tokens, world_size, epoch, train):
+    ranks = of_all_ranks(len(lengths), tokens, world_size, lengths=lengths, epoch=epoch, train=train)
+    batches = [batch for rank in ranks for batch in rank]
+    assert all(batches)
+    assert {index for batch in batches for index in batch} == set(range(len(lengths)))
+    if not train or world_size <= len(lengths):
+        assert sorted(flat(batches)) == list(range(len(lengths))), "none is filled up with another's examples"
+    if train:
+        assert len({len(rank) for rank in ranks}) == 1
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), st.integers(0, 20))
+def test_token_batches_are_as_few_as_their_tokens_allow_and_nearly_equal(lengths, tokens, epoch):
+    batches = batches_of(len(lengths), tokens, lengths=lengths, epoch=epoch)
+    total = int(lengths.sum())
+    assert len(batches) == min(len(lengths), -(-total // tokens)), "the same number in every epoch"
+    if total / len(batches) >= lengths.max():  # else one long example takes what several batches would hold
+        assert all(lengths[batch].sum() < total / len(batches) + lengths.max() for batch in batches)
+
+
+def test_token_batches_of_equal_examples_are_batches_of_examples():
+    assert batches_of(20, 40, lengths=np.full(20, 10), epoch=3) == batches_of(20, 4, epoch=3)
 
 
 def loader(num_workers=0, size=10, epoch=0):

@@ -12,9 +12,9 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.datamodule import Domains, MixedDomainDataModule
+from gradual.encoder import load_tokenizer
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
-from gradual.tasks.dialogue.encoder import load_tokenizer
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
 
 log = logging.getLogger(__name__)

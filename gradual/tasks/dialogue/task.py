@@ -8,12 +8,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from gradual.encoder import load_encoder, load_tokenizer
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Ontology, belief_state
-from gradual.tasks.dialogue.encoder import load_encoder, load_tokenizer, text_vectors
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
 from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
+from gradual.tasks.dialogue.vectors import text_vectors
 
 
 class DialogueStateTracker(LightningModule):

@@ -1,13 +1,11 @@
-"""Pretrained encoders and tokenizers, from a folder or a hub, and the vectors of short texts under them."""
+"""Pretrained encoders and tokenizers, from a folder or a hub."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -49,35 +47,6 @@ def load_tokenizer(name: str) -> Any:
     if not tokenizer.is_fast:
         raise InputError(f"'{name}' has no fast tokenizer; accepted are encoders with a tokenizer.json.")
     return tokenizer
-
-
-@torch.no_grad()
-def text_vectors(
-    encoder: Any,
-    tokenizer: Any,
-    texts: Sequence[str],
-    pooling: Literal["cls", "mean"],
-    max_length: int = 32,
-    batch_size: int = 256,
-) -> Tensor:
-    """Vectors of short texts: the last layer's state of the first word piece, or the mean over all.
-
-    Returns:
-        Shape ``(texts, d)``, on the CPU.
-    """
-    encoder.eval()
-    vectors = torch.empty(len(texts), encoder.config.hidden_size)
-    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    for start in range(0, len(texts), batch_size):
-        rows = by_length[start : start + batch_size]
-        batch = tokenizer(
-            [texts[row] for row in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-        ).to(encoder.device)
-        states = encoder(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1)
-        pooled = states[:, 0] if pooling == "cls" else (states * mask).sum(1) / mask.sum(1)
-        vectors[rows] = pooled.float().cpu()
-    return vectors
 
 
 def _load(auto_class: Any, what: str, name: str, **arguments: Any) -> Any:
