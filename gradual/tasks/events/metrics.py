@@ -11,10 +11,10 @@ given twice is one item. An item is right if the other side has one that agrees 
 - ``ner``: the tokens and the type.
 - ``relation``: both spans, in their order, and the type.
 
-Items are matched one to one, so no score exceeds 1, and precision, recall and F1 are made of the same count. That
-matters to arguments alone: where more predicted than gold pairs of a sentence have the same argument, event type (and
-role), as many are right as there are gold ones. DyGIE++ takes all of them as right, and its recall and F1 can exceed 1;
-a score here is never above its. (It also keeps but one type of a gold trigger and one role of a gold pair.)
+As in DyGIE++, a predicted item is right if there is a gold one that it agrees with, whoever else agrees with it: two
+predicted events of one type that share an argument are both right about it where one gold event has it. Precision,
+recall and F1 are made of this one count, of all predicted and of all gold items; where so many predictions share gold
+items that recall or F1 would exceed 1, it is 1.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class ExtractionScores(Metric):
         scores = {"loss": (self.loss_sum / self.sentences.clamp_min(1)).float()}
         for score, (right, predicted, gold) in zip(self.scores, self.counts):
             scores[f"{score.name}_precision"] = right / predicted.clamp_min(1)
-            scores[f"{score.name}_recall"] = right / gold.clamp_min(1)
-            scores[f"{score.name}_f1"] = 2 * right / (predicted + gold).clamp_min(1)
+            scores[f"{score.name}_recall"] = (right / gold.clamp_min(1)).clamp_max(1)
+            scores[f"{score.name}_f1"] = (2 * right / (predicted + gold).clamp_min(1)).clamp_max(1)
         return scores
 
 
@@ -166,7 +166,7 @@ def _counts(
     owner = torch.zeros_like(each) if document is None else document[rows[:, 0]]
     owner_of_match = torch.zeros_like(each).scatter_(0, match, owner)
     counts = once.new_zeros(3 * documents)
-    counts.index_add_(0, 3 * owner_of_match, of_side.amin(0))
+    counts.index_add_(0, 3 * owner_of_match, of_side[0] * (of_side[1] > 0))
     counts.index_add_(0, 3 * owner + 1 + side, once)
     return counts.view(documents, 3)
 
