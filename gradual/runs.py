@@ -32,7 +32,7 @@ class StageResult:
         out_of_domain: Out-of-domain training examples.
         epochs: Epochs trained.
         best_epoch: The epoch whose weights were kept, counted from 1.
-        seconds: Training time, validation included, test not.
+        seconds: Training time, validation included; test and attempts that collapsed not.
         val: Validation scores of the kept weights.
         test: Test scores of the kept weights; empty where there is no test data.
         path: The stage's folder, relative to the run directory.

@@ -393,21 +393,25 @@ def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, s
     assert result.stages[-1].val == whole.stages[-1].val
 
 
-def test_a_cut_while_it_goes_back_repeats_the_attempt(tmp_path, monkeypatch):
-    schedule = [20, at(0.02)]
-    model, whole = fit(tmp_path / "whole", schedule, type("Late", (Poisoned,), {"start": 15})())
+@pytest.mark.parametrize(("written", "trained_again"), [(False, [0.02, 0.01]), (True, [0.01])])
+def test_a_cut_while_it_goes_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
+    def late():
+        return type("Late", (Poisoned,), {"start": 15})()  # with a checkpoint of the first attempt there
 
     def cut(path, text, original=runs.write_atomically):
+        if path.name != "collapses.json" or written:
+            original(path, text)
         if path.name == "collapses.json":
             raise RuntimeError("power cut")
-        original(path, text)
 
+    schedule = [20, at(0.02)]
+    model, whole = fit(tmp_path / "whole", schedule, late())
     with monkeypatch.context() as patch:
         patch.setattr(runs, "write_atomically", cut)
         with pytest.raises(RuntimeError, match="power cut"):
-            fit(tmp_path / "cut", schedule, type("Late", (Poisoned,), {"start": 15})())
-    again, result = fit(tmp_path / "cut", schedule, type("Late", (Poisoned,), {"start": 15})())
-    assert again.rates == [0.02, 0.01]
+            fit(tmp_path / "cut", schedule, late())
+    again, result = fit(tmp_path / "cut", schedule, late())
+    assert again.rates == trained_again
     assert torch.equal(again.net[0].weight, model.net[0].weight)
     assert result.stages[-1].collapses == whole.stages[-1].collapses
 
@@ -494,6 +498,8 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
         main([*given, "--collapse.factor=2"])
     assert "collapse.factor is 2.0: accepted is a number between 0 and 1." in capfd.readouterr().err
 
+    main([*given, f"--run_dir={tmp_path}/default"])
+    assert "collapse" not in json.loads((tmp_path / "default/experiment.json").read_text())
     (tmp_path / "collapse.yaml").write_text("collapse: {attempts: 4, factor: 0.25}\n")
     main([*given, f"--config={tmp_path}/collapse.yaml"])
     assert "attempt 2 of 4 goes back" in caplog.text
