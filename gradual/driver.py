@@ -238,10 +238,11 @@ def _attempt(
         ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
     resume = directory.last if directory.last.exists() else None
+    goes_back = start is None and bool(collapses) and directory.start.exists()
     if guard.attempts:
-        keep = directory.start if start is None and resume is None and not collapses else None
+        keep = directory.start if start is None and resume is None and not goes_back else None
         callbacks.insert(len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
-    if start is None and collapses:
+    if goes_back:
         start = directory.start
     if start is not None and resume is None:
         callbacks.insert(0, CarryWeights(start))
@@ -253,6 +254,8 @@ def _attempt(
         collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
         rank_zero_only(directory.start_again)(collapses)
         trainer.strategy.barrier()
+        if start is None and not directory.start.exists():  # in a new process the model is as it was given
+            raise InputError(f"{directory.start} is gone: run the same command again to start anew.") from None
         return None
     if trainer.interrupted:
         raise KeyboardInterrupt

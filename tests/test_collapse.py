@@ -416,6 +416,21 @@ def test_a_cut_while_it_goes_back_mixes_no_attempts(tmp_path, monkeypatch, writt
     assert result.stages[-1].collapses == whole.stages[-1].collapses
 
 
+def test_without_its_starting_weights_a_stage_never_goes_on_from_those_that_collapsed(tmp_path):
+    def late():
+        return type("Late", (Poisoned,), {"start": 15})()
+
+    model, _ = fit(tmp_path / "whole", [at(0.02, 20)], late())
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tmp_path / "cut", [at(0.02, 20)], late(), callbacks=[Cut(1, 13)])
+    (tmp_path / "cut/run/seed-0/20/start.pt").unlink()
+    with pytest.raises(InputError, match="run the same command again"):
+        fit(tmp_path / "cut", [at(0.02, 20)], late())
+    again, _ = fit(tmp_path / "cut", [at(0.02, 20)], late())
+    assert again.rates == [0.01]
+    assert torch.equal(again.net[0].weight, model.net[0].weight)
+
+
 def test_a_collapse_is_seen_in_the_middle_of_a_long_epoch(tmp_path):
     """A loss that grows from step to step, at a learning rate beyond what plain gradient descent bears."""
     line = Line(tmp_path / "trained.txt")
