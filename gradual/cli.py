@@ -213,8 +213,6 @@ class GradualCLI(LightningCLI):
             identity.pop(name, None)
         for name in _NOT_IDENTITY_OF_TRAINER:
             identity["trainer"].pop(name, None)
-        if "collapse" not in self._defaults().to_plain():
-            del identity["collapse"]
         return identity
 
     def _predictions_path(self) -> Path:

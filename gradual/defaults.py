@@ -78,20 +78,10 @@ class Defaults:
         if self.patience < 0:
             raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
 
-    def to_plain(self) -> dict[str, Any]:
-        """The settings that are set, as plain data; a guard as it is by default is not one of them.
-
-        So run directories from before there was one are still those of the same experiment.
-        """
-        plain = as_plain(self)
-        if self.collapse == CollapseConfig():
-            del plain["collapse"]
-        return plain
-
     def of(self, stage: Stage) -> dict[str, Any]:
         """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
         return {
-            **self.to_plain(),
+            **as_plain(self),
             **stage.overrides(),
             "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
             "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),

@@ -35,7 +35,7 @@ from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, sc
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory, StageResult
 from gradual.sampling import derive_seed
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, merge
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 _log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def claim(
         "batch_tokens": datamodule.batch_tokens,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
-    experiment = identity | {"schedule": schedule.to_list()} | defaults.to_plain()
+    experiment = identity | {"schedule": schedule.to_list()} | as_plain(defaults)
     run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
     return run
 

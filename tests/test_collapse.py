@@ -451,16 +451,10 @@ def test_on_a_stage_that_learns_the_guard_changes_nothing(tmp_path):
     assert [stage.val for stage in guarded.stages] == [stage.val for stage in free.stages]
 
 
-def test_a_run_directory_from_before_the_guard_goes_on(tmp_path):
+def test_another_guard_is_another_stage(tmp_path):
     fit(tmp_path, [20])
-    folder = tmp_path / "run/seed-0/20"
-    assert "collapse" not in json.loads((folder / "stage.json").read_text())
-    content = json.loads((folder / "result.json").read_text())
-    del content["collapses"]
-    (folder / "result.json").write_text(json.dumps(content))
-    model, result = fit(tmp_path, [20])
+    model, _ = fit(tmp_path, [20])
     assert not model.rates
-    assert result.stages[0].collapses == []
     _, other = fit(tmp_path, [20], collapse={"ratio": 5})
     assert other.stages[0].path == "seed-0/20-2"
 
@@ -513,8 +507,6 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
         main([*given, "--collapse.factor=2"])
     assert "collapse.factor is 2.0: accepted is a number between 0 and 1." in capfd.readouterr().err
 
-    main([*given, f"--run_dir={tmp_path}/default"])
-    assert "collapse" not in json.loads((tmp_path / "default/experiment.json").read_text())
     (tmp_path / "collapse.yaml").write_text("collapse: {attempts: 4, factor: 0.25}\n")
     main([*given, f"--config={tmp_path}/collapse.yaml"])
     assert "attempt 2 of 4 goes back" in caplog.text
