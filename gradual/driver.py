@@ -20,12 +20,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
-from gradual.callbacks.carry import CarryWeights, load_weights
+from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
@@ -50,7 +51,11 @@ def fit(
 
     A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
     checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
-    Afterwards ``model`` holds the last stage's weights.
+    Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
+    left as it was, and the weights are in ``result.best_checkpoint()``.
+
+    In a distributed run every process calls this; the first one writes. ``batch_size`` is that of each process, and
+    ``run_dir`` must lie on a file system that all machines share.
 
     Args:
         model: Any LightningModule that logs the monitor in validation.
@@ -188,6 +193,7 @@ def train_stage(
     timer = Timer()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
+        WholeScores(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
         EpochHistory(directory.history),
@@ -202,8 +208,13 @@ def train_stage(
     if start is not None and resume is None:
         callbacks.insert(0, CarryWeights(start))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
-    with _stage_optimizer(model, stage, defaults):
-        trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
+    divided = divides_modules(trainer)
+    if divided and defaults.weight_averaging is not None:
+        raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
+    # such a strategy leaves the module in shares, which the next stage could not start from
+    module = copy.deepcopy(model) if divided else model
+    with _stage_optimizer(module, stage, defaults):
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if not best.epoch:
@@ -212,9 +223,9 @@ def train_stage(
         )
     test = {}
     if datamodule.domains.test is not None:
-        (scores,) = trainer.test(model, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        (scores,) = trainer.test(module, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
         test = _named(scores, "test")
-    else:
+    elif not divided:
         load_weights(model, directory.best)
     result = StageResult(
         index=datamodule.stage,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 
 class CarryWeights(Callback):
@@ -19,10 +20,20 @@ class CarryWeights(Callback):
         self.checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Load through the strategy, which knows how the weights are spread over devices."""
+        """Load them, into each process's share where the strategy has divided the module among processes."""
         checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         pl_module.on_load_checkpoint(checkpoint)
-        trainer.strategy.load_model_state_dict(checkpoint, strict=pl_module.strict_loading)
+        if divides_modules(trainer):  # Lightning's own way is for whole checkpoints only, and does nothing here
+            options = StateDictOptions(full_state_dict=True, strict=pl_module.strict_loading)
+            assert trainer.strategy.model is not None
+            set_model_state_dict(trainer.strategy.model, checkpoint["state_dict"], options=options)
+        else:
+            trainer.strategy.load_model_state_dict(checkpoint, strict=pl_module.strict_loading)
+
+
+def divides_modules(trainer: Trainer) -> bool:
+    """Whether each process holds a share of the module alone, as with FSDP."""
+    return trainer.strategy.restore_checkpoint_after_setup
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
