@@ -205,8 +205,7 @@ def train_stage(
         ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
     resume = directory.last if directory.last.exists() else None
-    if start is not None and resume is None:
-        callbacks.insert(0, CarryWeights(start))
+    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
     divided = divides_modules(trainer)
     if divided and defaults.weight_averaging is not None:
@@ -223,7 +222,7 @@ def train_stage(
         )
     test = {}
     if datamodule.domains.test is not None:
-        (scores,) = trainer.test(module, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
         test = _named(scores, "test")
     elif not divided:
         load_weights(model, directory.best)

@@ -1,8 +1,9 @@
-"""What a process of a distributed test run does; run as a script, ``ranks.py WHAT FOLDER [DEVICES]``."""
+"""What a process of a distributed test run does; run as a script, ``ranks.py WHAT FOLDER PROCESSES``."""
 
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -86,25 +87,36 @@ class Death(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trainer_arguments(devices: int) -> dict:
-    return {"accelerator": "cpu", "devices": devices, "strategy": "ddp" if devices > 1 else "auto", **QUIET}
+def trainer_arguments(processes: int) -> dict:
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # torchrun says it
+    strategy = "ddp" if processes > 1 else "auto"
+    return {"accelerator": "cpu", "devices": processes // nodes, "num_nodes": nodes, "strategy": strategy, **QUIET}
 
 
-def train(root: Path, devices: int, *callbacks: Callback) -> None:
+def address() -> str:
+    """That of this machine on the way to the first one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((os.environ["MASTER_ADDR"], 9))
+        return way.getsockname()[0]
+
+
+def train(root: Path, processes: int, *callbacks: Callback) -> None:
     """Three stages; what each process ended with is written down."""
     model = Line()
     gradual.fit(
         model, data(), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3, callbacks=list(callbacks),
-        **trainer_arguments(devices),
+        **trainer_arguments(processes),
     )  # fmt: skip
     end = {"weights": [parameter.flatten().tolist() for parameter in model.parameters()], "code": gradual.__file__}
-    (root / "ends.json").write_text(json.dumps(of_all_processes(end)))
+    everyone = of_all_processes(end), of_all_processes(address())
+    for name, content in zip(("ends", "addresses"), everyone):
+        (root / f"{name}.json").write_text(json.dumps(content))
 
 
-def evaluate(root: Path, devices: int) -> None:
+def evaluate(root: Path, processes: int) -> None:
     """Scores of one model on data of several sizes."""
     for size in SIZES:
-        trainer = Trainer(**trainer_arguments(devices), logger=False, use_distributed_sampler=False,
+        trainer = Trainer(**trainer_arguments(processes), logger=False, use_distributed_sampler=False,
                           callbacks=[WholeScores()])  # fmt: skip
         (val,) = trainer.validate(Line(), datamodule=data(size), verbose=False)
         (test,) = trainer.test(Line(), datamodule=data(size), verbose=False)
@@ -112,14 +124,24 @@ def evaluate(root: Path, devices: int) -> None:
             (root / f"scores-{size}.json").write_text(json.dumps(val | test))
 
 
-def dialogue(root: Path, devices: int, checkpoint: Path | None = None) -> None:
+def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None:
     """Two stages of the dialogue task and the predictions of a checkpoint (None: the last one), by the command line."""
     config = Path(__file__).parents[1] / "configs" / "demo.yaml"
     demo, run = root / "demo", root / "run-dialogue"
     given = [f"--config={config}", f"--data.root={demo}", "--data.pool=train30.tsv", f"--model.encoder={demo}/encoder"]
-    given += [f"--data.batch_size={8 // devices}", "--data.eval_batch_size=3", f"--run_dir={run}", "--schedule=[20, 0]"]
-    given += ["--trainer.accelerator=cpu", f"--trainer.devices={devices}", "--trainer.max_epochs=1"]
-    given += [f"--trainer.strategy={'ddp' if devices > 1 else 'auto'}", "--trainer.enable_progress_bar=false"]
+    given += [
+        f"--data.batch_size={8 // processes}",
+        "--data.eval_batch_size=3",
+        f"--run_dir={run}",
+        "--schedule=[20, 0]",
+    ]
+    given += [
+        "--schedule=[20, 0]",
+        "--trainer.accelerator=cpu",
+        f"--trainer.devices={processes}",
+        "--trainer.max_epochs=1",
+    ]
+    given += [f"--trainer.strategy={'ddp' if processes > 1 else 'auto'}", "--trainer.enable_progress_bar=false"]
     losses = f"--trainer.callbacks=[{{class_path: ranks.Losses, init_args: {{path: {root}/losses.txt}}}}]"
     main(["fit", *given, losses])
     checkpoint = checkpoint or run / "seed-0/20/0/best.ckpt"
@@ -127,12 +149,12 @@ def dialogue(root: Path, devices: int, checkpoint: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    what, folder, devices = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    what, folder, processes = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if what == "all":
-        train(folder, devices)
-        evaluate(folder, devices)
-        dialogue(folder, devices)
+        train(folder, processes)
+        evaluate(folder, processes)
+        dialogue(folder, processes)
     elif what == "train":
-        train(folder, devices)
+        train(folder, processes)
     else:
-        train(folder, devices, Death(int(what)))
+        train(folder, processes, Death(int(what)))

@@ -27,20 +27,23 @@ ROOT = SCRIPT.parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29711"]
 
 
-def launch(launcher: str, what: str, folder: Path) -> tuple[subprocess.Popen, Path]:
+def environment(**more: str) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_", "RANK"))}
+    return ours | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"} | more
+
+
+def launch(launcher: str, what: str, folder: Path, script: Path) -> tuple[subprocess.Popen, Path]:
     """Start two processes in a session of their own; their output goes to a file."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_", "RANK"))}
-    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *(TORCHRUN if launcher == "torchrun" else []), str(SCRIPT), what, str(folder), "2"]
+    command = [sys.executable, *(TORCHRUN if launcher == "torchrun" else []), str(script), what, str(folder), "2"]
     output = folder / "output.txt"
     with output.open("w") as file:
-        started = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        started = subprocess.Popen(command, env=environment(), stdout=file, stderr=file, start_new_session=True)
     return started, output
 
 
-def launched(launcher: str, what: str, folder: Path) -> int:
+def launched(launcher: str, what: str, folder: Path, script: Path = SCRIPT) -> int:
     """Run two processes to their end, and see that none is left."""
-    process, output = launch(launcher, what, folder)
+    process, output = launch(launcher, what, folder, script)
     try:
         status = process.wait(timeout=300)
         wait_until(lambda: not alive(process.pid), 60)
@@ -235,3 +238,57 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     launched("lightning", "train", folder)
     return folder
+
+
+# Shares of a module
+
+
+@pytest.mark.slow
+def test_weights_of_a_divided_module_are_saved_and_carried_whole(tmp_path):
+    launched("lightning", "all", tmp_path, SCRIPT.with_name("shares.py"))
+    first, second = json.loads((tmp_path / "starts.json").read_text())
+    assert first == second
+    assert len(first) == 3
+    for index, stage in enumerate(("20", "20/5", "20/5/0")):
+        folder = tmp_path / "run/seed-0" / stage
+        state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
+        assert state["layer.weight"].shape == (3, 3)
+        assert torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]["layer.weight"].shape == (3, 3)
+        if index < 2:
+            assert first[index + 1] == state["layer.weight"].tolist()
+        inputs, targets = map(torch.stack, zip(*Examples("test", 7, 2.0, 4)))
+        losses = (inputs @ state["layer.weight"].T + state["layer.bias"] - targets).square().mean(1)
+        result = json.loads((folder / "result.json").read_text())
+        assert result["test"]["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    again = json.loads((folder / "before.json").read_text())
+    assert (result["val"], result["test"], result["epochs"]) == (again["val"], again["test"], again["epochs"])
+    assert "ModelParallelStrategy saves weights in shares" in (tmp_path / "refused.txt").read_text()
+
+
+# Several machines
+
+
+def why_no_namespaces() -> str:
+    """Why two network namespaces cannot be made here; empty where they can."""
+    if not shutil.which("ip"):
+        return "there is no command ip"
+    tried = subprocess.run(["ip", "netns", "add", "gradual-try"], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", "gradual-try"], capture_output=True)
+    return tried.stderr.strip() and f"network namespaces cannot be made: {tried.stderr.strip()}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("two", ["lightning"], indirect=True)
+def test_two_machines_train_as_two_processes_of_one(two, tmp_path):
+    reason = why_no_namespaces()
+    if reason:
+        pytest.skip(reason)
+    script = SCRIPT.with_name("two_machines.sh")
+    with (tmp_path / "output.txt").open("w") as output:
+        status = subprocess.run(
+            ["sh", str(script), sys.executable, str(SCRIPT), "train", str(tmp_path), "2"],
+            env=environment(), stdout=output, stderr=output, timeout=300, check=False,
+        ).returncode  # fmt: skip
+    assert status == 0, (tmp_path / "output.txt").read_text()[-3000:]
+    assert ends(tmp_path) == ends(two)
+    assert json.loads((tmp_path / "addresses.json").read_text()) == ["10.99.0.1", "10.99.0.2"]
