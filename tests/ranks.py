@@ -129,19 +129,10 @@ def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None
     config = Path(__file__).parents[1] / "configs" / "demo.yaml"
     demo, run = root / "demo", root / "run-dialogue"
     given = [f"--config={config}", f"--data.root={demo}", "--data.pool=train30.tsv", f"--model.encoder={demo}/encoder"]
-    given += [
-        f"--data.batch_size={8 // processes}",
-        "--data.eval_batch_size=3",
-        f"--run_dir={run}",
-        "--schedule=[20, 0]",
-    ]
-    given += [
-        "--schedule=[20, 0]",
-        "--trainer.accelerator=cpu",
-        f"--trainer.devices={processes}",
-        "--trainer.max_epochs=1",
-    ]
-    given += [f"--trainer.strategy={'ddp' if processes > 1 else 'auto'}", "--trainer.enable_progress_bar=false"]
+    given += [f"--data.batch_size={8 // processes}", "--data.eval_batch_size=3"]
+    given += ["--schedule=[20, 0]", f"--run_dir={run}", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    strategy = "ddp" if processes > 1 else "auto"
+    given += ["--trainer.accelerator=cpu", f"--trainer.devices={processes}", f"--trainer.strategy={strategy}"]
     losses = f"--trainer.callbacks=[{{class_path: ranks.Losses, init_args: {{path: {root}/losses.txt}}}}]"
     main(["fit", *given, losses])
     checkpoint = checkpoint or run / "seed-0/20/0/best.ckpt"
