@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
@@ -210,7 +211,7 @@ def train_stage(
     divided = divides_modules(trainer)
     if divided and defaults.weight_averaging is not None:
         raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
-    # such a strategy leaves the module in shares, which the next stage could not start from
+    # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
     module = copy.deepcopy(model) if divided else model
     with _stage_optimizer(module, stage, defaults):
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
@@ -222,6 +223,7 @@ def train_stage(
         )
     test = {}
     if datamodule.domains.test is not None:
+        module = copy.deepcopy(model) if divided else model
         (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
         test = _named(scores, "test")
     elif not divided:
@@ -261,7 +263,13 @@ def _stage_trainer(
             arguments[name] = getattr(stage, name)
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
-    return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    try:
+        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # a device that is not there
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
