@@ -33,7 +33,7 @@ from gradual.strategies import parse_strategies
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
-    *("config", "run_dir", "predictions", "schedule", "seed_everything"),
+    *("config", "run_dir", "predictions", "schedule", "seed_everything", "checkpoint_every"),
     *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
 )
 _NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")

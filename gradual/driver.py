@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -23,9 +24,12 @@ from gradual.callbacks.best import BestCheckpoint
 from gradual.callbacks.carry import CarryWeights, load_weights
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
+from gradual.callbacks.last import LastCheckpoint
+from gradual.callbacks.logged import LoggedValues
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
@@ -107,7 +111,7 @@ def claim(
         "batch_size": datamodule.batch_size,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
-    experiment = identity | {"schedule": schedule.to_list()} | as_plain(defaults)
+    experiment = identity | {"schedule": schedule.to_list()} | defaults.to_plain()
     run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
     return run
 
@@ -192,11 +196,12 @@ def train_stage(
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
         EpochHistory(directory.history),
         ExampleScores(directory.test_examples),
+        LoggedValues(),
         RandomState(),
         timer,
         StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
         best,
-        ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+        LastCheckpoint(directory.last, defaults.checkpoint_every),
     ]
     resume = directory.last if directory.last.exists() else None
     if start is not None and resume is None:
@@ -250,6 +255,11 @@ def _stage_trainer(
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
+    given_plugins = arguments.get("plugins") or []
+    plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous})]
+    arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
     return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
 

@@ -57,6 +57,7 @@ class StageDirectory:
         self.path = path
         self.best = path / "best.ckpt"
         self.last = path / "last.ckpt"
+        self.previous = path / "previous.ckpt"
         self.history = path / "history.jsonl"
         self.test_examples = path / "test_examples.jsonl"
         self._sample = path / "sample.txt"
