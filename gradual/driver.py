@@ -33,11 +33,13 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
+from gradual.interruption import interruptible
 from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
+from gradual.repair import resume_point, sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory, StageResult
 from gradual.sampling import derive_seed
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, merge
 
 TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
@@ -71,10 +73,12 @@ def fit(
     Raises:
         InputError: The schedule does not fit the pool, a pattern matches no parameter, or ``run_dir`` holds another
             experiment.
+        KeyboardInterrupt: After Ctrl-C; the stage was saved before.
+        SystemExit: The same after SIGTERM, with status 143.
     """
     defaults, trainer = split_settings(settings)
-    run = claim(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer)
-    return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+    with claimed(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer) as run:
+        return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:
@@ -95,15 +99,16 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any
     return Defaults(**own), trainer
 
 
-def claim(
+@contextmanager
+def claimed(
     run_dir: str | Path,
     model: type[LightningModule],
     datamodule: MixedDomainDataModule,
     schedule: Schedule,
     defaults: Defaults,
     trainer: Mapping[str, Any],
-) -> RunDirectory:
-    """The run directory of an experiment that Python code describes; ``RunDirectory.claim`` says what is refused."""
+) -> Iterator[RunDirectory]:
+    """The run directory of an experiment that Python code describes, held; ``RunDirectory`` says what is refused."""
     run = RunDirectory(run_dir)
     identity = {
         "model": f"{model.__module__}.{model.__qualname__}",
@@ -112,10 +117,12 @@ def claim(
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
     experiment = identity | {"schedule": schedule.to_list()} | defaults.to_plain()
-    run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
-    return run
+    with run.held():
+        run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
+        yield run
 
 
+@interruptible()
 def fit_path(
     model: LightningModule,
     datamodule: MixedDomainDataModule,
@@ -135,7 +142,7 @@ def fit_path(
         datamodule.set_stage(k)
         settings = defaults.of(stage)
         directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
-        result = directory.result()
+        result = sound_result(directory)
         trained = result is None
         if result is None:
             start = parent.best if parent else None
@@ -177,6 +184,7 @@ def train_stage(
     Returns:
         The result, also written to ``directory``.
     """
+    resume = resume_point(directory)
     rank_zero_only(directory.begin)(settings, datamodule.sample_ids())
     amounts = datamodule.amounts[: datamodule.stage + 1]
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
@@ -203,14 +211,11 @@ def train_stage(
         best,
         LastCheckpoint(directory.last, defaults.checkpoint_every),
     ]
-    resume = directory.last if directory.last.exists() else None
     if start is not None and resume is None:
         callbacks.insert(0, CarryWeights(start))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
     with _stage_optimizer(model, stage, defaults):
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if not best.epoch:
         raise InputError(
             f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."

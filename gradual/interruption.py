@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ class _Signals:
     active = False
     deferred = False
     requested: int | None = None
+    process = 0
 
 
 @contextmanager
@@ -48,9 +50,10 @@ def interruptible() -> Iterator[None]:
         yield
         return
     _Signals.active, _Signals.deferred, _Signals.requested = True, False, None
+    _Signals.process = os.getpid()
     before: dict[int, Any] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
         yield
@@ -71,6 +74,10 @@ def handle(number: int, frame: FrameType | None) -> None:
     A second Ctrl-C does not wait any longer. A second SIGTERM changes nothing: whoever ends several processes may well
     send it twice.
     """
+    if os.getpid() != _Signals.process:  # forked, to load data: it ends with its parent
+        if number == signal.SIGTERM:
+            os._exit(128 + number)
+        return
     again = _Signals.requested == number == signal.SIGINT
     _Signals.requested = _Signals.requested or number
     if again or not _Signals.deferred:

@@ -110,7 +110,7 @@ class LastCheckpoint(Checkpoint):
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _NOT_VALIDATED
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
+        if not _is_only_tried(trainer):
             trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
@@ -134,13 +134,17 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     epoch, data = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert data is not None
     return not (
-        trainer.fast_dev_run
+        _is_only_tried(trainer)
         or trainer.should_stop
         or epoch._should_accumulate()
         or epoch._num_ready_batches_reached()
         or epoch._is_training_done
         or epoch._should_check_val_fx(data)
     )
+
+
+def _is_only_tried(trainer: Trainer) -> bool:
+    return bool(getattr(trainer, "fast_dev_run", False))
 
 
 def _largest(trainer: Trainer, reason: int) -> int:

@@ -1,4 +1,4 @@
-"""What was logged so far, in checkpoints: Lightning saves none of it, and a resumed epoch would report its rest only."""
+"""What was logged so far, in checkpoints: Lightning saves none of it, and a resumed epoch would report half."""
 
 from __future__ import annotations
 
