@@ -222,6 +222,8 @@ class RunDirectory:
         identity = self.root / "experiment.json"
         config = json.loads(json.dumps(config, default=str))
         started = any(self.root.glob("seed-*/**/*.ckpt"))
+        for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
+            path.unlink()
         if identity.exists() and started:
             changes = differences(read_json(identity), config)
             if changes:

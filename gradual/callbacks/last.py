@@ -20,7 +20,7 @@ from gradual.interruption import Interrupted
 
 log = logging.getLogger(__name__)
 
-_DUE, _REQUEUE = 1, 2  # reasons to save, besides the signals to stop
+_DUE, _REQUEUE, _STOP = 1, 2, 3  # reasons to save; a signal to stop counts on from the last
 
 # Lightning's own sign for "inside a validation", upon which a resumed epoch begins the validation anew
 _NOT_VALIDATED = {
@@ -68,31 +68,24 @@ class LastCheckpoint(Checkpoint):
         if not _can_go_on_from_here(trainer):
             return
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.seconds
-        reason = interruption.requested() or (_REQUEUE if self._told_to_requeue else _DUE if due else 0)
-        reason = _largest(trainer, reason)
+        reason = _largest(trainer, self._told() or (_DUE if due else 0))
         if reason:
             self._save(trainer)
-        if reason == _REQUEUE:
-            self._told_to_requeue = False
-            assert self._requeue is not None
-            self._requeue()
-        elif reason > _REQUEUE:
-            self._stop(trainer, reason)
+            self._act(trainer, reason)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Where told to stop, save what was before the validation, and leave."""
-        number = interruption.requested()
-        if number and not trainer.sanity_checking and trainer.world_size == 1 and trainer.state.fn == "fit":
+        reason = self._told()
+        if reason and not trainer.sanity_checking and trainer.world_size == 1 and trainer.state.fn == "fit":
             self._in_validation = True
             self._save(trainer)
-            self._stop(trainer, number)
+            self._act(trainer, reason)
+            self._in_validation = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the whole epoch."""
         self._save(trainer)
-        reason = _largest(trainer, interruption.requested() or 0)
-        if reason:
-            self._stop(trainer, reason)
+        self._act(trainer, _largest(trainer, self._told()))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal stops at once."""
@@ -114,9 +107,19 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
-    def _stop(self, trainer: Trainer, number: int) -> None:
-        where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
-        raise Interrupted(number, f"{self.path.parent} is saved at {where}. ")
+    def _told(self) -> int:
+        """What a signal asks for; 0 for nothing."""
+        number = interruption.requested()
+        return _STOP + number if number else _REQUEUE if self._told_to_requeue else 0
+
+    def _act(self, trainer: Trainer, reason: int) -> None:
+        """Do what was waiting for the checkpoint."""
+        if reason == _REQUEUE and self._requeue is not None:
+            self._told_to_requeue = False
+            self._requeue()
+        elif reason > _STOP:
+            where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
+            raise Interrupted(reason - _STOP, f"{self.path.parent} is saved at {where}. ")
 
     def _take_over_requeue(self, trainer: Trainer) -> None:
         """Call Lightning's handler of the requeue signal between two steps, and not in the middle of one."""

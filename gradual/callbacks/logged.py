@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -41,12 +41,12 @@ class LoggedValues(Callback):
             return
         state, self._restored = self._restored, None
         trainer.callback_metrics.update(state["last"])
+        metrics = dict(_metrics(pl_module))
         if state["epoch"]:
             results = trainer.fit_loop.epoch_loop._results
             for key, saved in state["epoch"].items():
-                results[key] = _to_result(saved, trainer)
+                results[key] = _to_result(saved, trainer, metrics)
             trainer._logger_connector._first_loop_iter = False  # else the first batch would start them anew
-        metrics = dict(_metrics(pl_module))
         for name, saved in state["metrics"].items():
             if name in metrics:
                 _set_state(metrics[name], saved)
@@ -85,7 +85,7 @@ class LoggedValues(Callback):
         reset_by_lightning = {id(value.value) for value in results.values() if not value.is_tensor}
         return {
             "last": {name: _copy(value) for name, value in trainer.callback_metrics.items()},
-            "epoch": {key: _from_result(value) for key, value in current.items() if value.is_tensor},
+            "epoch": {key: _from_result(value) for key, value in current.items()},
             "metrics": {
                 name: {"count": metric.update_count, "state": _copy(metric.metric_state)}
                 for name, metric in _metrics(trainer.lightning_module)
@@ -104,16 +104,19 @@ def _from_result(result: _ResultMetric) -> dict[str, Any]:
     return {
         "meta": {**meta, "reduce_fx": result.meta.reduce_fx.__name__},
         "sync": sync,
+        "is_tensor": result.is_tensor,  # else the sums are those of a metric of the module
         "count": result._update_count,
-        "state": _copy(result.metric_state),
+        "state": _copy(result.metric_state) if result.is_tensor else {},
         "step": _copy(result._forward_cache),
     }
 
 
-def _to_result(saved: dict[str, Any], trainer: Trainer) -> _ResultMetric:
+def _to_result(saved: dict[str, Any], trainer: Trainer, metrics: Mapping[str, Metric]) -> _ResultMetric:
     meta = _Metadata(**saved["meta"])
     meta.sync = _Sync(trainer.strategy.reduce, saved["sync"]["should"], saved["sync"]["rank_zero_only"])
-    result = _ResultMetric(meta, is_tensor=True).to(trainer.strategy.root_device)
+    result = _ResultMetric(meta, saved["is_tensor"]).to(trainer.strategy.root_device)
+    if not result.is_tensor:
+        result.value = metrics[str(meta.metric_attribute)]
     _set_state(result, saved)
     if saved["step"] is not None:
         result._forward_cache = saved["step"].to(trainer.strategy.root_device)
