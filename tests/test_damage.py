@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,19 +192,27 @@ def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(tmp_path, undisturbe
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed, capfd):  # noqa: F811
+def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):  # noqa: F811
     """A limit of the system in the middle of torch's own writing, and the command's exit status."""
     run = interrupted(tmp_path)
     limit = (run / SECOND / "best.ckpt").stat().st_size // 2
 
+    reads, writes = os.pipe()
+
     def work():
+        sys.stderr = os.fdopen(writes, "w")  # pytest's is a file, and may not grow either
+        logging.disable()
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        monkeypatched = pytest.MonkeyPatch()
-        monkeypatched.setattr("gradual.cli.run", lambda _: fit(tmp_path, checkpoint_every=0))
-        main(["fit"])
+        pytest.MonkeyPatch().setattr("gradual.cli.run", lambda _: fit(tmp_path, checkpoint_every=0))
+        try:
+            main(["fit"])
+        finally:
+            sys.stderr.flush()
 
     assert in_a_process(work) == 2
-    message = capfd.readouterr().err
+    os.close(writes)
+    with os.fdopen(reads) as file:
+        message = file.read()
     assert "gradual: The run directory" in message
     assert "File too large" in message
     assert "Traceback" not in message
