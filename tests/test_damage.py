@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from line import make_experiment, trained
 from test_interruption import SCHEDULE, STEPS, At, fit, in_a_process, outcome, steps, undisturbed  # noqa: F401
 
 import gradual
@@ -20,6 +22,10 @@ from gradual import checkpoints
 from gradual.__main__ import main
 from gradual.checkpoints import WholeCheckpointIO
 from gradual.checksums import damage
+from gradual.comparison import compare_tree, plan_tree
+from gradual.executors import in_process
+from gradual.schedule import Schedule
+from gradual.strategies import parse_strategies
 
 FIRST, SECOND = "seed-3/20", "seed-3/20/0"
 
@@ -136,6 +142,20 @@ def test_damaged_weights_of_a_finished_run_are_noticed(tmp_path, undisturbed, ca
     assert "best.ckpt is damaged" in caplog.text
     assert steps(tmp_path) == STEPS + 4
     assert outcome(tmp_path) == undisturbed()
+
+
+def test_damaged_weights_that_a_comparison_needs_are_trained_again(tmp_path, caplog):
+    experiment = make_experiment(str(tmp_path))
+    tree = plan_tree(experiment, parse_strategies(["mixed", "one-stage"], Schedule([8, 0])), [0])
+    compare_tree(experiment, tree, in_process(experiment))
+    assert trained(tmp_path) == ["8", "0"]
+    flip(tmp_path / "run/seed-0/8/best.ckpt")
+    compare_tree(experiment, tree, in_process(experiment))
+    assert trained(tmp_path) == ["8", "0"], "no stage is to start from them"
+    shutil.rmtree(tmp_path / "run/seed-0/8/0")
+    compare_tree(experiment, tree, in_process(experiment))
+    assert "best.ckpt is damaged" in caplog.text
+    assert trained(tmp_path) == ["8", "0", "8", "0"]
 
 
 # Small files

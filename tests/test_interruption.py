@@ -1,10 +1,14 @@
 """Whatever stops a run, and wherever: the same command ends as if it had never been stopped."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -372,3 +376,66 @@ def test_the_other_processes_of_a_distributed_run_are_not_refused(tmp_path, monk
 def test_the_lock_ends_with_the_run(tmp_path):
     fit(tmp_path)
     assert in_a_process(lambda: fit(tmp_path)) == 0
+
+
+# Several stages at once, each in a process of its own
+
+WORKERS = """
+import functools, os, sys
+sys.path.insert(0, {tests!r})
+from line import Line, make_experiment
+from gradual.comparison import compare_tree, plan_tree
+from gradual.executors import processes
+from gradual.schedule import Schedule
+from gradual.strategies import parse_strategies
+
+class Slow(Line):
+    def on_train_batch_start(self, batch, batch_idx):
+        __import__("time").sleep(0.2)
+
+def make(root):
+    import pathlib
+    experiment = make_experiment(root)
+    experiment.model = lambda: Slow(pathlib.Path(root) / "trained.txt")
+    return experiment
+
+if __name__ == "__main__":
+    experiment = make({root!r})
+    tree = plan_tree(experiment, parse_strategies(None, Schedule([3000, 0])), [0, 1])
+    compare_tree(experiment, tree, processes(functools.partial(make, {root!r}), 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [*STOPS, (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_workers_of_a_comparison_end_with_it(tmp_path, number, status):
+    script = tmp_path / "script.py"
+    script.write_text(WORKERS.format(root=str(tmp_path), tests=str(Path(__file__).parent)))
+    parent = subprocess.Popen([sys.executable, script], start_new_session=True)
+    try:
+        until(lambda: (tmp_path / "trained.txt").exists(), 200)
+        time.sleep(1)
+        parent.send_signal(number)
+        assert parent.wait(60) == status
+        until(lambda: not is_alive(parent.pid), 20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+    if number != signal.SIGKILL:
+        assert list((tmp_path / "run").rglob("last.ckpt")), "the stage in training was saved"
+
+
+def is_alive(group):
+    """Whether any process of a group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
