@@ -112,7 +112,7 @@ def wait(process: int, seconds: float | None = None) -> int:
         if deadline is not None and time.monotonic() >= deadline:
             os.kill(process, signal.SIGKILL)
             deadline = None
-        time.sleep(0.001)
+        time.sleep(0.01)
 
 
 def place(run: Path) -> str:

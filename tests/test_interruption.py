@@ -154,6 +154,11 @@ class At(Callback):
         return self
 
 
+def a_few(cases, step):
+    """Every ``step``-th case in the fast tests, all of them in the slow ones."""
+    return [pytest.param(*case, marks=() if n % step == 0 else pytest.mark.slow) for n, case in enumerate(cases)]
+
+
 # kill -9
 
 HOOKS = [
@@ -168,8 +173,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("checkpoint_every", [0, 60], ids=["between steps", "by epoch"])
-@pytest.mark.parametrize(("hook", "count"), HOOKS)
+KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
+
+
+@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), a_few(KILLS, 4))
 def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, hook, count, checkpoint_every):
     stopped = in_a_process(lambda: fit(tmp_path, At(hook, count), checkpoint_every=checkpoint_every))
     assert stopped == -signal.SIGKILL
@@ -177,7 +184,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, ho
     assert outcome(tmp_path) == undisturbed()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", a_few([(way,) for way in reversed(WAYS)], 3))
 def test_a_run_killed_at_every_third_step_ends_as_if_it_never_was(tmp_path, undisturbed, way):
     def work():
         fit(tmp_path, At("on_train_batch_start", 3), checkpoint_every=0, **WAYS[way])
@@ -232,7 +239,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "after"), FILES)
+@pytest.mark.parametrize(("name", "after"), a_few(FILES, 3))
 def test_a_run_killed_while_a_file_is_written_ends_as_if_it_never_was(tmp_path, undisturbed, name, after, monkeypatch):
     def work():
         killed_while_writing(name, after, monkeypatch)
@@ -252,7 +259,7 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 @pytest.mark.parametrize(("number", "status"), STOPS)
 @pytest.mark.parametrize(
     ("hook", "count", "trained"),
-    [("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)],
+    a_few([("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)], 2),
 )
 def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
     tmp_path, undisturbed, capfd, hook, count, trained, number, status
@@ -266,8 +273,10 @@ def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
     assert outcome(tmp_path) == undisturbed()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("hook", "count"), [("on_before_backward", 2), ("on_validation_batch_start", 5)])
+STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_backward", 2)) for way in reversed(WAYS)]
+
+
+@pytest.mark.parametrize(("way", "hook", "count"), a_few(STOPPED, 4))
 def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undisturbed, way, hook, count):
     def work():
         fit(tmp_path, At(hook, count, lambda: kill(signal.SIGTERM)), **WAYS[way])
