@@ -411,7 +411,10 @@ def make(root):
 if __name__ == "__main__":
     experiment = make({root!r})
     tree = plan_tree(experiment, parse_strategies(None, Schedule([3000, 0])), [0, 1])
-    compare_tree(experiment, tree, processes(functools.partial(make, {root!r}), 2))
+    try:
+        compare_tree(experiment, tree, processes(functools.partial(make, {root!r}), 2))
+    except KeyboardInterrupt:  # as the command does
+        sys.exit(130)
 """
 
 
