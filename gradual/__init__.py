@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Domains": "gradual.datamodule",
+    "FileDataModule": "gradual.files",
     "InputError": "gradual.errors",
     "LRScheduleConfig": "gradual.schedule",
     "Defaults": "gradual.defaults",
@@ -27,6 +28,7 @@ _WHERE = {
 __all__ = [
     "Defaults",
     "Domains",
+    "FileDataModule",
     "InputError",
     "LRScheduleConfig",
     "MixedDomainDataModule",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from gradual.defaults import Defaults
     from gradual.driver import fit
     from gradual.errors import InputError
+    from gradual.files import FileDataModule
     from gradual.results import RunResult
     from gradual.runs import StageResult
     from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage
