@@ -319,12 +319,15 @@ class _Mixed(ConcatDataset[Any]):
 
 
 def _subset(dataset: Dataset[Any], indices: npt.NDArray[np.int64]) -> Subset[Any]:
-    # eight bytes an index, and still Python's own numbers for a dataset that asks for them
-    return Subset(dataset, array("q", indices.tobytes()))
+    numbers = array("q")  # eight bytes each, and still Python's own for a dataset that asks for them
+    numbers.frombytes(indices.view(np.uint8).data)
+    return Subset(dataset, numbers)
 
 
 def _around(left_out: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Positions in a dataset of its ``kept``-th examples, counted without the sorted positions that are left out."""
+    if not len(left_out):
+        return kept
     return kept + np.searchsorted(left_out - np.arange(len(left_out)), kept, side="right")
 
 

@@ -476,7 +476,7 @@ def test_without_the_package_it_says_how_to_get_it(make, tmp_path, monkeypatch):
 # The whole way
 
 
-def test_fit_and_predict_from_files_on_the_command_line(tmp_path, tokenizer_folder, monkeypatch, capsys):
+def test_fit_from_files_on_the_command_line(tmp_path, tokenizer_folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gradual"])
     pool = [{"id": f"p{i}", "text": "dog ran", "label": 0} for i in range(30)]
     data = {"in_domain": write(tmp_path / "in.jsonl", ROWS), "out_of_domain": write(tmp_path / "pool.csv", pool)}
