@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CollapseConfig": "gradual.defaults",
     "Domains": "gradual.datamodule",
     "FileDataModule": "gradual.files",
     "InputError": "gradual.errors",
@@ -26,6 +27,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "CollapseConfig",
     "Defaults",
     "Domains",
     "FileDataModule",
@@ -46,7 +48,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gradual.comparison import compare
     from gradual.datamodule import Domains, MixedDomainDataModule
-    from gradual.defaults import Defaults
+    from gradual.defaults import CollapseConfig, Defaults
     from gradual.driver import fit
     from gradual.errors import InputError
     from gradual.files import FileDataModule

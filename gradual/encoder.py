@@ -35,13 +35,19 @@ def load_encoder(name: str, layers: int | None = None) -> Any:
     return encoder
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, words: bool = False) -> Any:
     """The fast tokenizer of an encoder.
+
+    Args:
+        name: A folder, or a model of the hub.
+        words: It is given texts that are split into words already.
 
     Raises:
         InputError: There is none.
     """
     tokenizer = _load(AutoTokenizer, "a tokenizer", name)
+    if words and getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's: a word has a space before it
+        tokenizer = _load(AutoTokenizer, "a tokenizer", name, add_prefix_space=True)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # made from nothing: every word would be unknown
         raise InputError(f"'{name}' has no tokenizer files, such as tokenizer.json.")
     if not tokenizer.is_fast:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from rich import box
 from rich.table import Table
 
@@ -22,6 +22,9 @@ def print_plan(
     datamodule.seed, datamodule.schedule = defaults.seed, schedule
     datamodule.prepare_data()
     datamodule.setup("fit")
+    model.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    model.trainer.datamodule = datamodule  # type: ignore[attr-defined]
+    model.configure_model()  # parameters that depend on the data
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "patience"):
         table.add_column(heading, justify="right")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradual.errors import InputError
+from gradual.textfile import read_text
 
 NONE = "none"
 _DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists
@@ -38,7 +39,7 @@ class Ontology:
         Raises:
             InputError: The file is missing, not UTF-8, not JSON, or not such a mapping.
         """
-        text = _read_text(Path(path))
+        text = read_text(Path(path))
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
@@ -148,7 +149,7 @@ def oddities(dialogues: Sequence[Dialogue], max_turns: int) -> Counter[str]:
 
 def _rows(path: Path, ontology: Ontology) -> Iterator[tuple[int, list[str]]]:
     width = len(_LEADING_COLUMNS) + len(ontology.slots)
-    text = _read_text(path)
+    text = read_text(path)
     if not text.strip():
         raise InputError(f"{path}: is empty; accepted is a header row and a row a turn.")
     for line, row in enumerate(text.split("\n"), start=1):
@@ -186,18 +187,6 @@ def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) 
         hint = f"; the closest there is '{close[0]}'" if close else ""
         raise InputError(f"{where}: slot '{slot}' has the value '{value}', which is not in the ontology{hint}.")
     return index
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}.") from None
 
 
 def belief_state(values: Sequence[int], ontology: Ontology) -> dict[str, Any]:

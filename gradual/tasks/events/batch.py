@@ -1,0 +1,293 @@
+"""Sentences of several documents in one batch: no padding between them, and all indices that the model needs.
+
+Everything of variable number (tokens, spans, candidates, pairs) lies in flat rows, one after another; what belongs
+together is found by index. The indices depend on sentence lengths alone, so they are made here, by the loader's
+processes, and a training step has neither loops over sentences nor waits for a GPU's results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradual.errors import InputError
+from gradual.padding import group_by_length
+from gradual.tasks.events.features import EncodedDocument, Ints
+from gradual.tasks.events.metrics import Annotations
+
+
+@dataclass
+class PieceGroup:
+    """Windows of similar length, encoded together.
+
+    Attributes:
+        input_ids: Word pieces, shape ``(windows, length)``.
+        attention_mask: 1 for word pieces, 0 for padding, same shape.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+@dataclass
+class Candidates:
+    """The items of each sentence that have the highest scores, so many of each.
+
+    Attributes:
+        slot: For each item its cell in a table of sentences by items, flattened.
+        shape: The table's.
+        most: The largest number that a sentence keeps.
+        kept: For each kept candidate, sentence by sentence, its cell in a table of sentences by ``most``, flattened.
+    """
+
+    slot: Tensor
+    shape: tuple[int, int]
+    most: int
+    kept: Tensor
+
+
+@dataclass
+class Pairs:
+    """All pairs of a sentence's candidates of one kind with its candidates of another.
+
+    Attributes:
+        first: For each pair, the first one's place among all candidates of its kind.
+        second: The second one's.
+    """
+
+    first: Tensor
+    second: Tensor
+
+
+@dataclass
+class SentenceBatch:
+    """The sentences of several documents. ``s`` sentences, ``T`` tokens, ``M`` spans, ``P`` word pieces.
+
+    Attributes:
+        groups: The word pieces by length.
+        piece: For each word piece its cell in the flattened, concatenated groups; shape ``(P,)``.
+        piece_token: The token that it belongs to, shape ``(P,)``.
+        piece_share: One by the number of that token's pieces, shape ``(P,)``.
+        token_sentence: The sentence of each token, shape ``(T,)``.
+        token_position: Its place in the sentence, shape ``(T,)``.
+        span_start: First token of each span, shape ``(M,)``; spans with one start stand by width.
+        span_end: Last token of each span, shape ``(M,)``.
+        trigger_candidates: The tokens that may be triggers of arguments.
+        argument_candidates: The spans that may be arguments.
+        argument_pairs: Those tokens by those spans.
+        relation_candidates: The spans that may be related.
+        relation_pairs: Those spans by themselves.
+        ner_labels: 0 for none, else 1 + the label, of each span; shape ``(M,)``.
+        trigger_labels: The same of each token, shape ``(T,)``.
+        argument_labels: Rows of token * M + span, and 1 + the role, sorted by the first; shape ``(arguments, 2)``.
+        relation_labels: Rows of span * M + span, and 1 + the label; shape ``(relations, 2)``.
+        weights: Weight of each sentence's loss by layer, 0 where the layer is not annotated; shape ``(s, 3)``.
+        schema: Which labels each sentence may have; shape ``(s,)``.
+        document: The document of each sentence, shape ``(s,)``.
+        ids: Keys of the documents.
+        gold: All annotations, also those that the model cannot give, such as longer spans.
+    """
+
+    groups: list[PieceGroup]
+    piece: Tensor
+    piece_token: Tensor
+    piece_share: Tensor
+    token_sentence: Tensor
+    token_position: Tensor
+    span_start: Tensor
+    span_end: Tensor
+    trigger_candidates: Candidates
+    argument_candidates: Candidates
+    argument_pairs: Pairs
+    relation_candidates: Candidates
+    relation_pairs: Pairs
+    ner_labels: Tensor
+    trigger_labels: Tensor
+    argument_labels: Tensor
+    relation_labels: Tensor
+    weights: Tensor
+    schema: Tensor
+    document: Tensor
+    ids: list[str]
+    gold: Annotations
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How many candidates a sentence keeps, as shares of its tokens (Wadden et al., 2019).
+
+    Attributes:
+        triggers: Share of trigger candidates, rounded down.
+        max_triggers: At most so many; at least one.
+        arguments: Share of argument candidates, rounded down.
+        max_arguments: At most so many; at least one.
+        relations: Share of spans that may be related, rounded up.
+    """
+
+    triggers: float = 0.3
+    max_triggers: int = 15
+    arguments: float = 0.8
+    max_arguments: int = 30
+    relations: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 1 if name.startswith("max_") else 0
+            if not value >= least:
+                raise InputError(f"pruning.{name} is {value}: accepted is a number from {least} on.")
+
+
+class SentenceCollator:
+    """Makes a ``SentenceBatch`` from documents.
+
+    Args:
+        pad_token_id: The tokenizer's padding token.
+        max_span_width: Tokens of a span at most.
+        pruning: How many candidates a sentence keeps.
+        relations: Whether pairs of spans are made; without relations in the data they would cost for nothing.
+        max_padding: Largest share of padding among the encoded word pieces of a batch.
+    """
+
+    def __init__(
+        self,
+        pad_token_id: int,
+        max_span_width: int = 8,
+        pruning: Pruning | None = None,
+        relations: bool = True,
+        max_padding: float = 0.1,
+    ):
+        self.pad_token_id, self.max_span_width, self.max_padding = pad_token_id, max_span_width, max_padding
+        self.pruning, self.relations = pruning or Pruning(), relations
+
+    def __call__(self, documents: list[EncodedDocument]) -> SentenceBatch:
+        """Group, pad and index."""
+        sentences = [sentence for document in documents for sentence in document.sentences]
+        document = np.repeat(np.arange(len(documents)), [len(d.sentences) for d in documents])
+        lengths = np.array([sentence.length for sentence in sentences], dtype=np.int64)
+        first_token = _starts(lengths)
+        groups, piece = self._pieces(sentences)
+        piece_token = np.concatenate([s.token + first for s, first in zip(sentences, first_token)])
+        token_sentence = np.repeat(np.arange(len(sentences)), lengths)
+        token_position = _places(lengths)
+        widths = np.minimum(self.max_span_width, np.repeat(lengths, lengths) - token_position)  # spans by start
+        first_span = _starts(widths)
+        span_start = np.repeat(np.arange(len(widths)), widths)
+        span_end = span_start + _places(widths)
+        spans = np.bincount(token_sentence, weights=widths, minlength=len(lengths)).astype(np.int64)
+
+        gold = [_flat([getattr(s, name) for s in sentences]) for name in ("ner", "relations", "triggers", "arguments")]
+        ner, relations, triggers, arguments = gold
+
+        def span(rows: Ints, column: int) -> Ints:
+            """Indices of the spans in two columns; -1 for those that are too wide."""
+            width = rows[:, column + 1] - rows[:, column]
+            start = first_token[rows[:, 0]] + rows[:, column]
+            return np.where(width < self.max_span_width, first_span[start] + width, -1)
+
+        ner_labels = np.zeros(len(span_start), dtype=np.int64)
+        _put(ner_labels, span(ner, 1), ner[:, 3] + 1)
+        trigger_labels = np.zeros(len(token_sentence), dtype=np.int64)
+        _put(trigger_labels, first_token[triggers[:, 0]] + triggers[:, 1], triggers[:, 2] + 1)
+
+        rates = self.pruning
+        keep_triggers = np.clip((rates.triggers * lengths).astype(np.int64), 1, rates.max_triggers)
+        keep_triggers = np.minimum(keep_triggers, lengths)
+        keep_arguments = np.clip((rates.arguments * lengths).astype(np.int64), 1, rates.max_arguments)
+        keep_arguments = np.minimum(keep_arguments, spans)
+        keep_relations = np.ceil(rates.relations * lengths).astype(np.int64) if self.relations else lengths * 0
+        keep_relations = np.minimum(keep_relations, spans)
+        return SentenceBatch(
+            groups=groups,
+            piece=torch.from_numpy(piece),
+            piece_token=torch.from_numpy(piece_token),
+            piece_share=torch.from_numpy((1 / np.bincount(piece_token))[piece_token].astype(np.float32)),
+            token_sentence=torch.from_numpy(token_sentence),
+            token_position=torch.from_numpy(token_position),
+            span_start=torch.from_numpy(span_start),
+            span_end=torch.from_numpy(span_end),
+            trigger_candidates=_candidates(lengths, keep_triggers),
+            argument_candidates=_candidates(spans, keep_arguments),
+            argument_pairs=_pairs(keep_triggers, keep_arguments),
+            relation_candidates=_candidates(spans, keep_relations),
+            relation_pairs=_pairs(keep_relations, keep_relations),
+            ner_labels=torch.from_numpy(ner_labels),
+            trigger_labels=torch.from_numpy(trigger_labels),
+            argument_labels=_pair_labels(
+                first_token[arguments[:, 0]] + arguments[:, 1], span(arguments, 3), arguments[:, 5], len(span_start)
+            ),
+            relation_labels=_pair_labels(span(relations, 1), span(relations, 3), relations[:, 5], len(span_start)),
+            weights=torch.tensor([[d.weight * known for known in d.layers] for d in documents])[document],
+            schema=torch.tensor([d.schema for d in documents])[document],
+            document=torch.from_numpy(document),
+            ids=[d.id for d in documents],
+            gold=Annotations(*map(torch.from_numpy, gold)),
+        )
+
+    def _pieces(self, sentences: Sequence[Any]) -> tuple[list[PieceGroup], Ints]:
+        """The windows in groups by length, and the cell of every sentence's pieces in them."""
+        windows = [window for sentence in sentences for window in sentence.windows]
+        lengths = np.array([len(window) for window in windows])
+        by_length = np.argsort(-lengths, kind="stable")
+        groups, first_cell, base = [], np.empty(len(windows), dtype=np.int64), 0
+        for start, end in group_by_length(lengths[by_length], self.max_padding):
+            rows = by_length[start:end]
+            width = int(lengths[rows[0]])
+            ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
+            mask = (np.arange(width) < lengths[rows][:, None]).astype(np.int64)
+            ids[mask.astype(bool)] = np.concatenate([windows[row] for row in rows])
+            groups.append(PieceGroup(torch.from_numpy(ids), torch.from_numpy(mask)))
+            first_cell[rows] = base + np.arange(len(rows)) * width
+            base += ids.size
+        first_window = _starts(np.array([len(sentence.windows) for sentence in sentences]))
+        cells = [first_cell[first + s.row] + s.column for s, first in zip(sentences, first_window)]
+        return groups, np.concatenate(cells)
+
+
+def _starts(counts: npt.NDArray[Any]) -> Ints:
+    """Where each of several runs of so many rows begins."""
+    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+
+
+def _places(counts: Ints) -> Ints:
+    """0, 1, 2, ... in each of several runs of so many rows."""
+    return np.arange(counts.sum()) - np.repeat(_starts(counts), counts)
+
+
+def _flat(parts: Sequence[Ints]) -> Ints:
+    """The rows of all sentences, the sentence in a first column."""
+    sentence = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.column_stack([sentence, np.concatenate(parts)])
+
+
+def _put(labels: Ints, places: Ints, values: Ints) -> None:
+    """Set labels; of several for one place the first stays."""
+    inside = places >= 0
+    labels[places[inside][::-1]] = values[inside][::-1]
+
+
+def _candidates(counts: Ints, keep: Ints) -> Candidates:
+    shape, most = (len(counts), int(counts.max())), int(keep.max())
+    slot = np.repeat(np.arange(len(counts)) * shape[1], counts) + _places(counts)
+    kept = np.repeat(np.arange(len(keep)) * most, keep) + _places(keep)
+    return Candidates(torch.from_numpy(slot), shape, most, torch.from_numpy(kept))
+
+
+def _pairs(first: Ints, second: Ints) -> Pairs:
+    counts = first * second
+    place, columns = _places(counts), np.repeat(np.maximum(second, 1), counts)
+    return Pairs(
+        torch.from_numpy(np.repeat(_starts(first), counts) + place // columns),
+        torch.from_numpy(np.repeat(_starts(second), counts) + place % columns),
+    )
+
+
+def _pair_labels(first: Ints, second: Ints, labels: Ints, spans: int) -> Tensor:
+    possible = (first >= 0) & (second >= 0)
+    keys, rows = np.unique((first * spans + second)[possible], return_index=True)  # of several labels the first
+    return torch.from_numpy(np.column_stack([keys, labels[possible][rows] + 1]))

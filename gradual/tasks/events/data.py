@@ -1,0 +1,323 @@
+"""Files to examples: documents in DyGIE's format, a JSON object a line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import reprlib
+import sys
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from gradual.errors import InputError
+from gradual.tasks.events.labels import LabelSpace
+from gradual.textfile import read_text
+
+LAYERS = ("ner", "relations", "events")
+_FIELDS = {"doc_key", "dataset", "sentences", "weight", "sentence_start", "clusters", "event_clusters", *LAYERS}
+_KINDS = {"ner": "entity types", "relations": "relation types", "triggers": "event types", "roles": "roles"}
+_Annotation = TypeVar("_Annotation")
+
+
+class Event(NamedTuple):
+    """An event of a sentence.
+
+    Attributes:
+        trigger: Index of its trigger, a token.
+        type: Its type.
+        arguments: First token, last token and role of each.
+    """
+
+    trigger: int
+    type: str
+    arguments: list[tuple[int, int, str]]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and its annotations, whose token indices count from its start; the last one of a span is inclusive.
+
+    Attributes:
+        tokens: Its tokens, at least one.
+        ner: First token, last token and type of each entity.
+        relations: First and last token of one span, of another, and the type, of each relation.
+        events: Its events, as they stand in the file: one trigger may come in several.
+    """
+
+    tokens: list[str]
+    ner: list[tuple[int, int, str]] = field(default_factory=list)
+    relations: list[tuple[int, int, int, int, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document.
+
+    Attributes:
+        id: Its ``doc_key``.
+        sentences: Its sentences, at least one.
+        weight: Multiplies its loss.
+        layers: Those of ``LAYERS`` that it is annotated with; the annotation may be that there is nothing.
+        record: The line as it was read, whose token indices count from the document's start. Predictions are written
+            into it, so that what is not used here goes through.
+    """
+
+    id: str
+    sentences: list[Sentence]
+    weight: float = 1.0
+    layers: frozenset[str] = frozenset(LAYERS)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def read_documents(path: str | Path, labels: LabelSpace | None = None) -> list[Document]:
+    """Read a file of documents, a JSON object a line.
+
+    Args:
+        path: The file.
+        labels: The labels that a model knows; a label that is not among them is then an error.
+
+    Raises:
+        InputError: The file is missing, empty or not UTF-8, or a line is not JSON, lacks ``doc_key`` or ``sentences``,
+            has a ``doc_key`` that was there before, an empty sentence or token, an annotation that is not in the form
+            of its layer, or one whose tokens are not in its sentence. The message names file, line and field.
+    """
+    path = Path(path)
+    documents: list[Document] = []
+    line_of: dict[str, int] = {}
+    for number, text in _lines(path):
+        line = _Line(f"{path}:{number}", labels)
+        document = line.document(text)
+        first = line_of.setdefault(document.id, number)
+        if first != number:
+            line.refuse("doc_key", f"{reprlib.repr(document.id)} as in line {first}", "a key that no other line has")
+        documents.append(document)
+    if not documents:
+        raise InputError(f"{path}: is empty; accepted is a JSON object a line, each a document.")
+    return documents
+
+
+def statistics(documents: Sequence[Document]) -> dict[str, int]:
+    """The sizes of the paper's Table 3, and those of the other layers where they have annotations."""
+    labels = LabelSpace.of(documents)
+    sentences = [sentence for document in documents for sentence in document.sentences]
+    events = [event for sentence in sentences for event in sentence.events]
+    others = {
+        "entity types": len(labels.ner),
+        "entities": sum(len(sentence.ner) for sentence in sentences),
+        "relation types": len(labels.relations),
+        "relations": sum(len(sentence.relations) for sentence in sentences),
+    }
+    return {
+        "documents": len(documents),
+        "sentences": len(sentences),
+        "event types": len(labels.triggers),
+        "role types": len(labels.roles),
+        "events": len(events),
+        "arguments": sum(len(event.arguments) for event in events),
+        **{row: count for row, count in others.items() if count},
+    }
+
+
+def oddities(documents: Sequence[Document]) -> Counter[str]:
+    """What is fine but odd in documents, and how often: worth a line in the log, not an error.
+
+    Annotations that come more than once are merged by the model. Of several labels of one span, pair or token it can
+    find only one.
+    """
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts["documents without annotations"] += not document.layers
+        foreign = (name for name in document.record if name not in _FIELDS and not name.startswith(("_", "predicted_")))
+        counts.update(f"documents with the unknown field {reprlib.repr(name)}" for name in foreign)
+        for sentence in document.sentences:
+            labelled: dict[str, list[tuple[Hashable, str]]] = {
+                "entities": [(entity[:-1], entity[-1]) for entity in sentence.ner],
+                "relations": [(relation[:-1], relation[-1]) for relation in sentence.relations],
+                "triggers": [(event.trigger, event.type) for event in sentence.events],
+                "arguments": [
+                    ((event.trigger, start, end), role)
+                    for event in sentence.events
+                    for start, end, role in event.arguments
+                ],
+            }
+            for what, pairs in labelled.items():
+                distinct = set(pairs)
+                labels_of = Counter(place for place, _ in distinct)
+                counts[f"{what} annotated more than once"] += len(pairs) - len(distinct)
+                counts[f"{what} with several labels"] += sum(number > 1 for number in labels_of.values())
+    return +counts
+
+
+class _Line:
+    """Turns one line into a document, or refuses it with its place."""
+
+    def __init__(self, where: str, labels: LabelSpace | None) -> None:
+        self.where = where
+        self.labels = labels
+        self.starts: list[int] = []  # of each sentence, and the number of tokens at the end
+
+    def refuse(self, field: str, found: str, accepted: str) -> NoReturn:
+        raise InputError(f"{self.where}: {field}: found {found}; accepted is {accepted}.")
+
+    def document(self, text: str) -> Document:
+        record = self._record(text)
+        for name in ("doc_key", "sentences"):
+            if name not in record:
+                self.refuse(name, "no such field", "a document with the fields doc_key and sentences")
+        tokens = self._sentences(record["sentences"])
+        self.starts = list(accumulate(map(len, tokens), initial=0))
+        per_sentence = {
+            "ner": self._layer(record, "ner", self._entity),
+            "relations": self._layer(record, "relations", self._relation),
+            "events": self._layer(record, "events", self._event),
+        }
+        return Document(
+            id=self._text(record["doc_key"], "doc_key"),
+            sentences=[Sentence(*columns) for columns in zip(tokens, *per_sentence.values(), strict=True)],
+            weight=self._weight(record.get("weight", 1.0)),
+            layers=frozenset(layer for layer in LAYERS if layer in record),
+            record=record,
+        )
+
+    def _record(self, text: str) -> dict[str, Any]:
+        accepted = "accepted is one JSON object a line"
+        try:
+            record = _JSON.decode(text)
+            if _SURROGATE.search(text):
+                json.dumps(record, ensure_ascii=False).encode()
+        except json.JSONDecodeError as error:
+            problem = f"not JSON ({error.msg}, column {error.colno})"
+        except UnicodeEncodeError as error:
+            problem = f"has the escape \\u{ord(error.object[error.start]):04x} alone, half of a character"
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what the parser takes
+            problem = f"not JSON that can be read ({error})"
+        else:
+            if isinstance(record, dict):
+                return record
+            problem = f"found {reprlib.repr(record)}"
+        raise InputError(f"{self.where}: {problem}; {accepted}.")
+
+    def _sentences(self, sentences: Any) -> list[list[str]]:
+        if not isinstance(sentences, list) or not sentences:
+            self.refuse("sentences", reprlib.repr(sentences), "a list of sentences, at least one")
+        for number, tokens in enumerate(sentences):
+            if not isinstance(tokens, list) or not tokens:
+                self.refuse(f"sentences[{number}]", reprlib.repr(tokens), "a list of tokens, at least one")
+            for position, token in enumerate(tokens):
+                if not isinstance(token, str) or not token.strip():
+                    self.refuse(
+                        f"sentences[{number}][{position}]", reprlib.repr(token), "a token: text that is not empty"
+                    )
+        return sentences
+
+    def _weight(self, weight: Any) -> float:
+        if type(weight) not in (int, float) or not 0 < weight <= sys.float_info.max:
+            self.refuse("weight", reprlib.repr(weight), "a positive number")
+        return float(weight)
+
+    def _layer(
+        self, record: dict[str, Any], layer: str, annotation: Callable[[Any, int, str], _Annotation]
+    ) -> list[list[_Annotation]]:
+        """The annotations of each sentence."""
+        count = len(self.starts) - 1
+        lists = record.get(layer, [[]] * count)
+        if not isinstance(lists, list):
+            self.refuse(layer, reprlib.repr(lists), "a list with a list for each sentence")
+        if len(lists) != count:
+            self.refuse(layer, f"{len(lists)} entries for {count} sentences", "a list with a list for each sentence")
+        for sentence, items in enumerate(lists):
+            if not isinstance(items, list):
+                self.refuse(f"{layer}[{sentence}]", reprlib.repr(items), "the list of the sentence's annotations")
+        return [
+            [annotation(item, sentence, f"{layer}[{sentence}][{number}]") for number, item in enumerate(items)]
+            for sentence, items in enumerate(lists)
+        ]
+
+    def _entity(self, item: Any, sentence: int, field: str) -> tuple[int, int, str]:
+        start, end, type_ = self._columns(item, (3,), field, "[start, end, type]")
+        return *self._span(start, end, sentence, field), self._label(type_, "ner", field)
+
+    def _relation(self, item: Any, sentence: int, field: str) -> tuple[int, int, int, int, str]:
+        start, end, other_start, other_end, type_ = self._columns(item, (5,), field, "[start, end, start, end, type]")
+        return (
+            *self._span(start, end, sentence, field),
+            *self._span(other_start, other_end, sentence, field),
+            self._label(type_, "relations", field),
+        )
+
+    def _event(self, item: Any, sentence: int, field: str) -> Event:
+        if not isinstance(item, list) or not item:
+            self.refuse(field, reprlib.repr(item), "[[trigger, type], [start, end, role], ...]")
+        first = f"{field}[0]"
+        *tokens, type_ = self._columns(item[0], (2, 3), first, "[trigger, type] or [start, end, type]")
+        trigger, end = self._span(tokens[0], tokens[-1], sentence, first)
+        if trigger != end:
+            self.refuse(first, f"a trigger of {end - trigger + 1} tokens", "a trigger of one token, start == end")
+        type_ = self._label(type_, "triggers", first)
+        return Event(trigger, type_, [self._argument(a, sentence, f"{field}[{i}]") for i, a in enumerate(item) if i])
+
+    def _argument(self, item: Any, sentence: int, field: str) -> tuple[int, int, str]:
+        start, end, role = self._columns(item, (3,), field, "[start, end, role]")
+        return *self._span(start, end, sentence, field), self._label(role, "roles", field)
+
+    def _columns(self, item: Any, lengths: tuple[int, ...], field: str, form: str) -> list[Any]:
+        if not isinstance(item, list) or len(item) not in lengths:
+            self.refuse(field, reprlib.repr(item), form)
+        return item
+
+    def _span(self, start: Any, end: Any, sentence: int, field: str) -> tuple[int, int]:
+        """From indices that count from the document's start to those that count from the sentence's."""
+        begin, after = self.starts[sentence : sentence + 2]
+        for index in (start, end):
+            if type(index) is not int:
+                self.refuse(field, f"the token index {reprlib.repr(index)}", "a whole number")
+            if not begin <= index < after:
+                total = self.starts[-1]
+                other = bisect_right(self.starts, index) - 1
+                place = f"in sentence {other}" if 0 <= index < total else f"outside the document of {total} tokens"
+                self.refuse(
+                    field,
+                    f"the token index {reprlib.repr(index)}, which is {place}",
+                    f"an index from {begin} to {after - 1}, the tokens of sentence {sentence} (tokens and sentences "
+                    f"count from 0, tokens from the document's start)",
+                )
+        if end < start:
+            self.refuse(field, f"the end {end} before the start {start}", "a span whose end is its last token")
+        return start - begin, end - begin
+
+    def _label(self, label: Any, kind: str, field: str) -> str:
+        text = self._text(label, field)
+        if self.labels is not None and text not in self.labels.index(kind):
+            known = self.labels.index(kind)
+            close = difflib.get_close_matches(text, known, n=1)
+            hint = f"; the closest there is {reprlib.repr(close[0])}" if close else ""
+            found = f"{reprlib.repr(text)} is not among the model's {len(known)} {_KINDS[kind]}"
+            raise InputError(f"{self.where}: {field}: {found}{hint}.")
+        return text
+
+    def _text(self, text: Any, field: str) -> str:
+        if not isinstance(text, str) or not text.strip():
+            self.refuse(field, reprlib.repr(text), "text that is not empty")
+        return text
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_not_a_number)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The numbers and texts of the lines that are not blank."""
+    for number, text in enumerate(read_text(path).split("\n"), start=1):
+        if text.strip(" \t\r"):
+            yield number, text

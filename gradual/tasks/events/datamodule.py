@@ -1,0 +1,145 @@
+"""Files to batches of documents for event extraction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from gradual.datamodule import Domains, MixedDomainDataModule
+from gradual.encoder import load_tokenizer
+from gradual.errors import InputError
+from gradual.tasks.events.batch import Pruning, SentenceCollator
+from gradual.tasks.events.data import Document, oddities, read_documents, statistics
+from gradual.tasks.events.features import DocumentFeatures
+from gradual.tasks.events.labels import LabelSpace
+
+log = logging.getLogger(__name__)
+_LONGEST = 512
+
+
+class EventDataModule(MixedDomainDataModule):
+    """Documents with entities, relations and events, in DyGIE's format (a JSON object a line).
+
+    In-domain and out-of-domain are files: other languages, other texts, other label sets. The label space is the union
+    of their labels. Amounts of out-of-domain data are documents.
+
+    Args:
+        in_domain: File of the target domain's training documents.
+        val: File of its validation documents.
+        test: File of its test documents; None for none.
+        out_of_domain: File of the pool; None for none.
+        tokenizer: The encoder's folder or hub name; on the command line it is the model's.
+        out_of_domain_labels: What an out-of-domain document may have: ``all`` labels of the label space, or, where its
+            schema cannot have the target's labels, only the pool's ``own`` (the paper's footnote 3).
+        predict_file: File of documents to predict; None for the test documents.
+        max_span_width: Tokens of a span at most.
+        pruning: How many candidates for arguments and relations a sentence keeps.
+        max_length: Word pieces of a window at most: longer sentences are encoded in several, overlapping. None for what
+            the tokenizer says, at most 512.
+        max_padding: Largest share of padding among the encoded word pieces of a batch.
+        batch_tokens: Word pieces of a batch, on average at most; a batch holds whole documents.
+        eval_batch_size: Documents of a batch in prediction.
+        num_workers: Processes that make batches; 0 makes them in the main one.
+    """
+
+    def __init__(
+        self,
+        in_domain: str,
+        val: str,
+        test: str | None = None,
+        out_of_domain: str | None = None,
+        tokenizer: str = "",
+        out_of_domain_labels: str = "all",
+        predict_file: str | None = None,
+        max_span_width: int = 8,
+        pruning: Pruning | None = None,
+        max_length: int | None = None,
+        max_padding: float = 0.1,
+        batch_tokens: int = 2000,
+        eval_batch_size: int = 8,
+        num_workers: int = 0,
+    ):
+        super().__init__(eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers)
+        self.files = {"in_domain": in_domain, "out_of_domain": out_of_domain, "val": val, "test": test}
+        self.tokenizer, self.predict_file = tokenizer, predict_file
+        self.out_of_domain_labels = out_of_domain_labels
+        self.max_span_width, self.pruning = max_span_width, pruning
+        self.max_length, self.max_padding = max_length, max_padding
+        if out_of_domain_labels not in ("all", "own"):
+            raise InputError(f"out_of_domain_labels is '{out_of_domain_labels}': accepted are all and own.")
+        for name, value, least in (("max_span_width", max_span_width, 1), ("max_length", max_length, 8)):
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}: accepted is a whole number from {least} on.")
+
+    def load(self) -> Domains:
+        """Read and tokenize the files."""
+        documents = {name: self._read(path) for name, path in self.files.items() if path is not None}
+        pool = documents.get("out_of_domain", [])
+        self.labels = LabelSpace.of(*documents.values())
+        self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
+        tokenizer = load_tokenizer(self.tokenizer, words=True)
+        longest = min(tokenizer.model_max_length, _LONGEST) if self.max_length is None else self.max_length
+        if longest > tokenizer.model_max_length:
+            limit = tokenizer.model_max_length
+            raise InputError(f"max_length is {longest}: '{self.tokenizer}' takes at most {limit} word pieces.")
+        self.collate_fn = SentenceCollator(
+            tokenizer.pad_token_id, self.max_span_width, self.pruning, bool(self.labels.relations), self.max_padding
+        )
+
+        def features(part: Sequence[Document] | None, schema: int = 0) -> DocumentFeatures | None:
+            return None if not part else DocumentFeatures(part, tokenizer, self.labels, longest, schema)
+
+        to_predict = None if self.predict_file is None else read_documents(self.predict_file, self.labels)
+        in_domain = features(documents["in_domain"])
+        assert in_domain is not None  # an empty file is an error
+        datasets = Domains(
+            in_domain,
+            features(pool, schema=1),
+            features(documents["val"]),
+            features(documents.get("test")),
+            features(to_predict),
+        )
+        windowed = sum(part.windowed for part in vars(datasets).values() if part is not None)
+        if windowed:
+            _info("%d sentences are longer than %d word pieces and are encoded in windows.", windowed, longest)
+        return datasets
+
+    def document(self, id_: str) -> Document:
+        """The document to predict that has a key."""
+        predicted = self.domains.predict or self.domains.test
+        assert isinstance(predicted, DocumentFeatures)
+        return predicted.documents[predicted.ids.index(id_)]
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """The paper's Table 3, a column a file."""
+        headings = {
+            "in_domain": "train (in-domain)",
+            "out_of_domain": "pool (out-of-domain)",
+            "val": "dev",
+            "test": "test",
+        }
+        return {
+            headings[name]: statistics(read_documents(path)) for name, path in self.files.items() if path is not None
+        }
+
+    def _allowed(self, own: LabelSpace) -> dict[str, list[list[bool]]]:
+        """For each kind of label those of each schema: all, and the pool's own."""
+        mine = own.to_dict()
+        return {
+            kind: [[True] * len(labels), [label in mine[kind] for label in labels]]
+            for kind, labels in self.labels.to_dict().items()
+        }
+
+    def _read(self, path: str) -> list[Document]:
+        documents = read_documents(path)
+        odd = oddities(documents)
+        if odd:
+            _info("%s is fine but odd: %s.", path, ", ".join(f"{count} {what}" for what, count in odd.items()))
+        return documents
+
+
+def _info(message: str, *values: Any) -> None:
+    rank_zero_only(log.info)(message, *values)

@@ -1,0 +1,190 @@
+"""Documents to word pieces and integer annotations, once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from gradual.tasks.events.data import LAYERS, Document, Sentence
+from gradual.tasks.events.labels import LabelSpace
+
+Ints = npt.NDArray[np.int64]
+
+
+class EncodedSentence(NamedTuple):
+    """A sentence as the model reads it; all indices count from the sentence's start, labels from 0.
+
+    Attributes:
+        windows: Word-piece ids with the special ones around them; several, overlapping, where the sentence is longer
+            than the encoder takes.
+        row: For each word piece, the window that its state is taken from: the one whose edges are farthest.
+        column: Its place in that window.
+        token: The token that it belongs to.
+        length: Tokens.
+        ner: Start, end, label; shape ``(entities, 3)``.
+        relations: Start and end of the first, of the second, label; shape ``(relations, 5)``.
+        triggers: Token, event type; shape ``(triggers, 2)``.
+        arguments: Trigger token, event type, start, end, role; shape ``(arguments, 5)``.
+    """
+
+    windows: list[npt.NDArray[np.int32]]
+    row: Ints
+    column: Ints
+    token: Ints
+    length: int
+    ner: Ints
+    relations: Ints
+    triggers: Ints
+    arguments: Ints
+
+
+class EncodedDocument(NamedTuple):
+    """A document as the model reads it.
+
+    Attributes:
+        id: Its key.
+        sentences: Its sentences.
+        weight: Factor on its loss.
+        layers: Which of ``LAYERS`` are annotated: what is not counts neither in the loss nor in the scores.
+        schema: 0 where it may have any label of the label space, 1 where only those of the pool's own.
+    """
+
+    id: str
+    sentences: list[EncodedSentence]
+    weight: float
+    layers: tuple[bool, ...]
+    schema: int
+
+
+class DocumentFeatures(Dataset[EncodedDocument]):
+    """Documents with their tokens split into word pieces.
+
+    Args:
+        documents: What to encode.
+        tokenizer: A fast tokenizer of ``transformers`` that takes words.
+        labels: The label space; a label that it lacks is an error.
+        max_length: Word pieces of a window at most, special ones included.
+        schema: Which labels the documents may have; see ``EncodedDocument``.
+
+    Attributes:
+        documents: The documents as they were read.
+        ids: Their keys.
+        lengths: Word pieces of each, special ones included.
+        windowed: Number of sentences that are encoded in more than one window.
+    """
+
+    def __init__(
+        self, documents: Sequence[Document], tokenizer: Any, labels: LabelSpace, max_length: int, schema: int = 0
+    ):
+        self.documents = list(documents)
+        self.ids = [document.id for document in documents]
+        sentences = [sentence for document in documents for sentence in document.sentences]
+        encoded = iter(_encode(sentences, tokenizer, labels, max_length))
+        self._encoded = [
+            EncodedDocument(
+                document.id,
+                [next(encoded) for _ in document.sentences],
+                document.weight,
+                tuple(layer in document.layers for layer in LAYERS),
+                schema,
+            )
+            for document in documents
+        ]
+        self.lengths = np.array([sum(map(_pieces, document.sentences)) for document in self._encoded], dtype=np.int64)
+        self.windowed = sum(len(s.windows) > 1 for document in self._encoded for s in document.sentences)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, index: int) -> EncodedDocument:
+        return self._encoded[index]
+
+
+def _pieces(sentence: EncodedSentence) -> int:
+    return sum(map(len, sentence.windows))
+
+
+def _encode(
+    sentences: Sequence[Sentence], tokenizer: Any, labels: LabelSpace, max_length: int
+) -> list[EncodedSentence]:
+    if not sentences:
+        return []
+    prefix, suffix = _special_pieces(tokenizer)
+    room = max_length - len(prefix) - len(suffix)
+    words = [sentence.tokens for sentence in sentences]
+    # verbose would warn of sentences over the encoder's limit, which windows are for
+    batch = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
+    index = {layer: labels.index(layer) for layer in ("ner", "relations", "triggers", "roles")}
+    encoded = []
+    for sentence, pieces in zip(sentences, batch.encodings):
+        ids, token = np.array(pieces.ids, dtype=np.int32), np.array(pieces.word_ids, dtype=np.int64)
+        ids, token = _fill_gaps(ids, token, len(sentence.tokens), tokenizer.unk_token_id)
+        starts = _window_starts(len(ids), room)
+        row, column = _most_central(len(ids), starts, room)
+        windows = [np.concatenate([prefix, ids[start : start + room], suffix]) for start in starts]
+        encoded.append(
+            EncodedSentence(
+                windows, row, column + len(prefix), token, len(sentence.tokens), *_annotations(sentence, index)
+            )
+        )
+    return encoded
+
+
+def _special_pieces(tokenizer: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Those that the tokenizer puts before and after a text."""
+    encoding = tokenizer("a", return_special_tokens_mask=True)
+    special = np.array(encoding["special_tokens_mask"], dtype=bool)
+    ids = np.array(encoding["input_ids"], dtype=np.int32)
+    before = int(np.argmin(special))
+    after = int(np.argmin(special[::-1]))
+    return ids[:before], ids[len(ids) - after :]
+
+
+def _fill_gaps(
+    ids: npt.NDArray[np.int32], token: Ints, tokens: int, unknown: int
+) -> tuple[npt.NDArray[np.int32], Ints]:
+    """An unknown piece for every token that the tokenizer makes nothing of, such as a control character."""
+    missing = np.setdiff1d(np.arange(tokens), token)
+    if not len(missing):
+        return ids, token
+    places = np.searchsorted(token, missing)
+    return np.insert(ids, places, unknown), np.insert(token, places, missing)
+
+
+def _window_starts(pieces: int, room: int) -> Ints:
+    """Where overlapping windows of ``room`` pieces begin: every half a window, the last one at the end."""
+    if pieces <= room:
+        return np.zeros(1, dtype=np.int64)
+    starts = np.arange(0, pieces - room, max(1, room // 2), dtype=np.int64)
+    return np.append(starts, pieces - room)
+
+
+def _most_central(pieces: int, starts: Ints, room: int) -> tuple[Ints, Ints]:
+    """For each piece the window in which it is farthest from the edges, and its place there."""
+    place = np.arange(pieces)[None] - starts[:, None]  # windows, pieces
+    distance = np.minimum(place, room - 1 - place)  # negative outside of a window
+    # the text's own ends are no edges: nothing is cut off there
+    distance = np.where((starts[:, None] == 0) & (place < room), np.maximum(distance, room - 1 - place), distance)
+    distance = np.where((starts[:, None] + room >= pieces) & (place >= 0), np.maximum(distance, place), distance)
+    row = distance.argmax(0)
+    return row, place[row, np.arange(pieces)]
+
+
+def _annotations(sentence: Sentence, index: dict[str, dict[str, int]]) -> tuple[Ints, Ints, Ints, Ints]:
+    ner = [(start, end, index["ner"][label]) for start, end, label in sentence.ner]
+    relations = [(*spans, index["relations"][label]) for *spans, label in sentence.relations]
+    triggers = [(event.trigger, index["triggers"][event.type]) for event in sentence.events]
+    arguments = [
+        (event.trigger, index["triggers"][event.type], start, end, index["roles"][role])
+        for event in sentence.events
+        for start, end, role in event.arguments
+    ]
+    return _array(ner, 3), _array(relations, 5), _array(triggers, 2), _array(arguments, 5)
+
+
+def _array(rows: Sequence[tuple[int, ...]], columns: int) -> Ints:
+    return np.array(rows, dtype=np.int64).reshape(-1, columns)

@@ -1,0 +1,195 @@
+"""Losses of the four scorers, and what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradual.tasks.events.batch import SentenceBatch
+from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.metrics import Annotations
+from gradual.tasks.events.model import Scores
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the parts of the loss; a layer of weight 0 is neither trained nor scored.
+
+    Attributes:
+        ner: Entities.
+        relations: Relations.
+        events: Triggers and arguments together.
+        triggers: Triggers, within the events' loss.
+        arguments: Arguments, within it.
+    """
+
+    ner: float = 0.5
+    relations: float = 0.5
+    events: float = 1.0
+    triggers: float = 0.2
+    arguments: float = 1.0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are trained."""
+        return tuple(layer for layer in LAYERS if getattr(self, layer))
+
+
+@dataclass
+class Head:
+    """One scorer's scores, and which rows are right: what losses and predictions are made of.
+
+    Attributes:
+        name: ``ner``, ``triggers``, ``arguments`` or ``relations``.
+        kind: The kind of its labels in the label space.
+        layer: The annotation layer that it belongs to.
+        logits: With the null class first; ``-inf`` where a sentence's schema lacks the class.
+        labels: 0 for none, else 1 + the label.
+        sentence: The sentence of each row.
+        places: What each row is about: spans, tokens or pairs, as in ``Scores``.
+    """
+
+    name: str
+    kind: str
+    layer: str
+    logits: Tensor
+    labels: Tensor
+    sentence: Tensor
+    places: tuple[Tensor, ...]
+
+
+def heads(scores: Scores, batch: SentenceBatch, allowed: dict[str, Tensor]) -> Iterator[Head]:
+    """The scorers that the model has.
+
+    Args:
+        scores: What the model says.
+        batch: Of this batch.
+        allowed: For each kind of label those of each schema, shape ``(schemas, labels)``; empty where all may have all.
+    """
+    spans = len(batch.span_start)
+    span_sentence = batch.token_sentence[batch.span_start]
+
+    def head(
+        name: str, kind: str, layer: str, scores: Tensor, labels: Tensor, sentence: Tensor, *places: Tensor
+    ) -> Head:
+        logits = F.pad(scores.float(), (1, 0))
+        if kind in allowed:
+            logits = logits.masked_fill(~F.pad(allowed[kind], (1, 0), value=True)[batch.schema[sentence]], -torch.inf)
+        return Head(name, kind, layer, logits, labels, sentence, places)
+
+    if scores.ner is not None:
+        every = torch.arange(spans, device=span_sentence.device)
+        yield head("ner", "ner", "ner", scores.ner, batch.ner_labels, span_sentence, every)
+    if scores.triggers is not None:
+        sentence = batch.token_sentence
+        every = torch.arange(len(sentence), device=sentence.device)
+        yield head("triggers", "triggers", "events", scores.triggers, batch.trigger_labels, sentence, every)
+    if scores.arguments is not None and scores.argument_pairs is not None:
+        token, span = scores.argument_pairs
+        labels = _look_up(token * spans + span, batch.argument_labels)
+        sentence = batch.token_sentence[token]
+        yield head("arguments", "roles", "events", scores.arguments, labels, sentence, token, span)
+    if scores.relations is not None and scores.relation_pairs is not None:
+        first, second = scores.relation_pairs
+        labels = _look_up(first * spans + second, batch.relation_labels)
+        yield head("relations", "relations", "relations", scores.relations, labels, span_sentence[first], first, second)
+
+
+def loss_of(head: Head, batch: SentenceBatch) -> Tensor:
+    """Cross-entropy summed over rows, each times its document's weight; rows of unannotated layers do not count."""
+    weights = batch.weights[:, LAYERS.index(head.layer)]
+    return (F.cross_entropy(head.logits, head.labels, reduction="none") * weights[head.sentence]).sum()
+
+
+@dataclass
+class Predictions:
+    """The rows of a head whose best class is a real one.
+
+    Attributes:
+        places: What each is about.
+        label: The class, counted from 0 without the null class.
+        logit: Its score.
+        probability: Its softmax probability.
+    """
+
+    places: tuple[Tensor, ...]
+    label: Tensor
+    logit: Tensor
+    probability: Tensor
+
+
+def decode(found: dict[str, Head], batch: SentenceBatch) -> dict[str, Predictions]:
+    """What the heads predict, by name; an argument counts only where its token is predicted as a trigger."""
+    decoded = {}
+    for name, head in found.items():
+        best = head.logits.argmax(-1)
+        real = best > 0
+        if name == "arguments":
+            real &= found["triggers"].logits.argmax(-1)[head.places[0]] > 0
+        rows = real.nonzero().flatten()
+        logit, label = head.logits[rows], best[rows]
+        probability = logit.softmax(-1).gather(1, label[:, None]).flatten()
+        decoded[name] = Predictions(
+            tuple(place[rows] for place in head.places),
+            label - 1,
+            logit.gather(1, label[:, None]).flatten(),
+            probability,
+        )
+    return decoded
+
+
+def as_annotations(decoded: dict[str, Predictions], batch: SentenceBatch) -> Annotations:
+    """Predictions as rows with indices that count from the sentence's start, as the scores compare them."""
+    position, sentence = batch.token_position, batch.token_sentence
+
+    def span(spans: Tensor) -> tuple[Tensor, Tensor]:
+        return position[batch.span_start[spans]], position[batch.span_end[spans]]
+
+    def rows(*columns: Tensor) -> Tensor:
+        return torch.stack(columns, 1)
+
+    empty = position.new_zeros
+    found = Annotations(empty(0, 4), empty(0, 6), empty(0, 3), empty(0, 6))
+    if "ner" in decoded:
+        (spans,) = decoded["ner"].places
+        found.ner = rows(sentence[batch.span_start[spans]], *span(spans), decoded["ner"].label)
+    if "relations" in decoded:
+        first, second = decoded["relations"].places
+        found.relations = rows(
+            sentence[batch.span_start[first]], *span(first), *span(second), decoded["relations"].label
+        )
+    if "triggers" in decoded:
+        (tokens,) = decoded["triggers"].places
+        found.triggers = rows(sentence[tokens], position[tokens], decoded["triggers"].label)
+    if "arguments" in decoded:
+        token, spans = decoded["arguments"].places
+        event_type = torch.zeros_like(sentence).index_put((tokens,), decoded["triggers"].label)[token]
+        found.arguments = rows(sentence[token], position[token], event_type, *span(spans), decoded["arguments"].label)
+    return found
+
+
+def annotated(rows: Annotations, batch: SentenceBatch) -> Annotations:
+    """Without the sentences whose layer is not annotated: nobody knows what is right there."""
+    known = batch.weights > 0
+
+    def of(layer: str, part: Tensor) -> Tensor:
+        return part[known[part[:, 0], LAYERS.index(layer)]]
+
+    return Annotations(
+        of("ner", rows.ner),
+        of("relations", rows.relations),
+        of("events", rows.triggers),
+        of("events", rows.arguments),
+    )
+
+
+def _look_up(keys: Tensor, labels: Tensor) -> Tensor:
+    """The label of each key, 0 where it has none; ``labels`` has sorted keys and labels as columns."""
+    if not len(labels):
+        return torch.zeros_like(keys)
+    place = torch.searchsorted(labels[:, 0].contiguous(), keys).clamp_(max=len(labels) - 1)
+    return torch.where(labels[place, 0] == keys, labels[place, 1], 0)

@@ -1,0 +1,311 @@
+"""DyGIE++ (Wadden et al., 2019): entities, relations and events over shared token and span vectors.
+
+Shapes: ``T`` tokens and ``M`` spans of a batch, ``P`` pairs of kept candidates, ``d`` the encoder's width. A scorer
+gives the real classes alone; the null class always has score 0.
+
+Memory of a batch in training, beside the encoder's: for every scorer on spans (entities, argument candidates, relation
+candidates) about six tensors of ``M x hidden`` floats, its two layers before and after ReLU and dropout; ``M`` is at
+most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units that is 29 kB a token and scorer. Pairs take
+as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their product. The
+vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gradual.tasks.events.batch import Candidates, SentenceBatch
+from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.labels import LabelSpace
+
+DISTANCES = 10
+"""Buckets of distances: 0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63, 64 and more."""
+_BUCKET_ENDS = (0, 1, 2, 3, 4, 7, 15, 31, 63)
+
+
+@dataclass
+class Scores:
+    """What the scorers say of a batch; a layer that the model has no scorer for is None.
+
+    Attributes:
+        ner: Of every span, shape ``(M, entity types)``.
+        triggers: Of every token, shape ``(T, event types)``.
+        arguments: Of every kept pair of token and span, shape ``(P, roles)``.
+        argument_pairs: The token and the span of each, two tensors of shape ``(P,)``.
+        relations: Of every kept pair of spans, shape ``(pairs, relation types)``.
+        relation_pairs: The two spans of each.
+    """
+
+    ner: Tensor | None = None
+    triggers: Tensor | None = None
+    arguments: Tensor | None = None
+    argument_pairs: tuple[Tensor, Tensor] | None = None
+    relations: Tensor | None = None
+    relation_pairs: tuple[Tensor, Tensor] | None = None
+
+
+class Scorer(nn.Module):
+    """Two hidden layers with ReLU and dropout, and an output for each class, from whatever makes the first layer.
+
+    Args:
+        first: Its first layer, ``hidden`` wide; called with what the scorer is called with.
+        hidden: Width of the hidden layers.
+        classes: Outputs.
+        dropout: After each hidden layer.
+    """
+
+    def __init__(self, first: nn.Module, hidden: int, classes: int, dropout: float):
+        super().__init__()
+        self.first = first
+        self.second = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, classes)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_normal_(self.output.weight)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Scores, shape ``(rows, classes)``."""
+        rows = self.dropout(F.relu(self.first(*inputs)))
+        return self.output(self.dropout(F.relu(self.second(rows))))
+
+
+class SpanLinear(nn.Module):
+    """A linear layer on span vectors ``[x_start; x_end; width]`` that never makes them.
+
+    The layer's product with the whole vector is the sum of its products with the parts. Those with the tokens are
+    computed once a token, not once a span, of which there are up to eight times as many.
+
+    Args:
+        width: ``d``.
+        features: Width of the embedding of a span's width.
+        hidden: Outputs.
+        bias: Add a bias.
+    """
+
+    def __init__(self, width: int, features: int, hidden: int, bias: bool = True):
+        super().__init__()
+        self.start = nn.Linear(width, hidden, bias=bias)
+        self.end = nn.Linear(width, hidden, bias=False)
+        self.width = nn.Linear(features, hidden, bias=False)
+        _initialise_as_one(self.start, self.end, self.width)
+
+    def forward(self, tokens: Tensor, widths: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """The layer's outputs.
+
+        Args:
+            tokens: Token vectors, shape ``(T, d)``.
+            widths: Embedding of each width, shape ``(widths, features)``.
+            start: First token of each span, shape ``(rows,)``.
+            end: Last token, same shape.
+
+        Returns:
+            Shape ``(rows, hidden)``.
+        """
+        starts, ends, by_width = self.start(tokens), self.end(tokens), self.width(widths)
+        return _take(starts, start) + _take(ends, end) + _take(by_width, end - start)
+
+
+class ArgumentLinear(nn.Module):
+    """A linear layer on ``[trigger; span; distance; trigger before span; trigger inside span]``, as a sum of products.
+
+    Args:
+        width: ``d``.
+        features: Width of the embeddings of a span's width and of a distance.
+        hidden: Outputs.
+    """
+
+    def __init__(self, width: int, features: int, hidden: int):
+        super().__init__()
+        self.trigger = nn.Linear(width, hidden, bias=False)
+        self.span = SpanLinear(width, features, hidden)
+        self.place = nn.Linear(features + 2, hidden, bias=False)
+        _initialise_as_one(self.span.start, self.span.end, self.span.width, self.trigger, self.place)
+
+    def forward(
+        self, tokens: Tensor, widths: Tensor, distances: Tensor, trigger: Tensor, start: Tensor, end: Tensor
+    ) -> Tensor:
+        """The layer's outputs for pairs of a trigger and a span, ``distances`` embedding every bucket."""
+        before, inside = trigger < start, (trigger >= start) & (trigger <= end)
+        distance = torch.minimum((trigger - start).abs(), (trigger - end).abs()).masked_fill(inside, 0)
+        bucket = torch.bucketize(distance, torch.tensor(_BUCKET_ENDS, device=distance.device))
+        # all that says where the two lie is one of so many cases: the layer's product is looked up among them
+        cases = torch.cat(
+            [distances.repeat_interleave(3, 0), _PLACES.to(distances).repeat(len(distances), 1)], 1
+        )  # buckets * 3, features + 2
+        case = bucket * 3 + before + 2 * inside
+        pairs = self.span(tokens, widths, start, end) + _take(self.trigger(tokens), trigger)
+        return pairs + _take(self.place(cases), case)
+
+
+_PLACES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+"""After the span, before it, inside it."""
+
+
+class RelationLinear(nn.Module):
+    """A linear layer on ``[a; b; a * b]`` of two span vectors; only the products of kept pairs are made.
+
+    Args:
+        width: ``d``.
+        features: Width of the embedding of a span's width.
+        hidden: Outputs.
+    """
+
+    def __init__(self, width: int, features: int, hidden: int):
+        super().__init__()
+        self.first, self.second = (SpanLinear(width, features, hidden, bias) for bias in (True, False))
+        self.product = nn.Linear(2 * width + features, hidden, bias=False)
+        parts = [layer for span in (self.first, self.second) for layer in (span.start, span.end, span.width)]
+        _initialise_as_one(*parts, self.product)
+
+    def forward(
+        self, tokens: Tensor, widths: Tensor, start: Tensor, end: Tensor, first: Tensor, second: Tensor
+    ) -> Tensor:
+        """The layer's outputs for pairs of kept spans, given as places in ``start`` and ``end``."""
+        spans = torch.cat([_take(tokens, start), _take(tokens, end), _take(widths, end - start)], 1)
+        products = self.product(_take(spans, first) * _take(spans, second))
+        one = self.first(tokens, widths, start, end)
+        other = self.second(tokens, widths, start, end)
+        return products + _take(one, first) + _take(other, second)
+
+
+class Dygie(nn.Module):
+    """Scores spans as entities, tokens as triggers, and pairs of kept candidates as arguments and relations.
+
+    Args:
+        encoder: A pretrained encoder of ``transformers``; fine-tuned.
+        features: Width of the embeddings of widths and distances.
+        hidden: Width of the scorers' hidden layers.
+        dropout: Of the scorers.
+
+    Attributes:
+        scorers: The scorers that ``add_scorers`` made, by name.
+    """
+
+    def __init__(self, encoder: Any, features: int = 20, hidden: int = 150, dropout: float = 0.4):
+        super().__init__()
+        self.encoder = encoder
+        self.hidden, self.dropout, self.features = hidden, dropout, features
+        self.scorers = nn.ModuleDict()
+
+    def add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str] = LAYERS) -> None:
+        """Make the scorers, once it is known what there is to score.
+
+        Args:
+            labels: The label space.
+            max_span_width: Tokens of a span at most.
+            layers: Those to train; one of them that has no labels gets no scorer and costs nothing.
+        """
+        width = self.encoder.config.hidden_size
+
+        def span() -> nn.Module:
+            return SpanLinear(width, self.features, self.hidden)
+
+        def add(name: str, first: nn.Module, classes: int) -> None:
+            self.scorers[name] = Scorer(first, self.hidden, classes, self.dropout)
+
+        if "ner" in layers and labels.ner:
+            add("ner", span(), len(labels.ner))
+        if "relations" in layers and labels.relations:
+            add("relation_candidates", span(), 1)
+            add("relations", RelationLinear(width, self.features, self.hidden), len(labels.relations))
+        if "events" in layers and labels.triggers:
+            add("triggers", nn.Linear(width, self.hidden), len(labels.triggers))
+            if labels.roles:
+                add("trigger_candidates", nn.Linear(width, self.hidden), 1)
+                add("argument_candidates", span(), 1)
+                add("arguments", ArgumentLinear(width, self.features, self.hidden), len(labels.roles))
+        # no parameter without a gradient: distributed training would wait for it
+        if set(self.scorers) - {"triggers"}:
+            self.widths = nn.Embedding(max_span_width, self.features)
+        if "arguments" in self.scorers:
+            self.distances = nn.Embedding(DISTANCES, self.features)
+
+    def forward(self, batch: SentenceBatch) -> Scores:
+        """Score a batch."""
+        tokens, scorers, scores = self.encode(batch), self.scorers, Scores()
+        if "triggers" in scorers:
+            scores.triggers = scorers["triggers"](tokens)
+        if not hasattr(self, "widths"):  # no scorer on spans
+            return scores
+        widths, start, end = self.widths.weight, batch.span_start, batch.span_end
+        if "ner" in scorers:
+            scores.ner = scorers["ner"](tokens, widths, start, end)
+        if "arguments" in scorers:
+            triggers, trigger_scores = keep(scorers["trigger_candidates"](tokens), batch.trigger_candidates)
+            spans, span_scores = keep(
+                scorers["argument_candidates"](tokens, widths, start, end), batch.argument_candidates
+            )
+            first, second = batch.argument_pairs.first, batch.argument_pairs.second
+            trigger, span = triggers[first], spans[second]
+            scores.argument_pairs = (trigger, span)
+            scores.arguments = (
+                scorers["arguments"](tokens, widths, self.distances.weight, trigger, start[span], end[span])
+                + _take(trigger_scores, first)
+                + _take(span_scores, second)
+            )
+        if "relations" in scorers:
+            spans, span_scores = keep(
+                scorers["relation_candidates"](tokens, widths, start, end), batch.relation_candidates
+            )
+            first, second = batch.relation_pairs.first, batch.relation_pairs.second
+            scores.relation_pairs = (spans[first], spans[second])
+            scores.relations = (
+                scorers["relations"](tokens, widths, start[spans], end[spans], first, second)
+                + _take(span_scores, first)
+                + _take(span_scores, second)
+            )
+        return scores
+
+    def encode(self, batch: SentenceBatch) -> Tensor:
+        """Token vectors, each the mean of its word pieces' last-layer states; shape ``(T, d)``."""
+        # one look-up for the whole batch: each look-up's gradient is as large as the vocabulary
+        words = self.encoder.get_input_embeddings()(torch.cat([group.input_ids.flatten() for group in batch.groups]))
+        parts = words.split([group.input_ids.numel() for group in batch.groups])
+        states = [
+            self.encoder(inputs_embeds=part.unflatten(0, group.input_ids.shape), attention_mask=group.attention_mask)
+            .last_hidden_state.flatten(0, 1)
+            .float()
+            for group, part in zip(batch.groups, parts)
+        ]
+        pieces = _take(torch.cat(states), batch.piece) * batch.piece_share[:, None]
+        return pieces.new_zeros(len(batch.token_sentence), pieces.shape[1]).index_add(0, batch.piece_token, pieces)
+
+
+def keep(scores: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """Prune: the candidates with the highest scores of each sentence.
+
+    Args:
+        scores: Of all items, shape ``(items, 1)``.
+        candidates: How many of each sentence.
+
+    Returns:
+        The kept items, sentence by sentence, shape ``(kept,)``, and their scores, shape ``(kept, 1)``.
+    """
+    rows, columns = candidates.shape
+    table = scores.detach().new_full((rows * columns,), -torch.inf)
+    table[candidates.slot] = scores.detach().flatten()
+    best = table.view(rows, columns).topk(candidates.most, dim=1).indices
+    cells = best + torch.arange(rows, device=best.device)[:, None] * columns
+    items = torch.zeros(rows * columns, dtype=torch.long, device=best.device)
+    items[candidates.slot] = torch.arange(len(candidates.slot), device=best.device)
+    kept = items[cells.flatten()[candidates.kept]]
+    return kept, _take(scores, kept)
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]``, whose gradient is summed row by row rather than by a general scatter."""
+    return F.embedding(index, rows)
+
+
+def _initialise_as_one(*layers: nn.Linear) -> None:
+    """Initialise layers on the parts of a vector as one layer on the whole of it would be."""
+    whole = nn.Linear(sum(layer.in_features for layer in layers), layers[0].out_features)
+    for layer, weight in zip(layers, whole.weight.split([layer.in_features for layer in layers], dim=1)):
+        layer.weight.data.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.data.copy_(whole.bias)

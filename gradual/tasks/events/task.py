@@ -1,0 +1,192 @@
+"""The LightningModule of event extraction: loss, scores and predictions of ``Dygie``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from gradual.encoder import load_encoder
+from gradual.errors import InputError
+from gradual.tasks.events.batch import SentenceBatch
+from gradual.tasks.events.labels import LabelSpace
+from gradual.tasks.events.loss import (
+    Head,
+    LossWeights,
+    Predictions,
+    annotated,
+    as_annotations,
+    decode,
+    heads,
+    loss_of,
+)
+from gradual.tasks.events.metrics import ExtractionScores, document_scores
+from gradual.tasks.events.model import Dygie
+from gradual.tasks.events.predictions import predicted_record
+
+
+class EventExtractor(LightningModule):
+    """Event extraction with DyGIE++ (Wadden et al., 2019), on an ``EventDataModule``.
+
+    Logs ``loss`` and precision, recall and F1 of ``trig_id`` (a trigger's place is right), ``trig_c`` (and its event
+    type), ``arg_id`` (an argument's span and event type), ``arg_c`` (and its role), ``ner`` and ``relation``, for
+    ``train``, ``val`` and ``test``. The loss is summed over a document, as in the reference, and averaged over
+    documents.
+
+    Args:
+        encoder: A pretrained encoder of ``transformers``: a folder or a hub's name.
+        encoder_layers: Keep the first so many of its layers; None for all.
+        hidden: Width of the scorers' two hidden layers.
+        features: Width of the embeddings of a span's width and of a pair's distance.
+        dropout: Of the scorers.
+        loss_weights: Factors of the parts of the loss.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        encoder_layers: int | None = None,
+        hidden: int = 150,
+        features: int = 20,
+        dropout: float = 0.4,
+        loss_weights: LossWeights | None = None,
+    ):
+        super().__init__()
+        self.loss_weights = loss_weights or LossWeights()
+        self.save_hyperparameters(ignore=["loss_weights"])
+        # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
+        self.model = Dygie(load_encoder(encoder, encoder_layers), features, hidden, dropout).train()
+        self.labels: LabelSpace | None = None
+        self.allowed: dict[str, Tensor] = {}
+
+    def configure_model(self) -> None:
+        """Make the scorers of the labels that the data module found."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        labels: LabelSpace = datamodule.labels
+        if self.labels is None:
+            self._add_scorers(labels, datamodule.max_span_width, self.loss_weights.layers)
+        elif labels != self.labels or datamodule.max_span_width != self.max_span_width:
+            raise InputError(_mismatch(self.labels, labels, self.max_span_width, datamodule.max_span_width))
+        self.allowed = {kind: torch.tensor(rows) for kind, rows in datamodule.allowed.items()}
+
+    def _add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str]) -> None:
+        self.labels, self.max_span_width = labels, max_span_width
+        self.model.add_scorers(labels, max_span_width, layers)
+        self.model.to(self.device)
+        if not self.model.scorers:
+            raise InputError("There is nothing to learn: the data has no labels of a layer whose loss has a weight.")
+        for split in ("train", "val", "test"):
+            self.add_module(f"{split}_scores", ExtractionScores(self._layers()))
+
+    def _layers(self) -> list[str]:
+        scorers = {"ner": "ner", "relations": "relations", "events": "triggers"}
+        return [layer for layer, scorer in scorers.items() if scorer in self.model.scorers]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the label space beside the weights, whose shapes follow from it."""
+        assert self.labels is not None
+        checkpoint["labels"], checkpoint["max_span_width"] = self.labels.to_dict(), self.max_span_width
+        checkpoint["layers"] = self._layers()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the scorers of a checkpoint's labels, where there are none yet.
+
+        Raises:
+            InputError: The data has other labels than the checkpoint.
+        """
+        labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+        if self.labels is None:
+            self._add_scorers(labels, width, checkpoint["layers"])
+        elif labels != self.labels or width != self.max_span_width:
+            raise InputError(_mismatch(labels, self.labels, width, self.max_span_width))
+
+    def forward(self, batch: SentenceBatch) -> dict[str, Head]:
+        """The scorers' logits, by name."""
+        allowed = {kind: rows.to(self.device) for kind, rows in self.allowed.items()}
+        return {head.name: head for head in heads(self.model(batch), batch, allowed)}
+
+    def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch: each document's sum, averaged over documents."""
+        loss, _ = self._step(batch, "train")
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.ids))
+        return loss
+
+    def validation_step(self, batch: SentenceBatch, batch_idx: int) -> None:
+        """Add a batch to the validation scores."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: SentenceBatch, batch_idx: int) -> Any:
+        """Add a batch to the test scores; returns the scores of each document."""
+        _, predicted = self._step(batch, "test")
+        found = annotated(as_annotations(predicted, batch), batch)
+        return document_scores(found, annotated(batch.gold, batch), batch.document, batch.ids, self._layers())
+
+    def predict_step(self, batch: SentenceBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """The documents with their predictions, in DyGIE's format."""
+        assert self.labels is not None
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        predicted = decode(self(batch), batch)
+        documents = [datamodule.document(id_) for id_ in batch.ids]
+        return predicted_record(documents, predicted, batch, self.labels, self._layers())
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training scores, measured while the weights moved."""
+        self._log_scores("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores."""
+        self._log_scores("test")
+
+    def _step(self, batch: SentenceBatch, split: str) -> tuple[Tensor, dict[str, Predictions]]:
+        found = self(batch)
+        parts = {name: loss_of(head, batch) for name, head in found.items()}
+        loss = self._total(parts) / len(batch.ids)
+        predicted = decode(found, batch)
+        gold = annotated(batch.gold, batch)
+        self._scores(split).update(
+            annotated(as_annotations(predicted, batch), batch), gold, loss.detach() * len(batch.ids), len(batch.ids)
+        )
+        return loss, predicted
+
+    def _total(self, parts: dict[str, Tensor]) -> Tensor:
+        weights = self.loss_weights
+        factors = {
+            "ner": weights.ner,
+            "relations": weights.relations,
+            "triggers": weights.events * weights.triggers,
+            "arguments": weights.events * weights.arguments,
+        }
+        return torch.stack([factors[name] * part for name, part in parts.items()]).sum()
+
+    def _log_scores(self, split: str) -> None:
+        scores = self._scores(split).compute()
+        if split == "train":
+            del scores["loss"]  # logged at every step
+        # the metric has summed over processes already; synchronizing equal values only keeps Lightning from warning
+        self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
+        self._scores(split).reset()
+
+    def _scores(self, split: str) -> ExtractionScores:
+        return getattr(self, f"{split}_scores")
+
+
+def _mismatch(checkpoint: LabelSpace, data: LabelSpace, width: int, data_width: int) -> str:
+    if width != data_width:
+        return f"The checkpoint was trained with max_span_width {width}, and the data module has {data_width}."
+    differences: Sequence[tuple[str, dict[str, list[str]]]] = (
+        ("the data has", checkpoint.difference(data)),
+        ("the checkpoint has", data.difference(checkpoint)),
+    )
+    found = "; ".join(
+        f"{who} {kind} {', '.join(labels)}" for who, difference in differences for kind, labels in difference.items()
+    )
+    return f"The checkpoint was trained with other labels than those of the data files: alone {found}."
