@@ -383,13 +383,14 @@ def _bad_line(path: Path) -> str | None:
         file.seek(0)
         for number, line in enumerate(file, start=1):
             try:
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")) if line.strip() else {}
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
+                value = json.loads(text) if text else {}
             except UnicodeDecodeError as error:
                 return f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x}); convert the file."
             except json.JSONDecodeError as error:
                 return f"{path}:{number}: no JSON object in one line ({error.msg}, column {error.colno})."
             if not isinstance(value, dict):
-                return f'{path}:{number}: {line.decode().strip()[:40]} is no JSON object, such as {{"text": "..."}}.'
+                return f'{path}:{number}: {text[:40]} is no JSON object, such as {{"text": "..."}}.'
     return None
 
 

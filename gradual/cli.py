@@ -18,8 +18,10 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.predictions import PredictionWriter
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
@@ -122,8 +124,7 @@ class GradualCLI(LightningCLI):
         run = RunDirectory(self._get(self.config, "run_dir"))
         run.claim(self._identity(), self._resolved())
         result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
-        if model.global_rank == 0:
-            result.print_table()
+        rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
@@ -258,7 +259,7 @@ def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
         subclass_mode_data=True,
         trainer_class=StageTrainer,
         parser_class=Parser,
-        trainer_defaults={"use_distributed_sampler": False},
+        trainer_defaults={"use_distributed_sampler": False, "callbacks": WholeScores()},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,

@@ -18,16 +18,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
-from gradual.callbacks.carry import CarryWeights, load_weights
+from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
 from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import CollapseConfig, Defaults
 from gradual.errors import InputError
@@ -55,7 +57,11 @@ def fit(
 
     A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
     checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
-    Afterwards ``model`` holds the last stage's weights.
+    Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
+    left as it was, and the weights are in ``result.best_checkpoint()``.
+
+    In a distributed run every process calls this; the first one writes. ``batch_size`` is that of each process, and
+    ``run_dir`` must lie on a file system that all machines share.
 
     Args:
         model: Any LightningModule that logs the monitor in validation.
@@ -228,6 +234,7 @@ def _attempt(
     timer = Timer()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
+        WholeScores(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
         EpochHistory(directory.history),
@@ -242,15 +249,19 @@ def _attempt(
     goes_back = start is None and bool(collapses) and directory.start.exists()
     if guard.attempts:
         keep = directory.start if start is None and resume is None and not goes_back else None
-        callbacks.insert(len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
+        callbacks.insert(1 + len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
     if goes_back:
         start = directory.start
-    if start is not None and resume is None:
-        callbacks.insert(0, CarryWeights(start))
+    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
+    divided = divides_modules(trainer)
+    if divided and defaults.weight_averaging is not None:
+        raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
+    # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
+    module = copy.deepcopy(model) if divided else model
     try:
-        with _stage_optimizer(model, _slower(stage, defaults, scale), defaults):
-            trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
+        with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
     except Collapse as collapse:
         collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
         rank_zero_only(directory.start_again)(collapses)
@@ -266,9 +277,10 @@ def _attempt(
         )
     test = {}
     if datamodule.domains.test is not None:
-        (scores,) = trainer.test(model, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        module = copy.deepcopy(model) if divided else model
+        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
         test = _named(scores, "test")
-    else:
+    elif not divided:
         load_weights(model, directory.best)
     result = StageResult(
         index=datamodule.stage,
@@ -329,7 +341,13 @@ def _stage_trainer(
             arguments[name] = getattr(stage, name)
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
-    return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    try:
+        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # a device that is not there
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -388,7 +388,7 @@ def test_of_two_processes_one_tokenizes_and_the_other_waits(tmp_path, tokenizer_
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: no JSON object in one line (Expecting value"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: no JSON object in one line (Expecting value, column 9)"),
         ("a.jsonl", '{"text": "a"}\n\n[1, 2]\n', "a.jsonl:3: [1, 2] is no JSON object"),
         ("a.jsonl", '{"text": "a"}\n{"text": "\udcff"}\n', "a.jsonl:2: not UTF-8 (byte 0xff)"),
         ("a.json", '[{"text": "a"}, {"text": ]', "a.json cannot be read as JSON lines"),
