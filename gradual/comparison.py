@@ -17,7 +17,7 @@ from rich.tree import Tree as Drawing
 
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
-from gradual.driver import TrainerArguments, claimed, split_settings, train_stage
+from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
@@ -28,6 +28,7 @@ from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
 from gradual.tensorboard import save_strategies
+from gradual.training import TrainerArguments, train_stage
 from gradual.tree import Node, Tree
 
 
