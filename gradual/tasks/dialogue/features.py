@@ -122,6 +122,7 @@ class TurnBatch:
 
     Attributes:
         groups: The turns by length.
+        cells: For each word piece its cell in the flattened, concatenated groups; shape ``(word pieces,)``.
         order: For each turn in packed order, its row in the concatenated groups; shape ``(turns,)``.
         active: For each turn index, how many dialogues have such a turn; non-increasing.
         labels: Value indices or ``MISSING`` in packed order, shape ``(turns, slots)``.
@@ -130,6 +131,7 @@ class TurnBatch:
     """
 
     groups: list[TurnGroup]
+    cells: Tensor
     order: Tensor
     active: list[int]
     labels: Tensor
@@ -161,11 +163,13 @@ class TurnCollator:
         for start, end in group_by_length(lengths[by_length], self.max_padding):
             rows = [packed[i] for i in by_length[start:end]]
             groups.append(self._group([(dialogues[d].tokens[t], dialogues[d].segments[t]) for d, t in rows]))
+        cells = torch.cat([group.attention_mask.flatten() for group in groups]).nonzero().flatten()
         order = np.empty(len(packed), dtype=np.int64)
         order[by_length] = np.arange(len(packed))
         labels = np.stack([dialogues[d].labels[t] for d, t in packed]).astype(np.int64)
         return TurnBatch(
             groups,
+            cells,
             torch.from_numpy(order),
             active,
             torch.from_numpy(labels),
