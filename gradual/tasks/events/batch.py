@@ -70,6 +70,8 @@ class SentenceBatch:
 
     Attributes:
         groups: The word pieces by length.
+        cells: For each word piece of the windows, special ones included, its cell in the flattened, concatenated
+            groups.
         piece: For each word piece its cell in the flattened, concatenated groups; shape ``(P,)``.
         piece_token: The token that it belongs to, shape ``(P,)``.
         piece_share: One by the number of that token's pieces, shape ``(P,)``.
@@ -94,6 +96,7 @@ class SentenceBatch:
     """
 
     groups: list[PieceGroup]
+    cells: Tensor
     piece: Tensor
     piece_token: Tensor
     piece_share: Tensor
@@ -197,6 +200,7 @@ class SentenceCollator:
         keep_relations = np.minimum(keep_relations, spans)
         return SentenceBatch(
             groups=groups,
+            cells=torch.cat([group.attention_mask.flatten() for group in groups]).nonzero().flatten(),
             piece=torch.from_numpy(piece),
             piece_token=torch.from_numpy(piece_token),
             piece_share=torch.from_numpy((1 / np.bincount(piece_token))[piece_token].astype(np.float32)),

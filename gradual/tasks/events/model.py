@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradual.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
 from gradual.tasks.events.data import LAYERS
 from gradual.tasks.events.labels import LabelSpace
@@ -188,6 +189,7 @@ class Dygie(nn.Module):
     def __init__(self, encoder: Any, features: int = 20, hidden: int = 150, dropout: float = 0.4):
         super().__init__()
         self.encoder = encoder
+        take_rows(encoder)
         self.hidden, self.dropout, self.features = hidden, dropout, features
         self.scorers = nn.ModuleDict()
 
@@ -257,16 +259,12 @@ class Dygie(nn.Module):
 
     def encode(self, batch: SentenceBatch) -> Tensor:
         """Token vectors, each the mean of its word pieces' last-layer states; shape ``(T, d)``."""
-        # one look-up for the whole batch: each look-up's gradient is as large as the vocabulary
-        words = self.encoder.get_input_embeddings()(torch.cat([group.input_ids.flatten() for group in batch.groups]))
-        parts = words.split([group.input_ids.numel() for group in batch.groups])
-        states = [
-            self.encoder(inputs_embeds=part.unflatten(0, group.input_ids.shape), attention_mask=group.attention_mask)
-            .last_hidden_state.flatten(0, 1)
-            .float()
-            for group, part in zip(batch.groups, parts)
-        ]
-        pieces = _take(torch.cat(states), batch.piece) * batch.piece_share[:, None]
+        packing = Packing([group.attention_mask.bool() for group in batch.groups], batch.cells)
+        ids = torch.cat([group.input_ids.flatten() for group in batch.groups])[batch.cells]
+        words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
+        segments = torch.zeros_like(ids) if getattr(self.encoder.config, "type_vocab_size", 0) > 1 else None
+        states = packing.spread(encode(self.encoder, words, segments, packing).float())
+        pieces = _take(torch.cat([part.flatten(0, 1) for part in states]), batch.piece) * batch.piece_share[:, None]
         return pieces.new_zeros(len(batch.token_sentence), pieces.shape[1]).index_add(0, batch.piece_token, pieces)
 
 
