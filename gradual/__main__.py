@@ -52,6 +52,7 @@ def _input_error(error: BaseException | None) -> InputError | None:
 def _parser() -> argparse.ArgumentParser:
     from gradual import report
     from gradual.tasks.dialogue import demo, download
+    from gradual.tasks.events import convert
 
     parser = argparse.ArgumentParser(
         prog="gradual",
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         ("report", report, "write the report of a comparison again, without training"),
         ("demo-data", demo, "write a small dialogue corpus and a tiny encoder to try things with"),
         ("download", download, "fetch public data"),
+        ("convert", convert, "turn annotated texts into documents for event extraction"),
     ):
         command = commands.add_parser(name, help=text, description=(module.__doc__ or "").strip().splitlines()[0])
         module.add_arguments(command)

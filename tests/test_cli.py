@@ -65,7 +65,7 @@ def test_help_and_version_import_nothing_heavy():
         "print([m for m in ('torch', 'transformers', 'lightning', 'numpy', 'jsonargparse') if m in sys.modules])"
     )
     help_text = python(code.format("--help"))
-    for command in ("fit", "plan", "validate", "test", "predict", "demo-data", "download"):
+    for command in ("fit", "plan", "validate", "test", "predict", "demo-data", "download", "convert"):
         assert command in help_text
     assert help_text.endswith("[]\n")
     assert python(code.format("--version")) == f"gradual {gradual.__version__}\n[]\n"

@@ -6,18 +6,19 @@ import codecs
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from gradual.errors import InputError
+from gradual.tasks.events.data import LAYERS
 from gradual.textfile import read_text
 
 _IGNORED = {"*": "equivalences", "A": "attributes", "M": "modifications", "N": "normalizations", "#": "notes"}
+_ID = re.compile(r"\*|#.*|[TREAMN]\S+")
 _TEXT_BOUND = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
 _NUMBER = re.compile(r"(?<=\D)\d+$")
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 class TextBound(NamedTuple):
@@ -45,7 +46,7 @@ class StandoffRelation(NamedTuple):
 
 
 class StandoffEvent(NamedTuple):
-    """An ``E`` line: its type, the id of its trigger (a ``T``), and role and id (a ``T`` or an ``E``) of its arguments."""
+    """An ``E`` line: type, id of the trigger (a ``T``), and role and id (a ``T`` or an ``E``) of each argument."""
 
     type: str
     trigger: str
@@ -59,7 +60,7 @@ class AnnotatedText:
     Attributes:
         id: The file's name without its suffix.
         text: The text that the annotations' offsets count in, line ends as in the file.
-        layers: Which of ``ner``, ``relations`` and ``events`` the files beside the text can hold.
+        layers: Those of ``LAYERS`` that the files beside the text can hold.
         bounds: By id, what the ``T`` lines say.
         relations: What the ``R`` lines say.
         events: By id, what the ``E`` lines say.
@@ -94,8 +95,8 @@ class AnnotatedText:
             {
                 f"left out: entities and triggers {reason}": len(skipped),
                 "left out: events whose trigger is left out": len(self.events) - len(events),
-                "left out: arguments that are left out as entities or events": arguments,
-                "left out: relations of what is left out": len(self.relations) - len(relations),
+                "left out: arguments whose entity or event is left out": arguments,
+                "left out: relations whose entity or event is left out": len(self.relations) - len(relations),
             }
         )
         bounds = {id_: bound for id_, bound in self.bounds.items() if id_ not in skipped}
@@ -162,6 +163,15 @@ def read_standoff(path: Path, skip: Set[str] = frozenset()) -> AnnotatedText:
     return annotated.without(skipped, "of a type to skip").without(blank, "of white space alone")
 
 
+def layers_in_use(texts: Iterable[AnnotatedText]) -> frozenset[str]:
+    """The layers that any of the texts has an annotation in: the others are not part of the folder's scheme."""
+    used: set[str] = set()
+    for text in texts:
+        content = (text.entities, text.relations, text.events)
+        used.update(layer for layer, annotations in zip(LAYERS, content, strict=True) if annotations)
+    return frozenset(used)
+
+
 def _annotations_of(path: Path) -> tuple[list[str], frozenset[str]]:
     """The suffixes of the files to read beside a text, and the layers that they can hold."""
     ann, a1, a2 = (path.with_suffix(suffix).exists() for suffix in (".ann", ".a1", ".a2"))
@@ -169,7 +179,7 @@ def _annotations_of(path: Path) -> tuple[list[str], frozenset[str]]:
         raise InputError(f"{path}: has both .ann and .a1 or .a2 beside it; accepted is .ann, or .a1 with .a2.")
     if a2 and not a1:
         raise InputError(f"{path.with_suffix('.a2')}: there is no {path.stem}.a1 beside it, which has the entities.")
-    everything = frozenset({"ner", "relations", "events"})
+    everything = frozenset(LAYERS)
     if ann:
         return [".ann"], everything
     if a2:
@@ -218,12 +228,12 @@ class _Lines:
     def _line(self, line: str, where: str) -> None:
         id_, tab, content = line.partition("\t")
         kind = id_[:1]
+        if not _ID.fullmatch(id_) or not (tab or kind == "#"):
+            known = "an id that starts with one of T, R, E, A, M, N, * and #"
+            _refuse(where, reprlib.repr(line), f"{known}, a tab and the annotation")
         if kind in _IGNORED:
             self.ignored[f"ignored: {_IGNORED[kind]}"] += 1
             return
-        if not tab or id_.split() != [id_] or kind not in "TRE":
-            known = f"T, R, E, {', '.join(_IGNORED)}"
-            _refuse(where, reprlib.repr(line), f"an id that starts with one of {known}, a tab and the annotation")
         if id_ in self._places:
             raise InputError(f"{where}: the id {reprlib.repr(id_)} is already defined at {self._places[id_]}.")
         self._places[id_] = where
@@ -275,12 +285,3 @@ class _Lines:
 
 def _refuse(where: str, found: str, accepted: str) -> NoReturn:
     raise InputError(f"{where}: found {found}; accepted is {accepted}.")
-
-
-def layers_in_use(texts: Iterator[AnnotatedText]) -> frozenset[str]:
-    """The layers that any of the texts has an annotation in: the others are not part of the folder's scheme."""
-    used: set[str] = set()
-    for text in texts:
-        content = {"ner": text.entities, "relations": text.relations, "events": text.events}
-        used.update(layer for layer, annotations in content.items() if annotations)
-    return frozenset(used)

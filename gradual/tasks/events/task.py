@@ -69,14 +69,14 @@ class EventExtractor(LightningModule):
             return
         labels: LabelSpace = datamodule.labels
         if self.labels is None:
-            self._add_scorers(labels, datamodule.max_span_width)
+            self._add_scorers(labels, datamodule.max_span_width, self.loss_weights.layers)
         elif labels != self.labels or datamodule.max_span_width != self.max_span_width:
             raise InputError(_mismatch(self.labels, labels, self.max_span_width, datamodule.max_span_width))
         self.allowed = {kind: torch.tensor(rows) for kind, rows in datamodule.allowed.items()}
 
-    def _add_scorers(self, labels: LabelSpace, max_span_width: int) -> None:
+    def _add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str]) -> None:
         self.labels, self.max_span_width = labels, max_span_width
-        self.model.add_scorers(labels, max_span_width, self.loss_weights.layers)
+        self.model.add_scorers(labels, max_span_width, layers)
         self.model.to(self.device)
         if not self.model.scorers:
             raise InputError("There is nothing to learn: the data has no labels of a layer whose loss has a weight.")
@@ -91,6 +91,7 @@ class EventExtractor(LightningModule):
         """Write the label space beside the weights, whose shapes follow from it."""
         assert self.labels is not None
         checkpoint["labels"], checkpoint["max_span_width"] = self.labels.to_dict(), self.max_span_width
+        checkpoint["layers"] = self._layers()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the scorers of a checkpoint's labels, where there are none yet.
@@ -100,7 +101,7 @@ class EventExtractor(LightningModule):
         """
         labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
         if self.labels is None:
-            self._add_scorers(labels, width)
+            self._add_scorers(labels, width, checkpoint["layers"])
         elif labels != self.labels or width != self.max_span_width:
             raise InputError(_mismatch(labels, self.labels, width, self.max_span_width))
 
