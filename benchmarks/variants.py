@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -52,6 +53,11 @@ def _serve(connection: Any, make: Callable[..., Any], arguments: tuple[Any, ...]
         connection.send(getattr(made, name)(*given))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     connection.send(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, kilobytes elsewhere
+
+
+def clock(name: str) -> Callable[[], float]:
+    """``wall``, or ``cpu``: that of the process, for one thread on a machine that is busy with other things too."""
+    return time.process_time if name == "cpu" else time.perf_counter
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

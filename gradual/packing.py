@@ -47,11 +47,11 @@ class Packing:
         )[self.cells]
 
 
-def take_rows(encoder: nn.Module) -> bool:
+def take_rows(encoder: Any) -> bool:
     """Prepare an encoder for ``encode``; whether it can compute all tokens of a batch as one row."""
-    can: bool = encoder.config.model_type in _TAKES_ROWS  # type: ignore[union-attr]
+    can: bool = encoder.config.model_type in _TAKES_ROWS
     if can:
-        encoder.set_attn_implementation("packed")  # type: ignore[operator]
+        encoder.set_attn_implementation("packed")
     return can
 
 
@@ -96,7 +96,7 @@ def _packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention within sequences; queries, keys and values of shape ``(1, heads, T, size)``."""
     if packing is None:
-        return sdpa_attention_forward(  # type: ignore[return-value]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     heads = query.shape[1]

@@ -100,7 +100,7 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
 
 @dataclass
 class TurnGroup:
-    """Turns of similar length, encoded together.
+    """Turns of similar length, padded to that of the longest.
 
     Attributes:
         input_ids: Word pieces, shape ``(turns, length)``.
@@ -115,7 +115,7 @@ class TurnGroup:
 
 @dataclass
 class TurnBatch:
-    """The real turns of a batch of dialogues: no padding turns, little padding inside them.
+    """The real turns of a batch of dialogues: no padding turns, and little padding inside them.
 
     Turns stand in packed order: all first turns, then all second turns, and so on, the longest dialogue first; a
     recurrent network over turns reads them as they lie.
@@ -144,7 +144,7 @@ class TurnCollator:
 
     Args:
         pad_token_id: The tokenizer's padding token.
-        max_padding: Largest share of padding among the encoded tokens of a batch.
+        max_padding: Largest share of padding among the cells of the groups.
     """
 
     def __init__(self, pad_token_id: int, max_padding: float = 0.1):

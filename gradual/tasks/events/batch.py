@@ -154,7 +154,7 @@ class SentenceCollator:
         max_span_width: Tokens of a span at most.
         pruning: How many candidates a sentence keeps.
         relations: Whether pairs of spans are made; without relations in the data they would cost for nothing.
-        max_padding: Largest share of padding among the encoded word pieces of a batch.
+        max_padding: Largest share of padding inside attention; elsewhere there is none.
     """
 
     def __init__(
