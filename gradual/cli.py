@@ -18,8 +18,10 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.predictions import PredictionWriter
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
@@ -33,7 +35,7 @@ from gradual.strategies import parse_strategies
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
-    *("config", "run_dir", "predictions", "schedule", "seed_everything"),
+    *("config", "run_dir", "predictions", "schedule", "seed_everything", "checkpoint_every"),
     *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
 )
 _NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
@@ -120,16 +122,22 @@ class GradualCLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the stages of the schedule and print their table."""
         run = RunDirectory(self._get(self.config, "run_dir"))
-        run.claim(self._identity(), self._resolved())
-        result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
-        if model.global_rank == 0:
-            result.print_table()
+        with run.held():
+            run.claim(self._identity(), self._resolved())
+            result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
+        rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
+        run = RunDirectory(self._get(self.config, "run_dir"))
+        with run.held():
+            run.claim(self._identity(), self._resolved())
+            page = self._compare(run, datamodule)
+        print((page.parent / "table.md").read_text(encoding="utf-8"))
+        print(f"Report: {page}")
+
+    def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
         get = functools.partial(self._get, self.config)
-        run = RunDirectory(get("run_dir"))
-        run.claim(self._identity(), self._resolved())
         experiment = self.experiment(run, {"{}": datamodule})
         strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, get("seeds"))
@@ -138,9 +146,7 @@ class GradualCLI(LightningCLI):
             execute = ray_cluster(make, get("ray"))
         else:
             execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
-        page = compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
-        print((page.parent / "table.md").read_text(encoding="utf-8"))
-        print(f"Report: {page}")
+        return compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
 
     def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
         """What the stages of a comparison train with, each model and data module made from the configuration."""
@@ -258,7 +264,7 @@ def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
         subclass_mode_data=True,
         trainer_class=StageTrainer,
         parser_class=Parser,
-        trainer_defaults={"use_distributed_sampler": False},
+        trainer_defaults={"use_distributed_sampler": False, "callbacks": WholeScores()},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,

@@ -14,28 +14,36 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
-from gradual.callbacks.carry import CarryWeights, load_weights
+from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
 from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
+from gradual.callbacks.last import LastCheckpoint
+from gradual.callbacks.logged import LoggedValues
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.whole_scores import WholeScores
+from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import CollapseConfig, Defaults
 from gradual.errors import InputError
+from gradual.interruption import interruptible
 from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
+from gradual.repair import resume_point, sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory, StageResult
 from gradual.sampling import derive_seed
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, merge
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 _log = logging.getLogger(__name__)
@@ -55,7 +63,11 @@ def fit(
 
     A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
     checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
-    Afterwards ``model`` holds the last stage's weights.
+    Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
+    left as it was, and the weights are in ``result.best_checkpoint()``.
+
+    In a distributed run every process calls this; the first one writes. ``batch_size`` is that of each process, and
+    ``run_dir`` must lie on a file system that all machines share.
 
     Args:
         model: Any LightningModule that logs the monitor in validation.
@@ -73,10 +85,12 @@ def fit(
     Raises:
         InputError: The schedule does not fit the pool, a pattern matches no parameter, or ``run_dir`` holds another
             experiment.
+        KeyboardInterrupt: After Ctrl-C; the stage was saved before.
+        SystemExit: The same after SIGTERM, with status 143.
     """
     defaults, trainer = split_settings(settings)
-    run = claim(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer)
-    return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+    with claimed(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer) as run:
+        return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:
@@ -97,15 +111,16 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any
     return Defaults(**own), trainer
 
 
-def claim(
+@contextmanager
+def claimed(
     run_dir: str | Path,
     model: type[LightningModule],
     datamodule: MixedDomainDataModule,
     schedule: Schedule,
     defaults: Defaults,
     trainer: Mapping[str, Any],
-) -> RunDirectory:
-    """The run directory of an experiment that Python code describes; ``RunDirectory.claim`` says what is refused."""
+) -> Iterator[RunDirectory]:
+    """The run directory of an experiment that Python code describes, held; ``RunDirectory`` says what is refused."""
     run = RunDirectory(run_dir)
     identity = {
         "model": f"{model.__module__}.{model.__qualname__}",
@@ -114,11 +129,13 @@ def claim(
         "batch_tokens": datamodule.batch_tokens,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
     }
-    experiment = identity | {"schedule": schedule.to_list()} | as_plain(defaults)
-    run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
-    return run
+    experiment = identity | {"schedule": schedule.to_list()} | defaults.to_plain()
+    with run.held():
+        run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
+        yield run
 
 
+@interruptible()
 def fit_path(
     model: LightningModule,
     datamodule: MixedDomainDataModule,
@@ -138,7 +155,7 @@ def fit_path(
         datamodule.set_stage(k)
         settings = defaults.of(stage)
         directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
-        result = directory.result()
+        result = sound_result(directory)
         trained = result is None
         if result is None:
             start = parent.best if parent else None
@@ -203,6 +220,7 @@ def _attempt(
     label: str,
 ) -> StageResult | None:
     """Train a stage as ``train_stage`` says; None where it collapsed."""
+    resume = resume_point(directory)
     collapses, guard = directory.collapses(), defaults.collapse
     scale = guard.factor ** len(collapses)
     if collapses:
@@ -228,29 +246,34 @@ def _attempt(
     timer = Timer()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
+        WholeScores(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
         EpochHistory(directory.history),
         ExampleScores(directory.test_examples),
+        LoggedValues(),
         RandomState(),
         timer,
         StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
         best,
-        ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+        LastCheckpoint(directory.last, defaults.checkpoint_every),
     ]
-    resume = directory.last if directory.last.exists() else None
     goes_back = start is None and bool(collapses) and directory.start.exists()
     if guard.attempts:
         keep = directory.start if start is None and resume is None and not goes_back else None
-        callbacks.insert(len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
+        callbacks.insert(1 + len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
     if goes_back:
         start = directory.start
-    if start is not None and resume is None:
-        callbacks.insert(0, CarryWeights(start))
+    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
+    divided = divides_modules(trainer)
+    if divided and defaults.weight_averaging is not None:
+        raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
+    # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
+    module = copy.deepcopy(model) if divided else model
     try:
-        with _stage_optimizer(model, _slower(stage, defaults, scale), defaults):
-            trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
+        with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
     except Collapse as collapse:
         collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
         rank_zero_only(directory.start_again)(collapses)
@@ -258,17 +281,17 @@ def _attempt(
         if start is None and not directory.start.exists():  # in a new process the model is as it was given
             raise InputError(f"{directory.start} is gone: run the same command again to start anew.") from None
         return None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if not best.epoch:
         raise InputError(
             f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."
         )
+    rank_zero_only(directory.drop_requeue_checkpoints)()
     test = {}
     if datamodule.domains.test is not None:
-        (scores,) = trainer.test(model, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        module = copy.deepcopy(model) if divided else model
+        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
         test = _named(scores, "test")
-    else:
+    elif not divided:
         load_weights(model, directory.best)
     result = StageResult(
         index=datamodule.stage,
@@ -328,8 +351,19 @@ def _stage_trainer(
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
+    given_plugins = arguments.get("plugins") or []
+    plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous})]
+    arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
-    return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    try:
+        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # a device that is not there
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -7,29 +7,31 @@ exactly the examples that it has not seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from gradual.processes import rank_and_world_size
 from gradual.sampling import derive_seed
 
 
 class EpochBatches(Sampler[list[int]]):
     """Batches of example indices, divided among the processes of a distributed run.
 
-    Every process computes the same global list of batches and takes every ``world_size``-th. For training the list is
-    filled up to a multiple of the world size with its own first batches, since processes that take different numbers of
-    steps would wait for each other for ever; for evaluation nothing is repeated, so that nothing is counted twice.
+    Every process computes the same global list of batches and takes every ``world_size``-th. The list is filled up to a
+    multiple of the world size with its own first batches, since processes that take different numbers of steps would
+    wait for each other for ever. In training a repeated batch is one more step; in evaluation it is borrowed: the
+    process runs it for the others' sake, and it counts nowhere (``is_borrowed``).
 
     Args:
         size: Number of examples.
         batch_size: Examples in a batch, the last one may be shorter; or, with ``lengths``, the tokens of a batch.
         seed: With the epoch, decides the order.
-        train: Shuffle, and give each process equally many batches.
+        train: Shuffle.
         lengths: Tokens of each example. The batches then hold whole examples and nearly the same number of tokens each,
             at most ``batch_size`` on average; their number is the same in every epoch, as Lightning needs it.
     """
@@ -54,33 +56,41 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = self._count()
-        rank, world_size = _rank_and_world_size()
-        return -(-batches // world_size) if self.train else len(range(rank, batches, world_size))
+        _, world_size = rank_and_world_size()
+        return -(-self._count() // world_size)
+
+    @property
+    def own(self) -> int:
+        """How many of this process's batches count in an evaluation; those after them are borrowed."""
+        rank, world_size = rank_and_world_size()
+        return len(range(rank, self._count(), world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        yield from self._batches()[start:]
+        order = self._order()
+        edges = np.concatenate([[0], self._cuts(order), [self.size]])
+        batches = len(edges) - 1 if self.size else 0
+        rank, world_size = rank_and_world_size()
+        filled = batches + -batches % world_size
+        for number in range(rank, filled, world_size)[start:]:
+            first, end = edges[number % batches : number % batches + 2]
+            yield order[first:end].tolist()  # one batch at a time: as Python's numbers an order is four times as large
 
-    def _batches(self) -> list[list[int]]:
-        if self.train:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
-            order = torch.randperm(self.size, generator=generator).numpy()
-        else:
-            order = np.arange(self.size)
-        batches = [batch.tolist() for batch in np.split(order, self._cuts(order))] if self.size else []
-        rank, world_size = _rank_and_world_size()
-        if self.train:
-            short = -len(batches) % world_size
-            batches += [batches[i % len(batches)] for i in range(short)]
-        return batches[rank::world_size]
+    def _order(self) -> npt.NDArray[np.int64]:
+        if not self.train:
+            return np.arange(self.size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(self.size, generator=generator).numpy()
 
     def _count(self) -> int:
         if self.lengths is None:
             return -(-self.size // self.batch_size)
         count = -(-int(self.lengths.sum()) // self.batch_size)
-        if self.train:  # rather smaller batches than some twice
-            count += -count % _rank_and_world_size()[1]
+        if self.train:  # rather smaller or larger batches than some twice
+            _, world_size = rank_and_world_size()
+            count += -count % world_size
+            if count > self.size >= world_size:
+                return self.size - self.size % world_size
         return min(self.size, count)
 
     def _cuts(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -92,6 +102,26 @@ class EpochBatches(Sampler[list[int]]):
         cuts = np.searchsorted(ends, ends[-1:] * inner / (len(inner) + 1)) + 1
         cuts = np.maximum.accumulate(cuts - inner) + inner  # no batch is empty, however long one example is
         return np.minimum(cuts, self.size - len(inner) - 1 + inner)
+
+
+class Share(Subset[Any]):
+    """One process's share of a dataset, for a loader that cuts it into the batches of ``EpochBatches`` again.
+
+    Args:
+        dataset: The whole dataset.
+        batches: For evaluation: only a process's last batch may be shorter.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: EpochBatches):
+        super().__init__(dataset, list(chain.from_iterable(batches)))
+        self.own = batches.own
+
+
+def is_borrowed(loader: Any, index: int) -> bool:
+    """Whether an evaluation loader's batch ``index`` belongs to another process, and so counts nowhere in this one."""
+    batches = getattr(loader, "batch_sampler", None)
+    held_by = batches if isinstance(batches, EpochBatches) else getattr(loader, "dataset", None)
+    return isinstance(held_by, EpochBatches | Share) and index >= held_by.own
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -125,10 +155,3 @@ class ResumableLoader(DataLoader[Any]):
         """Make the next iteration start after the batches delivered before the checkpoint."""
         self._delivered = self._resume_at = state["delivered"] % max(1, len(self._batches))
         self._batches.epoch = self._resume_epoch = state["epoch"]
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    # asked at iteration: the process group does not exist yet when loaders are made
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1

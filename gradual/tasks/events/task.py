@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradual.encoder import load_encoder
 from gradual.errors import InputError
+from gradual.processes import mean_over_processes
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.labels import LabelSpace
 from gradual.tasks.events.loss import (
@@ -112,7 +113,9 @@ class EventExtractor(LightningModule):
 
     def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
         """The loss of a batch: each document's sum, averaged over documents."""
-        loss, _ = self._step(batch, "train")
+        total, _ = self._step(batch, "train")
+        # the mean over processes of this loss is that of all their documents as one batch
+        loss = total / mean_over_processes(total.new_tensor(len(batch.ids)))
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.ids))
         return loss
 
@@ -147,15 +150,16 @@ class EventExtractor(LightningModule):
         self._log_scores("test")
 
     def _step(self, batch: SentenceBatch, split: str) -> tuple[Tensor, dict[str, Predictions]]:
+        """The loss summed over documents, and the predictions."""
         found = self(batch)
         parts = {name: loss_of(head, batch) for name, head in found.items()}
-        loss = self._total(parts) / len(batch.ids)
+        total = self._total(parts)
         predicted = decode(found, batch)
         gold = annotated(batch.gold, batch)
         self._scores(split).update(
-            annotated(as_annotations(predicted, batch), batch), gold, loss.detach() * len(batch.ids), len(batch.ids)
+            annotated(as_annotations(predicted, batch), batch), gold, total.detach(), len(batch.ids)
         )
-        return loss, predicted
+        return total, predicted
 
     def _total(self, parts: dict[str, Tensor]) -> Tensor:
         weights = self.loss_weights
