@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from gradual.dropout import QuickDropout
 from gradual.packing import Packing, encode, take_rows
 from gradual.processes import mean_over_processes
 from gradual.tasks.dialogue.features import MISSING, TurnBatch
@@ -72,7 +73,7 @@ class BeliefTracker(nn.Module):
         self.gru = nn.GRU(width, hidden, batch_first=True)
         self.output = nn.Linear(hidden, width)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = QuickDropout(dropout)
         for name, parameter in self.gru.named_parameters():
             if "weight" in name:
                 nn.init.xavier_normal_(parameter)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradual.dropout import QuickDropout
 from gradual.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
 from gradual.tasks.events.data import LAYERS
@@ -66,7 +67,7 @@ class Scorer(nn.Module):
         self.first = first
         self.second = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = QuickDropout(dropout)
         nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, *inputs: Any) -> Tensor:
