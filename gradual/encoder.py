@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from gradual.dropout import quicken_dropout
 from gradual.errors import InputError
 
 
@@ -32,6 +33,7 @@ def load_encoder(name: str, layers: int | None = None) -> Any:
         encoder = _load(AutoModel, "an encoder", name, config=config)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
+    quicken_dropout(encoder)
     return encoder
 
 

@@ -38,7 +38,7 @@ class DialogueDataModule(MixedDomainDataModule):
         predict_file: A dialogue file for ``predict``; None for ``test.tsv``.
         max_length: Word pieces of a turn at most.
         max_turns: Turns of a dialogue at most.
-        max_padding: Largest share of padding among the tokens that a batch encodes.
+        max_padding: Largest share of padding inside attention; elsewhere there is none.
         batch_size: Training dialogues in a batch, per process; a stage may override it.
         eval_batch_size: Dialogues in an evaluation batch.
         num_workers: Processes that load data; 0 loads in the main one.

@@ -100,7 +100,7 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
 
 @dataclass
 class TurnGroup:
-    """Turns of similar length, encoded together.
+    """Turns of similar length, padded to that of the longest.
 
     Attributes:
         input_ids: Word pieces, shape ``(turns, length)``.
@@ -115,13 +115,14 @@ class TurnGroup:
 
 @dataclass
 class TurnBatch:
-    """The real turns of a batch of dialogues: no padding turns, little padding inside them.
+    """The real turns of a batch of dialogues: no padding turns, and little padding inside them.
 
     Turns stand in packed order: all first turns, then all second turns, and so on, the longest dialogue first; a
     recurrent network over turns reads them as they lie.
 
     Attributes:
         groups: The turns by length.
+        cells: For each word piece its cell in the flattened, concatenated groups; shape ``(word pieces,)``.
         order: For each turn in packed order, its row in the concatenated groups; shape ``(turns,)``.
         active: For each turn index, how many dialogues have such a turn; non-increasing.
         labels: Value indices or ``MISSING`` in packed order, shape ``(turns, slots)``.
@@ -130,6 +131,7 @@ class TurnBatch:
     """
 
     groups: list[TurnGroup]
+    cells: Tensor
     order: Tensor
     active: list[int]
     labels: Tensor
@@ -142,7 +144,7 @@ class TurnCollator:
 
     Args:
         pad_token_id: The tokenizer's padding token.
-        max_padding: Largest share of padding among the encoded tokens of a batch.
+        max_padding: Largest share of padding among the cells of the groups.
     """
 
     def __init__(self, pad_token_id: int, max_padding: float = 0.1):
@@ -161,11 +163,13 @@ class TurnCollator:
         for start, end in group_by_length(lengths[by_length], self.max_padding):
             rows = [packed[i] for i in by_length[start:end]]
             groups.append(self._group([(dialogues[d].tokens[t], dialogues[d].segments[t]) for d, t in rows]))
+        cells = torch.cat([group.attention_mask.flatten() for group in groups]).nonzero().flatten()
         order = np.empty(len(packed), dtype=np.int64)
         order[by_length] = np.arange(len(packed))
         labels = np.stack([dialogues[d].labels[t] for d, t in packed]).astype(np.int64)
         return TurnBatch(
             groups,
+            cells,
             torch.from_numpy(order),
             active,
             torch.from_numpy(labels),

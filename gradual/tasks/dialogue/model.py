@@ -1,7 +1,7 @@
 """SUMBT, the Slot-Utterance Matching Belief Tracker (Lee et al., 2019), without its repeated and padded work.
 
-Shapes: ``N`` real turns of a batch, ``S`` slots, ``V`` candidate values of the slot that has most, ``d`` the encoder's
-width, ``L`` word pieces of a turn.
+Shapes: ``N`` real turns of a batch, ``T`` word pieces of all of them, ``S`` slots, ``V`` candidate values of the slot
+that has most, ``d`` the encoder's width.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from gradual.dropout import QuickDropout
+from gradual.packing import Packing, encode, take_rows
 from gradual.processes import mean_over_processes
-from gradual.tasks.dialogue.features import MISSING, TurnBatch, TurnGroup
+from gradual.tasks.dialogue.features import MISSING, TurnBatch
 
 
 class SlotAttention(nn.Module):
@@ -33,22 +35,24 @@ class SlotAttention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, slots: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, slots: Tensor, states: Tensor, packing: Packing) -> Tensor:
         """Attend.
 
         Args:
             slots: Slot vectors, shape ``(S, d)``.
-            states: Token states, shape ``(n, L, d)``.
-            mask: True for word pieces, False for padding, shape ``(n, L)``.
+            states: Token states, shape ``(T, d)``.
+            packing: Where the turns stand among them.
 
         Returns:
-            What each slot found in each turn, shape ``(n, S, d)``.
+            What each slot found in each turn, in the order of the groups, shape ``(N, S, d)``.
         """
-        n = len(states)
-        query = self._split(self.query(slots)[None]).expand(n, -1, -1, -1)  # n, heads, S, d / heads
-        key, value = self._split(self.key(states)), self._split(self.value(states))  # n, heads, L, d / heads
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        return self.output(found.transpose(1, 2).flatten(2))
+        query = self._split(self.query(slots)[None])  # 1, heads, S, d / heads
+        keys, values = packing.spread(self.key(states)), packing.spread(self.value(states))  # n, L, d in each group
+        found = []
+        for key, value, mask in zip(keys, values, packing.masks):
+            parts = (query.expand(len(key), -1, -1, -1), self._split(key), self._split(value))
+            found.append(F.scaled_dot_product_attention(*parts, attn_mask=mask[:, None, None]))
+        return self.output(torch.cat(found).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -69,7 +73,7 @@ class BeliefTracker(nn.Module):
         self.gru = nn.GRU(width, hidden, batch_first=True)
         self.output = nn.Linear(hidden, width)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = QuickDropout(dropout)
         for name, parameter in self.gru.named_parameters():
             if "weight" in name:
                 nn.init.xavier_normal_(parameter)
@@ -122,6 +126,7 @@ class Sumbt(nn.Module):
         super().__init__()
         width = encoder.config.hidden_size
         self.encoder = encoder
+        take_rows(encoder)
         self.attention = SlotAttention(width, heads)
         self.tracker = BeliefTracker(width, hidden, getattr(encoder.config, "hidden_dropout_prob", 0.1))
         self.distance = distance
@@ -144,19 +149,15 @@ class Sumbt(nn.Module):
     def forward(self, batch: TurnBatch) -> Tensor:
         """Logits of all candidate values, ``-inf`` beyond a slot's own; shape ``(N, S, V)``, turns in packed order."""
         assert self.slot_vectors is not None
-        # one look-up for the whole batch: each look-up's gradient is as large as the vocabulary
-        words = self.encoder.get_input_embeddings()(torch.cat([group.input_ids.flatten() for group in batch.groups]))
-        found = []
-        for group, part in zip(batch.groups, words.split([group.input_ids.numel() for group in batch.groups])):
-            states = self.encode(group, part.unflatten(0, group.input_ids.shape))
-            found.append(self.attention(self.slot_vectors, states, group.attention_mask.bool()))
-        return self.score(self.tracker(torch.cat(found)[batch.order], batch.active))
-
-    def encode(self, group: TurnGroup, words: Tensor) -> Tensor:
-        """Token states of a group of turns from its word vectors, both of shape ``(n, L, d)``."""
-        segments = {"token_type_ids": group.token_type_ids} if self.uses_segments else {}
-        states = self.encoder(inputs_embeds=words, attention_mask=group.attention_mask, **segments)
-        return states.last_hidden_state
+        packing = Packing([group.attention_mask.bool() for group in batch.groups], batch.cells)
+        ids, segments = (
+            torch.cat([getattr(group, name).flatten() for group in batch.groups])[batch.cells]
+            for name in ("input_ids", "token_type_ids")
+        )
+        words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
+        states = encode(self.encoder, words, segments if self.uses_segments else None, packing)
+        found = self.attention(self.slot_vectors, states, packing)
+        return self.score(self.tracker(found[batch.order], batch.active))
 
     def score(self, beliefs: Tensor) -> Tensor:
         """Closeness of belief vectors, shape ``(N, S, d)``, to the candidate values, shape ``(N, S, V)``."""

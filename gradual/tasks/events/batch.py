@@ -71,6 +71,8 @@ class SentenceBatch:
 
     Attributes:
         groups: The word pieces by length.
+        cells: For each word piece of the windows, special ones included, its cell in the flattened, concatenated
+            groups.
         piece: For each word piece its cell in the flattened, concatenated groups; shape ``(P,)``.
         piece_token: The token that it belongs to, shape ``(P,)``.
         piece_share: One by the number of that token's pieces, shape ``(P,)``.
@@ -95,6 +97,7 @@ class SentenceBatch:
     """
 
     groups: list[PieceGroup]
+    cells: Tensor
     piece: Tensor
     piece_token: Tensor
     piece_share: Tensor
@@ -151,7 +154,7 @@ class SentenceCollator:
         max_span_width: Tokens of a span at most.
         pruning: How many candidates a sentence keeps.
         relations: Whether pairs of spans are made; without relations in the data they would cost for nothing.
-        max_padding: Largest share of padding among the encoded word pieces of a batch.
+        max_padding: Largest share of padding inside attention; elsewhere there is none.
     """
 
     def __init__(
@@ -204,6 +207,7 @@ class SentenceCollator:
         keep_relations = np.minimum(keep_relations, spans)
         return SentenceBatch(
             groups=groups,
+            cells=torch.cat([group.attention_mask.flatten() for group in groups]).nonzero().flatten(),
             piece=torch.from_numpy(piece),
             piece_token=torch.from_numpy(piece_token),
             piece_share=torch.from_numpy((1 / np.bincount(piece_token))[piece_token].astype(np.float32)),

@@ -39,7 +39,7 @@ class EventDataModule(MixedDomainDataModule):
         pruning: How many candidates for arguments and relations a sentence keeps.
         max_length: Word pieces of a window at most: longer sentences are encoded in several, overlapping. None for what
             the tokenizer says, at most 512.
-        max_padding: Largest share of padding among the encoded word pieces of a batch.
+        max_padding: Largest share of padding inside attention; elsewhere there is none.
         batch_tokens: Word pieces of a batch, on average at most; a batch holds whole documents.
         eval_batch_size: Documents of a batch in prediction.
         num_workers: Processes that make batches; 0 makes them in the main one.

@@ -4,8 +4,8 @@ Shapes: ``T`` tokens and ``M`` spans of a batch, ``P`` pairs of kept candidates,
 gives the real classes alone; the null class always has score 0.
 
 Memory of a batch in training, beside the encoder's: for every scorer on spans (entities, argument candidates, relation
-candidates) about six tensors of ``M x hidden`` floats, its two layers before and after ReLU and dropout; ``M`` is at
-most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units that is 29 kB a token and scorer. Pairs take
+candidates) four tensors of ``M x hidden`` floats, its two layers after ReLU and after dropout, and two masks of a byte
+each; ``M`` is at most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units: 22 kB a token and scorer. Pairs take
 as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their product. The
 vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
 """
@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradual.dropout import QuickDropout
+from gradual.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
 from gradual.tasks.events.data import LAYERS
 from gradual.tasks.events.labels import LabelSpace
@@ -65,7 +67,7 @@ class Scorer(nn.Module):
         self.first = first
         self.second = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = QuickDropout(dropout)
         nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, *inputs: Any) -> Tensor:
@@ -189,6 +191,7 @@ class Dygie(nn.Module):
     def __init__(self, encoder: Any, features: int = 20, hidden: int = 150, dropout: float = 0.4):
         super().__init__()
         self.encoder = encoder
+        take_rows(encoder)
         self.hidden, self.dropout, self.features = hidden, dropout, features
         self.scorers = nn.ModuleDict()
 
@@ -263,16 +266,12 @@ class Dygie(nn.Module):
 
     def encode(self, batch: SentenceBatch) -> Tensor:
         """Token vectors, each the mean of its word pieces' last-layer states; shape ``(T, d)``."""
-        # one look-up for the whole batch: each look-up's gradient is as large as the vocabulary
-        words = self.encoder.get_input_embeddings()(torch.cat([group.input_ids.flatten() for group in batch.groups]))
-        parts = words.split([group.input_ids.numel() for group in batch.groups])
-        states = [
-            self.encoder(inputs_embeds=part.unflatten(0, group.input_ids.shape), attention_mask=group.attention_mask)
-            .last_hidden_state.flatten(0, 1)
-            .float()
-            for group, part in zip(batch.groups, parts)
-        ]
-        pieces = _take(torch.cat(states), batch.piece) * batch.piece_share[:, None]
+        packing = Packing([group.attention_mask.bool() for group in batch.groups], batch.cells)
+        ids = torch.cat([group.input_ids.flatten() for group in batch.groups])[batch.cells]
+        words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
+        segments = torch.zeros_like(ids) if getattr(self.encoder.config, "type_vocab_size", 0) > 1 else None
+        states = packing.spread(encode(self.encoder, words, segments, packing).float())
+        pieces = _take(torch.cat([part.flatten(0, 1) for part in states]), batch.piece) * batch.piece_share[:, None]
         return pieces.new_zeros(len(batch.token_sentence), pieces.shape[1]).index_add(0, batch.piece_token, pieces)
 
 

@@ -1,0 +1,266 @@
+"""Training throughput of the dialogue model, against the same model computed as its published code computes it.
+
+Each variant trains in a process of its own, with the same weights and optimizer, in turn with the others; ratios are
+those within a round. How near it comes to the machine is measured in the same rounds: the floating-point operations
+that the real word pieces need, per second, by the rate of matrix products of the model's own shapes.
+
+    python benchmarks/dialogue_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_sumbt import PlainSumbt, pad
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import ConcatDataset
+from variants import Variant, clock, spread
+
+from gradual.encoder import load_encoder, load_tokenizer
+from gradual.optim import build_optimizer
+from gradual.schedule import OptimizerConfig
+from gradual.tasks.dialogue import DialogueDataModule, Sumbt
+from gradual.tasks.dialogue.data import Ontology
+from gradual.tasks.dialogue.demo import write_demo_data
+from gradual.tasks.dialogue.features import EncodedDialogue
+from gradual.tasks.dialogue.model import batch_loss, turn_losses
+from gradual.tasks.dialogue.vectors import text_vectors
+
+
+class Ours:
+    """The package's model in training.
+
+    Args:
+        options: The script's.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        torch.set_num_threads(options.threads)
+        self.options, self.clock = options, clock(options.clock)
+        data = DialogueDataModule(options.root, options.domain, options.encoder, options.pool)
+        data.setup()
+        domains = data.domains
+        parts = [part for part in (domains.in_domain, domains.out_of_domain) if part is not None]
+        self.dialogues: Any = ConcatDataset(parts)
+        self.collate: Any = data.collate_fn
+        torch.manual_seed(0)
+        model = Sumbt(load_encoder(options.encoder, options.encoder_layers))
+        _set_vectors(model, options.encoder, data.ontology)
+        self.model = model
+        self.network = self.make_network(model).train()
+        self.optimizer = build_optimizer(self.network, OptimizerConfig(lr=1e-5))
+
+    def make_network(self, model: Sumbt) -> torch.nn.Module:
+        """What is trained."""
+        return model
+
+    def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
+        """What the network takes."""
+        return self.collate(dialogues)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The loss of a batch."""
+        return batch_loss(turn_losses(self.network(batch), batch.labels), batch.labels)
+
+    def sizes(self) -> tuple[int, int]:
+        """Dialogues, and trained parameters."""
+        return len(self.dialogues), sum(parameter.numel() for parameter in self.network.parameters())
+
+    @torch.no_grad()
+    def loss_without_dropout(self, indices: Sequence[int]) -> float:
+        """The loss of a batch before any training."""
+        self.network.eval()
+        loss = float(self.loss(self.make_batch(self._of(indices))))
+        self.network.train()
+        return loss
+
+    def train(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Train on batches of dialogues; what it took and what was done."""
+        spent = {"seconds": 0.0, "optimizer": 0.0, "tokens": 0.0, "dialogues": 0.0, "steps": 0.0, "flops": 0.0}
+        for indices in batches:
+            dialogues = self._of(indices)
+            start = self.clock()
+            batch = self.make_batch(dialogues)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bf16):
+                loss = self.loss(batch)
+            loss.backward()
+            middle = self.clock()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            end = self.clock()
+            spent["seconds"] += end - start
+            spent["optimizer"] += end - middle
+            spent["tokens"] += sum(len(turn) for dialogue in dialogues for turn in dialogue.tokens)
+            spent["dialogues"] += len(dialogues)
+            spent["steps"] += 1
+            spent["flops"] += training_flops(self.model, dialogues)
+        return spent
+
+    def matrix_rate(self, indices: Sequence[int]) -> float:
+        """Floating-point operations a second of matrix products as a training step has them, of a batch's shapes."""
+        config = self.model.encoder.config
+        d, inner = config.hidden_size, config.intermediate_size
+        tokens = sum(len(turn) for dialogue in self._of(indices) for turn in dialogue.tokens)
+        seconds = flops = 0.0
+        for width, outputs, times in ((d, d, 4), (d, inner, 1), (inner, d, 1)):
+            x, weight, y = torch.randn(tokens, width), torch.randn(outputs, width), torch.randn(tokens, outputs)
+            dx, dw = torch.empty_like(x), torch.empty_like(weight)
+            taken = []
+            for _ in range(5):  # the first touches the memory, others may be interrupted: the least counts
+                start = self.clock()
+                torch.mm(x, weight.t(), out=y)
+                torch.mm(y, weight, out=dx)
+                torch.mm(y.t(), x, out=dw)
+                taken.append(self.clock() - start)
+            seconds += times * min(taken)
+            flops += times * 6 * tokens * width * outputs
+        return flops / seconds
+
+    def profile(self, batches: Sequence[Sequence[int]]) -> str:
+        """Where the time of training goes, by operator."""
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            self.train(batches)
+        return profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=40, max_name_column_width=50)
+
+    def _of(self, indices: Sequence[int]) -> list[EncodedDialogue]:
+        return [self.dialogues[index] for index in indices]
+
+
+class Plain(Ours):
+    """The same, computed plainly."""
+
+    def make_network(self, model: Sumbt) -> torch.nn.Module:
+        """What is trained."""
+        return PlainSumbt(model)
+
+    def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
+        """What the network takes."""
+        return pad(dialogues, self.options.plain_turns, 64, self.collate.pad_token_id)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The loss of a batch."""
+        return self.network(batch)
+
+
+def training_flops(model: Sumbt, dialogues: Sequence[EncodedDialogue]) -> float:
+    """Floating-point operations of a training step's matrix products: those of real word pieces and turns alone.
+
+    A product of ``n x k`` and ``k x m`` counts ``2 n k m``, and its two in the backward pass as much each. Element-wise
+    operations and the optimizer count nothing.
+    """
+    assert model.slot_vectors is not None
+    assert model.value_mask is not None
+    config, gru = model.encoder.config, model.tracker.gru
+    d, inner, hidden, slots = config.hidden_size, config.intermediate_size, gru.hidden_size, len(model.slot_vectors)
+    lengths = [len(turn) for dialogue in dialogues for turn in dialogue.tokens]
+    turns, tokens = len(lengths), sum(lengths)
+    attended = sum(length * length for length in lengths)
+    encoder = config.num_hidden_layers * (tokens * (8 * d * d + 4 * d * inner) + 4 * d * attended)
+    attention = tokens * (4 * d * d + 4 * slots * d) + turns * slots * 2 * d * d
+    start = len(dialogues) * slots * 2 * d * hidden
+    tracker = start + turns * slots * (6 * hidden * (d + hidden) + 2 * hidden * d)
+    distances = turns * int(model.value_mask.sum()) * 2 * d
+    return 3 * (encoder + attention + tracker) + 2 * distances  # no gradient goes to the values
+
+
+def _set_vectors(model: Sumbt, encoder: str, ontology: Ontology) -> None:
+    texts = list(dict.fromkeys([*ontology.slots, *(value for values in ontology.values for value in values)]))
+    vectors = text_vectors(load_encoder(encoder), load_tokenizer(encoder), texts, "mean")
+    row = {text: index for index, text in enumerate(texts)}
+    model.set_vectors(
+        vectors[[row[slot] for slot in ontology.slots]],
+        [vectors[[row[value] for value in values]] for values in ontology.values],
+    )
+
+
+def main() -> None:
+    options = _options()
+    ours, plain = Variant(Ours, options), Variant(Plain, options)
+    size, parameters = ours.sizes()
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
+    losses = [variant.loss_without_dropout(order[:3]) for variant in (ours, plain)]
+    print(f"{size} dialogues, {parameters / 1e6:.1f} M parameters, threads: {options.threads}, clock: {options.clock}")
+    print(f"loss of one batch without dropout: ours {losses[0]:.6f}, plain {losses[1]:.6f}")
+    assert abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]), "the two do not compute the same model"
+
+    more = [Variant(Ours, options) for _ in options.batch_sizes[1:]]  # a process each, for its peak of memory
+    names = [f"ours, batch {size}" for size in options.batch_sizes] + [f"plain, batch {options.plain_batch_size}"]
+    variants, sizes = [ours, *more, plain], [*options.batch_sizes, options.plain_batch_size]
+    for variant, batch in zip(variants, sizes):
+        variant.train([order[:batch]])  # the first step makes the optimizer's state
+    results: list[list[dict[str, float]]] = [[] for _ in variants]
+    rates: list[list[float]] = [[] for _ in variants[:-1]]
+    for number in range(options.rounds):
+        drawn = [order[(number * options.dialogues + i) % size] for i in range(options.dialogues)]
+        for place, (variant, batch) in enumerate(zip(variants, sizes)):
+            batches = [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
+            if place == len(variants) - 1:
+                batches = batches[: options.plain_steps]  # every one of its steps takes as long as any other
+            if place < len(rates):
+                rates[place].append(variant.matrix_rate(batches[0]))
+            results[place].append(variant.train(batches))
+    peaks = [variant.close() for variant in variants]
+
+    print(f"\nMedians of {options.rounds} rounds, the least and the greatest in parentheses.\n")
+    print("| | steps/s | dialogues/s | times plain | real tokens/s | peak memory, MB | of plain |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, rounds, peak in zip(names, results, peaks):
+        speeds = [r["dialogues"] / r["seconds"] for r in rounds]
+        times = [speed * p["seconds"] / p["dialogues"] for speed, p in zip(speeds, results[-1])]
+        steps, tokens = ([r[what] / r["seconds"] for r in rounds] for what in ("steps", "tokens"))
+        cells = [spread(steps, 2), spread(speeds, 2), spread(times), spread(tokens, 0)]
+        print(f"| {name} | {' | '.join(cells)} | {peak:.0f} | {peak / peaks[-1]:.2f} |")
+    print("\n| | products, GFLOP/s | model, GFLOP/s | share, % | share without the optimizer, % |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, rounds, rate in zip(names, results, rates):
+        model = [r["flops"] / r["seconds"] for r in rounds]
+        without = [r["flops"] / (r["seconds"] - r["optimizer"]) for r in rounds]
+        shares = [[100 * m / r for m, r in zip(values, rate)] for values in (model, without)]
+        cells = [spread([r / 1e9 for r in rate]), spread([m / 1e9 for m in model]), *map(spread, shares)]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--root", help="folder that holds domains/; without it, a demo corpus and a tiny encoder are made")
+    add("--domain", default="restaurant")
+    add("--pool", help="file with the out-of-domain dialogues; default: the one with the highest number")
+    add("--encoder", help="folder or hub's name of the encoder")
+    add("--encoder-layers", type=int, help="keep the first so many layers")
+    add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="dialogues a batch of ours (%(default)s)")
+    add("--plain-batch-size", type=int, default=3, help="dialogues a batch of the plain one (%(default)s)")
+    add("--plain-turns", type=int, default=22, help="turns that it pads dialogues to (%(default)s)")
+    add("--plain-steps", type=int, default=1, help="steps a round that it trains (%(default)s)")
+    add("--dialogues", type=int, default=24, help="dialogues a round that ours trains on (%(default)s)")
+    add("--rounds", type=int, default=5, help="how often the variants take turns (%(default)s)")
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
+    add("--bf16", action="store_true", help="both in bfloat16 under autocast")
+    add("--profile", action="store_true", help="only show where the time of ours goes, by operator")
+    options = parser.parse_args()
+    if options.root is None:
+        options.root = tempfile.mkdtemp()
+        write_demo_data(Path(options.root))
+        options.domain, options.encoder = "hostel", str(Path(options.root) / "encoder")
+    if options.encoder is None:
+        parser.error("--root needs --encoder")
+    if options.profile:
+        ours = Ours(options)
+        order = torch.randperm(len(ours.dialogues), generator=torch.Generator().manual_seed(0)).tolist()
+        batch = options.batch_sizes[-1]
+        ours.train([order[:batch]])
+        batches = [order[start : start + batch] for start in range(0, options.dialogues, batch)]
+        print(ours.profile(batches))
+        parser.exit()
+    return options
+
+
+if __name__ == "__main__":
+    main()
