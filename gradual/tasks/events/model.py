@@ -5,9 +5,9 @@ gives the real classes alone; the null class always has score 0.
 
 Memory of a batch in training, beside the encoder's: for every scorer on spans (entities, argument candidates, relation
 candidates) four tensors of ``M x hidden`` floats, its two layers after ReLU and after dropout, and two masks of a byte
-each; ``M`` is at most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units: 22 kB a token and scorer. Pairs take
-as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their product. The
-vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
+each; ``M`` is at most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units: 22 kB a token and scorer.
+Pairs take as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their
+product. The vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
 """
 
 from __future__ import annotations
