@@ -6,11 +6,12 @@ import dataclasses
 import difflib
 import functools
 import logging
+import os
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,7 @@ from gradual.plan import print_plan, print_statistics
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule
 from gradual.strategies import parse_strategies
+from gradual.weights import read_checkpoint
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
@@ -85,7 +87,8 @@ class GradualCLI(LightningCLI):
         own = {"fit": lightning["fit"] | skipped} | {
             name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
         }
-        return own | {name: lightning[name] for name in ("validate", "test", "predict")}
+        # checkpoints run no code, and no option can make them
+        return own | {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
@@ -108,6 +111,10 @@ class GradualCLI(LightningCLI):
         parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": 20})
         parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
+        parser.link_arguments("model.init_args.trust_remote_code", "data.init_args.trust_remote_code")
+
+    def _parse_ckpt_path(self) -> None:
+        """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The stages make their own Trainers; the other subcommands need one now."""
@@ -166,7 +173,8 @@ class GradualCLI(LightningCLI):
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
         for path in reversed(self._get(self.config, "config") or []):
-            found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
+            content = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
+            found = content.get("strategies") if isinstance(content, dict) else None
             if isinstance(found, dict):
                 return found
         return None
@@ -181,6 +189,32 @@ class GradualCLI(LightningCLI):
         datamodule.prepare_data()
         datamodule.setup()
         print_statistics(datamodule.statistics())
+
+    def validate(self, **arguments: Any) -> None:
+        """Print the validation scores of a checkpoint."""
+        self._evaluate(self.trainer.validate, **arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Print the test scores of a checkpoint."""
+        self._evaluate(self.trainer.test, **arguments)
+
+    def predict(self, **arguments: Any) -> None:
+        """Write the predictions of a checkpoint."""
+        self._evaluate(self.trainer.predict, **arguments)
+
+    def _evaluate(self, evaluate: Callable[..., Any], ckpt_path: str | None = None, **arguments: Any) -> None:
+        if ckpt_path is not None:
+            read_checkpoint(ckpt_path)  # what is wrong with it, in a sentence
+        try:
+            evaluate(ckpt_path=ckpt_path, weights_only=True, **arguments)
+        except RuntimeError as error:
+            title, *differences = str(error).splitlines()
+            if not title.startswith("Error(s) in loading state_dict"):
+                raise
+            raise InputError(
+                f"{ckpt_path} has the weights of another model ({differences[0].strip().rstrip('.:')}): give the "
+                f"configuration that it was trained with."
+            ) from error
 
     @property
     def _settings(self) -> Namespace:
@@ -213,13 +247,21 @@ class GradualCLI(LightningCLI):
             identity.pop(name, None)
         for name in _NOT_IDENTITY_OF_TRAINER:
             identity["trainer"].pop(name, None)
+        for group in ("model", "data"):
+            identity[group]["init_args"].pop("trust_remote_code", None)
         return identity
 
     def _predictions_path(self) -> Path:
         given, checkpoint = self._get(self.config, "predictions"), self._get(self.config, "ckpt_path")
-        if given is not None:
-            return Path(given)
-        return Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+        beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+        path = beside if given is None else Path(given)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise InputError(f"The predictions cannot be written to {path}: give another --predictions FILE.")
+        except (OSError, ValueError) as error:
+            raise InputError(f"The predictions cannot be written to {path}: {error}.") from error
+        return path
 
 
 def make_experiment(config: str, run_dir: str) -> Experiment:

@@ -17,6 +17,7 @@ from gradual.errors import InputError
 from gradual.loader import EpochBatches, ResumableLoader
 from gradual.sampling import derive_seed, draw
 from gradual.schedule import Schedule, Stage
+from gradual.textfile import is_line
 
 log = logging.getLogger(__name__)
 
@@ -182,14 +183,23 @@ class MixedDomainDataModule(LightningDataModule):
         return drawn if self._kept_pool is None else self._kept_pool[drawn]
 
     def sample_ids(self) -> list[str]:
-        """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``."""
+        """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``.
+
+        Raises:
+            InputError: One is empty or has a line end inside: they are written down one a line.
+        """
         sample, pool = self.sample(), self.domains.out_of_domain
         if not len(sample):
             return []
         if self.id_of is not None:
-            return [str(self.id_of(pool[int(index)])) for index in sample]  # type: ignore[index]
-        ids = getattr(pool, "ids", None)
-        return [str(index if ids is None else ids[index]) for index in sample]
+            found = [str(self.id_of(pool[int(index)])) for index in sample]  # type: ignore[index]
+        else:
+            ids = getattr(pool, "ids", None)
+            found = [str(index if ids is None else ids[index]) for index in sample]
+        for id_ in found:
+            if not is_line(id_):
+                raise InputError(f"An out-of-domain example has the id {id_!r:.80}: accepted is text in one line.")
+        return found
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Sizes of the data, for ``gradual stats``: columns of rows; a task adds what its field counts."""

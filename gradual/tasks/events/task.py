@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from gradual.encoder import load_encoder
+from gradual.encoder import PretrainedModule, load_encoder
 from gradual.errors import InputError
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.labels import LabelSpace
@@ -28,7 +27,7 @@ from gradual.tasks.events.model import Dygie
 from gradual.tasks.events.predictions import predicted_record
 
 
-class EventExtractor(LightningModule):
+class EventExtractor(PretrainedModule):
     """Event extraction with DyGIE++ (Wadden et al., 2019), on an ``EventDataModule``.
 
     Logs ``loss`` and precision, recall and F1 of ``trig_id`` (a trigger's place is right), ``trig_c`` (and its event
@@ -43,6 +42,8 @@ class EventExtractor(LightningModule):
         features: Width of the embeddings of a span's width and of a pair's distance.
         dropout: Of the scorers.
         loss_weights: Factors of the parts of the loss.
+        trust_remote_code: Run Python code that comes with the encoder, from its folder or the hub; off, such an encoder
+            is refused.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class EventExtractor(LightningModule):
         features: int = 20,
         dropout: float = 0.4,
         loss_weights: LossWeights | None = None,
+        trust_remote_code: bool = False,
     ):
         super().__init__()
         self.loss_weights = loss_weights or LossWeights()
-        self.save_hyperparameters(ignore=["loss_weights"])
+        self.save_hyperparameters(ignore=["loss_weights", "trust_remote_code"])
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
-        self.model = Dygie(load_encoder(encoder, encoder_layers), features, hidden, dropout).train()
+        pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
+        self.model = Dygie(pretrained, features, hidden, dropout).train()
         self.labels: LabelSpace | None = None
         self.allowed: dict[str, Tensor] = {}
 
@@ -96,9 +99,12 @@ class EventExtractor(LightningModule):
         """Make the scorers of a checkpoint's labels, where there are none yet.
 
         Raises:
-            InputError: The data has other labels than the checkpoint.
+            InputError: The data has other labels than the checkpoint, or the checkpoint has none.
         """
-        labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+        try:
+            labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError("The checkpoint has no label space: accepted are those of an EventExtractor.") from None
         if self.labels is None:
             self._add_scorers(labels, width)
         elif labels != self.labels or width != self.max_span_width:
