@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -293,6 +293,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
+    # a configuration makes what the types of arguments say, and nothing where they say Any: else it could call anything
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
         LightningModule,
         MixedDomainDataModule,

@@ -1,6 +1,7 @@
-"""`gradual export`: a checkpoint's weights as safetensors, the same to the bit, with what the checkpoint says of them."""
+"""`gradual export`: a checkpoint's weights as safetensors, the same to the bit, and what it says of them."""
 
 import json
+from pathlib import PurePosixPath
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ NO_CHECKPOINTS = {
     "no version": (lambda path: save(path, {"state_dict": state()}), "is no checkpoint of Lightning's"),
     "weights as a list": (lambda path: checkpoint(path, state_dict=[1]), "is no checkpoint of Lightning's"),
     "a number as weight": (lambda path: checkpoint(path, state_dict={"a": 1}), "the weight 'a' is no tensor"),
-    "an object": (lambda path: checkpoint(path, extra=json.JSONDecoder()), "holds more than tensors and plain data"),
+    "an object": (lambda path: checkpoint(path, extra=PurePosixPath("a")), "holds more than tensors and plain data"),
 }
 
 
@@ -116,7 +117,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys, kind):
     [
         ("a.bin", "ends in .safetensors"),
         ("folder.safetensors", "Is a directory"),
-        ("a.ckpt/b.safetensors", "Not a dir"),
+        ("a.ckpt/b.safetensors", "File exists"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named(tmp_path, capsys, out, said):
