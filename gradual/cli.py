@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import functools
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -19,9 +18,11 @@ import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.comparison import Experiment, compare_tree, plan_tree
+from gradual.configuration import check_configuration
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.driver import fit_path
@@ -60,6 +61,11 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL"})
 
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration file; one that is none is refused with its name and line."""
+        check_configuration(Path(str(cfg_path)))
+        return super().parse_path(cfg_path, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the sentence to standard error and exit with status 2."""
         print(f"gradual: {self._sentence(message)}", file=sys.stderr)
@@ -71,7 +77,9 @@ class Parser(LightningArgumentParser):
             sentence += ". Give a configuration: --config FILE."
         unknown = re.search(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) ')([\w.]+)", sentence)
         if unknown:
-            close = difflib.get_close_matches(unknown[1], [action.dest for action in self._actions], n=1)
+            subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+            known = {action.dest for parser in (self, *subcommands) for action in parser._actions}
+            close = difflib.get_close_matches(unknown[1], sorted(known), n=1)
             sentence += f" Did you mean '{close[0]}'?" if close else ""
         return sentence
 
@@ -120,9 +128,19 @@ class GradualCLI(LightningCLI):
         """The stages make their own Trainers; the other subcommands need one now."""
         if self.subcommand in (None, "fit", "compare", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
+        own = {"logger": False}
         if self.subcommand == "predict":
-            return super().instantiate_trainer(callbacks=[PredictionWriter(self._predictions_path())])
-        return super().instantiate_trainer(logger=False)
+            own = {"callbacks": [PredictionWriter(self._predictions_path())]}
+        try:
+            return super().instantiate_trainer(**own)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise InputError(f"The Trainer refuses its settings: {error}") from error
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= int(seed) < 2**32:
+            raise InputError(f"seed_everything is {seed}: accepted is a whole number from 0 to {2**32 - 1}.")
+        super()._set_seed()
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the stages of the schedule and print their table."""
@@ -257,10 +275,10 @@ class GradualCLI(LightningCLI):
         path = beside if given is None else Path(given)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-                raise InputError(f"The predictions cannot be written to {path}: give another --predictions FILE.")
-        except (OSError, ValueError) as error:
-            raise InputError(f"The predictions cannot be written to {path}: {error}.") from error
+            path.open("a").close()
+        except (OSError, ValueError) as error:  # a path may have a character that none can have
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"The predictions cannot be written to {str(path)!r}: {reason}.") from error
         return path
 
 

@@ -90,6 +90,8 @@ class MixedDomainDataModule(LightningDataModule):
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}: accepted is a whole number from 0 on.")
         self._given = (in_domain, out_of_domain, val, test)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
@@ -283,7 +285,8 @@ class MixedDomainDataModule(LightningDataModule):
     def _checked(self, schedule: Schedule) -> list[int]:
         amounts = schedule.amounts(self.pool_size)
         if self.in_domain_size + amounts[-1] == 0:
-            raise InputError("There are no training examples: the in-domain data is empty.")
+            why = "is empty" if self._kept_in_domain is None else "is in the validation or test data, too"
+            raise InputError(f"There are no training examples: the in-domain data {why}.")
         return amounts
 
     def _drop_held_out(self, domains: Domains) -> None:

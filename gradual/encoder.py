@@ -79,12 +79,12 @@ def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **argu
     except Exception as error:  # a damaged file may raise anything, down in the libraries that read it
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise InputError(
-                f"'{name}' comes with Python code of its own, which is not run: read it, and give the model "
+                f"{name!r} comes with Python code of its own, which is not run: read it, and give the model "
                 f"trust_remote_code: true where you trust it."
             ) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"'{name}' cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name "
+            f"{name!r} cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name "
             f"({reason})."
         ) from error
 

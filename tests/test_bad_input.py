@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from events_files import document, sentence, write_documents
 
 from gradual.__main__ import main
@@ -39,19 +40,21 @@ def demo_arguments(command, root, *more):
 CONFIGURATIONS = {
     "is missing": (None, "bad.yaml"),
     "is a folder": (Path.mkdir, "bad.yaml"),
-    "is no YAML": ("schedule: [10, 0", "bad.yaml"),
-    "has a tab": ("trainer:\n\tmax_epochs: 1", "bad.yaml"),
-    "is a list": ("- schedule\n- [10, 0]\n", "bad.yaml"),
-    "is a text": ("schedule", "bad.yaml"),
-    "is no UTF-8": (b"run_dir: caf\xe9\n", "bad.yaml"),
-    "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml"),
-    "runs Python": ("run_dir: !!python/object/apply:os.getcwd []", "bad.yaml"),
+    "is no YAML": ("patience: 3\nschedule: [10, 0", "bad.yaml:2: not YAML"),
+    "has a tab": ("trainer:\n\tmax_epochs: 1", "bad.yaml:2: not YAML"),
+    "is a list": ("- schedule\n- [10, 0]\n", "bad.yaml: found a list"),
+    "is a text": ("schedule", "bad.yaml: found text"),
+    "is no UTF-8": (b"run_dir: caf\xe9\n", "bad.yaml:1: not UTF-8"),
+    "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml: not YAML that can be read"),
+    "runs Python": ("mode: min\nrun_dir: !!python/object/apply:os.getcwd []", "bad.yaml:2: asks for a Python object"),
+    "has a setting twice": ("patience: 1\nmode: min\npatience: 2", "bad.yaml:3: the setting 'patience' comes twice"),
+    "has an unknown alias": ("run_dir: *other", "bad.yaml:1: not YAML"),
     "has another setting": ("shedule: [10, 0]", "Did you mean 'schedule'?"),
     "has a setting of another kind": ("trainer: {max_epochs: many}", "max_epochs"),
     "has a mapping for a number": ("patience: {of: 3}", "patience"),
     "has a list for the model": ("model: [a, b]", "model"),
     "has a class that is none": ("model: {class_path: os.getcwd}", "model"),
-    "nests without end": ("schedule: " + "[" * 10_000, "bad.yaml"),
+    "nests without end": ("schedule: " + "[" * 10_000 + "]" * 10_000, "bad.yaml: not YAML that can be read"),
 }
 
 
@@ -71,7 +74,7 @@ OPTIONS = {
     "--run_dir={file}/below": "cannot be made",
     "--data.root={file}": "is no folder with dialogue files",
     "--data.root=": "is no folder with dialogue files",
-    "--data.domain=../../..": "is no folder with dialogue files",
+    "--data.domain=../../..": "ontology.json: No such file or directory",
     "--data.pool=.": "Is a directory",
     "--data.pool=none.tsv": "No such file",
     "--data.pool=../../encoder/config.json": "config.json:1: found 1 columns",
@@ -91,8 +94,6 @@ OPTIONS = {
     "--seed_everything=-1": "seed",
     "--seed_everything=99999999999999999999": "seed",
     "--trainer.max_epochs=x": "max_epochs",
-    "--trainer.accelerator=abacus": "abacus",
-    "--trainer.devices=0": "devices",
     "--trainer.precision=17": "precision",
     "--optimizer.lr=nan": "optimizer.lr",
 }
@@ -105,6 +106,13 @@ def test_an_option(small_demo, tmp_path, capfd, option):
     given = option.format(file=tmp_path / "file", folder=tmp_path / "folder")
     run_dir = [] if "run_dir" in option else [f"--run_dir={tmp_path}/run"]
     assert OPTIONS[option] in mistake(capfd, demo_arguments("fit", small_demo, *run_dir, given))
+
+
+@pytest.mark.parametrize("option", ["accelerator=abacus", "devices=0", "accelerator=gpu", "num_nodes=0"])
+def test_an_option_that_the_trainer_refuses(small_demo, capfd, option):
+    if option == "accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "The Trainer refuses" in mistake(capfd, demo_arguments("validate", small_demo, f"--trainer.{option}"))
 
 
 def event_arguments(root, folder, **files):
@@ -120,13 +128,15 @@ def test_documents(small_demo, tmp_path, capfd):
     write_documents(tmp_path / "a.json", [document("a", sentence("they met", events=[(1, "Meet", [])]))])
     (tmp_path / "b.json").write_text('{"doc_key": "b", "sentences": [["a"]], "ner": [[[0, 1, "PER"]]]}\n')
     (tmp_path / "c.json").write_text(json.dumps({"doc_key": "c", "sentences": [["a"]]}) + "\n")
+    (tmp_path / "e.json").write_text(json.dumps({"doc_key": "e", "sentences": [["a"]]}) + "\n")
     (tmp_path / "d.json").write_bytes(b"\xff\xfe{\x00}\x00")
     for files, said in (
         ({"in_domain": tmp_path / "none.json"}, "none.json: No such file or directory"),
         ({"val": tmp_path}, f"{tmp_path}: Is a directory"),
         ({"out_of_domain": tmp_path / "b.json"}, "b.json:1: ner[0][0]: found the token index 1"),
         ({"test": tmp_path / "d.json"}, "d.json:1: not UTF-8"),
-        ({"in_domain": tmp_path / "c.json", "val": tmp_path / "c.json"}, "nothing to learn"),
+        ({"in_domain": tmp_path / "c.json", "val": tmp_path / "e.json"}, "nothing to learn"),
+        ({}, "the in-domain data is in the validation or test data, too"),
         ({"out_of_domain_labels": "some"}, "accepted are all and own"),
         ({"max_span_width": 0}, "max_span_width is 0"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),

@@ -53,6 +53,8 @@ class DialogueStateTracker(PretrainedModule):
         super().__init__()
         self.save_hyperparameters(ignore=["trust_remote_code"])
         self.trust_remote_code = trust_remote_code
+        if hidden < 1:
+            raise InputError(f"hidden is {hidden}: accepted is a whole number from 1 on.")
         pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
         if heads < 1 or pretrained.config.hidden_size % heads:
             raise InputError(

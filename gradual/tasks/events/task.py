@@ -57,6 +57,11 @@ class EventExtractor(PretrainedModule):
         trust_remote_code: bool = False,
     ):
         super().__init__()
+        for name, value in (("hidden", hidden), ("features", features)):
+            if value < 1:
+                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout is {dropout}: accepted is a share from 0 to below 1.")
         self.loss_weights = loss_weights or LossWeights()
         self.save_hyperparameters(ignore=["loss_weights", "trust_remote_code"])
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
