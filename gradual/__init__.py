@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CollapseConfig": "gradual.defaults",
     "Domains": "gradual.datamodule",
     "InputError": "gradual.errors",
     "LRScheduleConfig": "gradual.schedule",
@@ -25,6 +26,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "CollapseConfig",
     "Defaults",
     "Domains",
     "InputError",
@@ -44,7 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gradual.comparison import compare
     from gradual.datamodule import Domains, MixedDomainDataModule
-    from gradual.defaults import Defaults
+    from gradual.defaults import CollapseConfig, Defaults
     from gradual.driver import fit
     from gradual.errors import InputError
     from gradual.results import RunResult

@@ -18,9 +18,11 @@ import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gradual.callbacks.predictions import PredictionWriter
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.configuration import check_configuration
 from gradual.datamodule import MixedDomainDataModule
@@ -134,7 +136,7 @@ class GradualCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**own)
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise InputError(f"The Trainer refuses its settings: {error}") from error
+            raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
@@ -147,8 +149,7 @@ class GradualCLI(LightningCLI):
         run = RunDirectory(self._get(self.config, "run_dir"))
         run.claim(self._identity(), self._resolved())
         result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
-        if model.global_rank == 0:
-            result.print_table()
+        rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
@@ -320,7 +321,7 @@ def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
         subclass_mode_data=True,
         trainer_class=StageTrainer,
         parser_class=Parser,
-        trainer_defaults={"use_distributed_sampler": False},
+        trainer_defaults={"use_distributed_sampler": False, "callbacks": WholeScores()},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,

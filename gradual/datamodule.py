@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from gradual.errors import InputError
-from gradual.loader import EpochBatches, ResumableLoader
+from gradual.loader import EpochBatches, ResumableLoader, Share
 from gradual.sampling import derive_seed, draw
 from gradual.schedule import Schedule, Stage
 from gradual.textfile import is_line
@@ -216,7 +216,7 @@ class MixedDomainDataModule(LightningDataModule):
         return f"{self.batch_tokens} tokens" if self.batch_tokens and not own else str(own or self.batch_size)
 
     def steps_per_epoch(self) -> int:
-        """Training batches in an epoch of the current stage, for one process."""
+        """Training batches in an epoch of the current stage, with one process."""
         return len(self.train_dataloader())
 
     def train_dataloader(self) -> ResumableLoader:
@@ -250,17 +250,15 @@ class MixedDomainDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """The examples to predict, in their order; the test examples where nothing else is given.
 
-        Each of several processes has every so-manieth example. A plain loader, since Lightning rebuilds this one to
-        learn which examples a batch holds.
+        The batches are divided among processes as in every evaluation, but by a plain loader, since Lightning rebuilds
+        this one to learn which examples a batch holds.
         """
         dataset = self.domains.test if self.domains.predict is None else self.domains.predict
         if dataset is None:
             raise InputError(f"{type(self).__name__} has no prediction data.")
-        trainer = self.trainer
-        if trainer is not None and trainer.world_size > 1:
-            dataset = Subset(dataset, range(trainer.global_rank, _size(dataset), trainer.world_size))
+        share = Share(dataset, EpochBatches(_size(dataset), self.eval_batch_size, 0, train=False))
         return DataLoader(
-            dataset, batch_size=self.eval_batch_size, collate_fn=self.collate_fn, num_workers=self.num_workers
+            share, batch_size=self.eval_batch_size, collate_fn=self.collate_fn, num_workers=self.num_workers
         )
 
     def _eval_loader(self, dataset: Dataset[Any] | None, name: str) -> ResumableLoader:

@@ -10,6 +10,35 @@ from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain,
 
 
 @dataclass(frozen=True)
+class CollapseConfig:
+    """What to do about a stage that collapses at its start: go back to its starting weights, with lower learning rates.
+
+    Attributes:
+        attempts: How often a stage is tried at most; 1 stops at the first collapse, 0 looks for none.
+        factor: What each further attempt multiplies all learning rates with.
+        ratio: A score this many times below the parent stage's, or a loss this many times above, is a collapse.
+        scores: Scores to watch besides the monitor, the higher the better; one of training (``train/accuracy``) must be
+            logged by epoch. None for the validation scores with accuracy, acc or f1 in their names.
+    """
+
+    attempts: int = 3
+    factor: float = 0.5
+    ratio: float = 10.0
+    scores: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or self.attempts < 0:
+            raise InputError(f"collapse.attempts is {self.attempts}: accepted is a whole number from 0 on.")
+        if not 0 < self.factor < 1:
+            raise InputError(f"collapse.factor is {self.factor}: accepted is a number between 0 and 1.")
+        if not self.ratio > 1:
+            raise InputError(f"collapse.ratio is {self.ratio}: accepted is a number above 1.")
+        for name in self.scores or ():
+            if not str(name).startswith(("val/", "val_", "train/", "train_")):
+                raise InputError(f"collapse.scores holds {name!r}: accepted are names such as val/accuracy.")
+
+
+@dataclass(frozen=True)
 class Defaults:
     """What holds for every stage that does not override it.
 
@@ -24,6 +53,7 @@ class Defaults:
             is validated, kept and carried forward. None for the weights themselves.
         smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
             its value.
+        collapse: What to do about a stage that collapses.
         seed: Seed of samples, order and dropout.
     """
 
@@ -35,6 +65,7 @@ class Defaults:
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     weight_averaging: float | None = None
     smoothing: int | None = None
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
+import logging
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,29 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
-from gradual.callbacks.carry import CarryWeights, load_weights
+from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
+from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.whole_scores import WholeScores
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults
+from gradual.defaults import CollapseConfig, Defaults
 from gradual.errors import InputError
 from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory, StageResult
 from gradual.sampling import derive_seed
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
+
+_GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
+_log = logging.getLogger(__name__)
 
 TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
@@ -50,7 +57,11 @@ def fit(
 
     A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
     checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
-    Afterwards ``model`` holds the last stage's weights.
+    Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
+    left as it was, and the weights are in ``result.best_checkpoint()``.
+
+    In a distributed run every process calls this; the first one writes. ``batch_size`` is that of each process, and
+    ``run_dir`` must lie on a file system that all machines share.
 
     Args:
         model: Any LightningModule that logs the monitor in validation.
@@ -58,8 +69,9 @@ def fit(
         schedule: Amounts of out-of-domain data, e.g. ``[4000, 2000, 500, 0]``; see ``gradual.Schedule``.
         run_dir: Folder of the experiment.
         **settings: The fields of ``gradual.Defaults`` (``monitor="val/loss"``, ``mode``, ``patience``, ``min_delta``,
-            ``optimizer={"lr": 1e-4}``, ``lr_schedule``, ``weight_averaging``, ``smoothing``, ``seed``), and arguments
-            of ``lightning.Trainer`` (``max_epochs=20``, ``accelerator="cpu"``).
+            ``optimizer={"lr": 1e-4}``, ``lr_schedule``, ``weight_averaging``, ``smoothing``,
+            ``collapse={"attempts": 3}``, ``seed``), and arguments of ``lightning.Trainer`` (``max_epochs=20``,
+            ``accelerator="cpu"``).
 
     Returns:
         The results of all stages, also written to ``run_dir/results.json``.
@@ -77,7 +89,7 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any
     """Keyword arguments as the defaults of the stages and the arguments of their Trainers."""
     names = {field.name for field in fields(Defaults)}
     own = {name: value for name, value in settings.items() if name in names}
-    for name, cls in (("optimizer", OptimizerConfig), ("lr_schedule", LRScheduleConfig)):
+    for name, cls in _GROUPS.items():
         if own.get(name) is None:
             own.pop(name, None)
         elif isinstance(own[name], Mapping):
@@ -160,6 +172,8 @@ def train_stage(
 ) -> StageResult:
     """Train the data module's current stage to convergence and measure its scores.
 
+    Where it collapses, it starts again with lower learning rates, as ``defaults.collapse`` says.
+
     Args:
         model: The model; its weights are replaced by those of ``start``.
         datamodule: The data, with the stage already set.
@@ -173,7 +187,38 @@ def train_stage(
 
     Returns:
         The result, also written to ``directory``.
+
+    Raises:
+        InputError: It collapsed in every attempt.
     """
+    while True:
+        result = _attempt(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings, label)
+        if result is not None:
+            return result
+
+
+def _attempt(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stage: Stage,
+    directory: StageDirectory,
+    start: Path | None,
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+    settings: Mapping[str, Any],
+    label: str,
+) -> StageResult | None:
+    """Train a stage as ``train_stage`` says; None where it collapsed."""
+    collapses, guard = directory.collapses(), defaults.collapse
+    scale = guard.factor ** len(collapses)
+    if collapses:
+        title = f"{label}stage {datamodule.stage + 1} ({datamodule.amounts[datamodule.stage]} out-of-domain)"
+        if len(collapses) >= guard.attempts:
+            raise InputError(advice(title, collapses, directory.path))
+        rank_zero_only(_log.warning)(
+            f"{title} collapsed: {describe(collapses[-1])}; attempt {len(collapses) + 1} of {guard.attempts} goes back "
+            f"to its starting weights, with learning rates times {scale:g}."
+        )
     rank_zero_only(directory.begin)(settings, datamodule.sample_ids())
     amounts = datamodule.amounts[: datamodule.stage + 1]
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
@@ -189,6 +234,7 @@ def train_stage(
     timer = Timer()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
+        WholeScores(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
         EpochHistory(directory.history),
@@ -200,11 +246,29 @@ def train_stage(
         ModelCheckpoint(directory.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
     resume = directory.last if directory.last.exists() else None
-    if start is not None and resume is None:
-        callbacks.insert(0, CarryWeights(start))
+    goes_back = start is None and bool(collapses) and directory.start.exists()
+    if guard.attempts:
+        keep = directory.start if start is None and resume is None and not goes_back else None
+        callbacks.insert(1 + len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
+    if goes_back:
+        start = directory.start
+    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
     trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
-    with _stage_optimizer(model, stage, defaults):
-        trainer.fit(model, datamodule=datamodule, ckpt_path=resume)
+    divided = divides_modules(trainer)
+    if divided and defaults.weight_averaging is not None:
+        raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
+    # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
+    module = copy.deepcopy(model) if divided else model
+    try:
+        with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
+    except Collapse as collapse:
+        collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
+        rank_zero_only(directory.start_again)(collapses)
+        trainer.strategy.barrier()
+        if start is None and not directory.start.exists():  # in a new process the model is as it was given
+            raise InputError(f"{directory.start} is gone: run the same command again to start anew.") from None
+        return None
     if trainer.interrupted:
         raise KeyboardInterrupt
     if not best.epoch:
@@ -213,9 +277,10 @@ def train_stage(
         )
     test = {}
     if datamodule.domains.test is not None:
-        (scores,) = trainer.test(model, datamodule=datamodule, ckpt_path=directory.best, verbose=False)
+        module = copy.deepcopy(model) if divided else model
+        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
         test = _named(scores, "test")
-    else:
+    elif not divided:
         load_weights(model, directory.best)
     result = StageResult(
         index=datamodule.stage,
@@ -227,10 +292,34 @@ def train_stage(
         seconds=round(timer.time_elapsed("train"), 3),
         val=_named(best.scores, "val"),
         test=test,
+        collapses=collapses,
     )
     rank_zero_only(directory.finish)(result)
     trainer.strategy.barrier()
     return result
+
+
+def _collapse_guard(
+    datamodule: MixedDomainDataModule,
+    start: Path | None,
+    defaults: Defaults,
+    keep: Path | None,
+    collapses: list[dict[str, Any]],
+) -> CollapseGuard:
+    """The guard of a stage that starts from its parent's checkpoint ``start``, or keeps its weights in ``keep``."""
+    parent = StageDirectory(start.parent).result() if start else None
+    val = datamodule.domains.val
+    examples = 0 if val is None else len(val)  # type: ignore[arg-type]
+    before = parent.val if parent else {}
+    scores = ScoreWatch(defaults.collapse, defaults.monitor, defaults.mode, before, examples)
+    return CollapseGuard(LossWatch(defaults.collapse.ratio, scores.parent_loss), scores, keep, collapses)
+
+
+def _slower(stage: Stage, defaults: Defaults, scale: float) -> Stage:
+    """``stage`` with its learning rates times ``scale``."""
+    before = merge(defaults.optimizer, stage.optimizer).lr_scale
+    lr_scale = scale if before is None else scale * before
+    return stage if scale == 1 else replace(stage, optimizer=replace(stage.optimizer, lr_scale=lr_scale))
 
 
 def _stage_trainer(
@@ -252,7 +341,13 @@ def _stage_trainer(
             arguments[name] = getattr(stage, name)
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
-    return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    try:
+        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # a device that is not there
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -7,29 +7,31 @@ exactly the examples that it has not seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from gradual.processes import rank_and_world_size
 from gradual.sampling import derive_seed
 
 
 class EpochBatches(Sampler[list[int]]):
     """Batches of example indices, divided among the processes of a distributed run.
 
-    Every process computes the same global list of batches and takes every ``world_size``-th. For training the list is
-    filled up to a multiple of the world size with its own first batches, since processes that take different numbers of
-    steps would wait for each other for ever; for evaluation nothing is repeated, so that nothing is counted twice.
+    Every process computes the same global list of batches and takes every ``world_size``-th. The list is filled up to a
+    multiple of the world size with its own first batches, since processes that take different numbers of steps would
+    wait for each other for ever. In training a repeated batch is one more step; in evaluation it is borrowed: the
+    process runs it for the others' sake, and it counts nowhere (``is_borrowed``).
 
     Args:
         size: Number of examples.
         batch_size: Examples in a batch, the last one may be shorter; or, with ``lengths``, the tokens of a batch.
         seed: With the epoch, decides the order.
-        train: Shuffle, and give each process equally many batches.
+        train: Shuffle.
         lengths: Tokens of each example. The batches then hold whole examples and nearly the same number of tokens each,
             at most ``batch_size`` on average; their number is the same in every epoch, as Lightning needs it.
     """
@@ -54,9 +56,14 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = self._count()
-        rank, world_size = _rank_and_world_size()
-        return -(-batches // world_size) if self.train else len(range(rank, batches, world_size))
+        _, world_size = rank_and_world_size()
+        return -(-self._count() // world_size)
+
+    @property
+    def own(self) -> int:
+        """How many of this process's batches count in an evaluation; those after them are borrowed."""
+        rank, world_size = rank_and_world_size()
+        return len(range(rank, self._count(), world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
@@ -69,10 +76,8 @@ class EpochBatches(Sampler[list[int]]):
         else:
             order = np.arange(self.size)
         batches = [batch.tolist() for batch in np.split(order, self._cuts(order))] if self.size else []
-        rank, world_size = _rank_and_world_size()
-        if self.train:
-            short = -len(batches) % world_size
-            batches += [batches[i % len(batches)] for i in range(short)]
+        rank, world_size = rank_and_world_size()
+        batches += [batches[i % len(batches)] for i in range(-len(batches) % world_size)]
         return batches[rank::world_size]
 
     def _count(self) -> int:
@@ -80,7 +85,7 @@ class EpochBatches(Sampler[list[int]]):
             return -(-self.size // self.batch_size)
         count = -(-int(self.lengths.sum()) // self.batch_size)
         if self.train:  # rather smaller batches than some twice
-            count += -count % _rank_and_world_size()[1]
+            count += -count % rank_and_world_size()[1]
         return min(self.size, count)
 
     def _cuts(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -92,6 +97,26 @@ class EpochBatches(Sampler[list[int]]):
         cuts = np.searchsorted(ends, ends[-1:] * inner / (len(inner) + 1)) + 1
         cuts = np.maximum.accumulate(cuts - inner) + inner  # no batch is empty, however long one example is
         return np.minimum(cuts, self.size - len(inner) - 1 + inner)
+
+
+class Share(Subset[Any]):
+    """One process's share of a dataset, for a loader that cuts it into the batches of ``EpochBatches`` again.
+
+    Args:
+        dataset: The whole dataset.
+        batches: For evaluation: only a process's last batch may be shorter.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: EpochBatches):
+        super().__init__(dataset, list(chain.from_iterable(batches)))
+        self.own = batches.own
+
+
+def is_borrowed(loader: Any, index: int) -> bool:
+    """Whether an evaluation loader's batch ``index`` belongs to another process, and so counts nowhere in this one."""
+    batches = getattr(loader, "batch_sampler", None)
+    held_by = batches if isinstance(batches, EpochBatches) else getattr(loader, "dataset", None)
+    return isinstance(held_by, EpochBatches | Share) and index >= held_by.own
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -125,10 +150,3 @@ class ResumableLoader(DataLoader[Any]):
         """Make the next iteration start after the batches delivered before the checkpoint."""
         self._delivered = self._resume_at = state["delivered"] % max(1, len(self._batches))
         self._batches.epoch = self._resume_epoch = state["epoch"]
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    # asked at iteration: the process group does not exist yet when loaders are made
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1

@@ -72,6 +72,8 @@ class RunResult:
         table.add_row("out-of-domain", *(str(stage.out_of_domain) for stage in self.stages))
         table.add_row("in-domain", *(str(stage.in_domain) for stage in self.stages))
         table.add_row("epochs (best)", *(f"{stage.epochs} ({stage.best_epoch})" for stage in self.stages))
+        if any(stage.collapses for stage in self.stages):
+            table.add_row("attempts", *(str(len(stage.collapses) + 1) for stage in self.stages))
         table.add_row("time", *(_duration(stage.seconds) for stage in self.stages), end_section=True)
         for split in ("val", "test"):
             names = dict.fromkeys(name for stage in self.stages for name in getattr(stage, split))

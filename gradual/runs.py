@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,12 @@ class StageResult:
         out_of_domain: Out-of-domain training examples.
         epochs: Epochs trained.
         best_epoch: The epoch whose weights were kept, counted from 1.
-        seconds: Training time, validation included, test not.
+        seconds: Training time, validation included; test and attempts that collapsed not.
         val: Validation scores of the kept weights.
         test: Test scores of the kept weights; empty where there is no test data.
         path: The stage's folder, relative to the run directory.
+        collapses: The attempts before this result that collapsed: ``step`` (training batches), ``reason``, and
+            ``lr_scale``, what its learning rates were multiplied with.
     """
 
     index: int
@@ -48,6 +50,7 @@ class StageResult:
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     path: str = ""
+    collapses: list[dict[str, Any]] = field(default_factory=list)
 
 
 class StageDirectory:
@@ -57,11 +60,14 @@ class StageDirectory:
         self.path = path
         self.best = path / "best.ckpt"
         self.last = path / "last.ckpt"
+        self.start = path / "start.pt"
+        """The weights that a stage without a parent starts from, while it trains."""
         self.history = path / "history.jsonl"
         self.test_examples = path / "test_examples.jsonl"
         self._sample = path / "sample.txt"
         self._settings = path / "stage.json"
         self._result = path / "result.json"
+        self._collapses = path / "collapses.json"
 
     def result(self) -> StageResult | None:
         """The stage's result; None while it is not finished."""
@@ -90,8 +96,19 @@ class StageDirectory:
                 events.unlink()
         write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
 
+    def collapses(self) -> list[dict[str, Any]]:
+        """The attempts that collapsed, as ``StageResult.collapses``."""
+        return read_json(self._collapses) if self._collapses.exists() else []
+
+    def start_again(self, collapses: Sequence[Mapping[str, Any]]) -> None:
+        """Discard what the last of ``collapses`` trained, then write them down: cut in between, it is tried again."""
+        for path in (self.last, self.best, self.history):
+            path.unlink(missing_ok=True)
+        write_atomically(self._collapses, json.dumps(collapses, indent=2) + "\n")
+
     def finish(self, result: StageResult) -> None:
         """Write the result, which makes the stage finished."""
+        self.start.unlink(missing_ok=True)
         write_atomically(self._result, json.dumps(asdict(result), indent=2) + "\n")
 
 

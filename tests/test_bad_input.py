@@ -108,11 +108,13 @@ def test_an_option(small_demo, tmp_path, capfd, option):
     assert OPTIONS[option] in mistake(capfd, demo_arguments("fit", small_demo, *run_dir, given))
 
 
-@pytest.mark.parametrize("option", ["accelerator=abacus", "devices=0", "accelerator=gpu", "num_nodes=0"])
-def test_an_option_that_the_trainer_refuses(small_demo, capfd, option):
+@pytest.mark.parametrize("command", ["fit", "validate"])
+@pytest.mark.parametrize("option", ["accelerator=abacus", "devices=0", "accelerator=gpu"])
+def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command, option):
     if option == "accelerator=gpu" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert "The Trainer refuses" in mistake(capfd, demo_arguments("validate", small_demo, f"--trainer.{option}"))
+    given = demo_arguments(command, small_demo, f"--run_dir={tmp_path}/run", f"--trainer.{option}")
+    assert "The Trainer cannot be made" in mistake(capfd, given)
 
 
 def event_arguments(root, folder, **files):

@@ -203,6 +203,7 @@ def test_results_file_and_layout(tmp_path):
     root = tmp_path / "run"
     content = json.loads((root / "results.json").read_text())
     fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
+    fields.append("collapses")
     assert [list(stage) for stage in content["stages"]] == [fields] * 3
     assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
     assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]
@@ -330,9 +331,19 @@ def test_mistakes_end_in_one_sentence(tmp_path):
         run(tmp_path / "f", optimizer={"l": 0.1})
     with pytest.raises(InputError, match="matches no trainable parameter"):
         run(tmp_path / "g", optimizer={"lr": 0.1, "lr_by_name": {"enc.*": 1}})
+    with pytest.raises(InputError, match="Trainer cannot be made: The strategy `fsdp` requires a GPU"):
+        run(tmp_path / "i", strategy="fsdp")
+    with pytest.raises(InputError, match="Trainer cannot be made: "):
+        run(tmp_path / "j", precision="three")
     (tmp_path / "run").write_text("a file")
     with pytest.raises(InputError, match="cannot be made"):
         run(tmp_path)
+
+
+def test_an_average_of_weights_is_refused_where_no_process_has_them_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradual.driver.divides_modules", lambda trainer: True)
+    with pytest.raises(InputError, match="weight_averaging needs the whole module"):
+        run(tmp_path, weight_averaging=0.9)
 
 
 def test_the_users_callbacks_and_loggers_are_used(tmp_path):

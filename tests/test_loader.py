@@ -1,7 +1,7 @@
 """Batches that are a function of seed and epoch, and a loader that goes on in the middle of an epoch."""
 
 import random
-from itertools import chain
+from itertools import chain, zip_longest
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
 
 import gradual.loader
-from gradual.loader import EpochBatches, ResumableLoader
+from gradual.loader import EpochBatches, ResumableLoader, Share, is_borrowed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),
@@ -24,7 +25,7 @@ SIZES, BATCH_SIZES, WORLD_SIZES = st.integers(0, 60), st.integers(1, 9), st.inte
 def batches_of(size, batch_size, *, train=True, seed=0, epoch=0, rank=0, world_size=1, lengths=None):
     """The batches that one process of a (pretended) distributed run takes in an epoch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradual.loader, "_rank_and_world_size", lambda: (rank, world_size))
+        patch.setattr(gradual.loader, "rank_and_world_size", lambda: (rank, world_size))
         batches = EpochBatches(size, batch_size, seed, train=train, lengths=lengths)
         batches.set_epoch(epoch)
         taken = list(batches)
@@ -34,6 +35,18 @@ def batches_of(size, batch_size, *, train=True, seed=0, epoch=0, rank=0, world_s
 
 def of_all_ranks(size, batch_size, world_size, **arguments):
     return [batches_of(size, batch_size, rank=r, world_size=world_size, **arguments) for r in range(world_size)]
+
+
+def own_batches_of(size, batch_size, rank, world_size):
+    """Those of one process's evaluation batches that count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradual.loader, "rank_and_world_size", lambda: (rank, world_size))
+        loader = ResumableLoader(range(size), EpochBatches(size, batch_size, 0, train=False))
+        plain = DataLoader(Share(range(size), EpochBatches(size, batch_size, 0, train=False)), batch_size)
+        assert [batch.tolist() for batch in plain] == [batch.tolist() for batch in loader]
+        own = [batch.tolist() for index, batch in enumerate(loader) if not is_borrowed(loader, index)]
+        assert own == [batch.tolist() for index, batch in enumerate(plain) if not is_borrowed(plain, index)]
+    return own
 
 
 def flat(batches):
@@ -92,10 +105,10 @@ def test_over_many_epochs_each_example_comes_at_each_place():
 
 
 @settings(deadline=None)
-@given(SIZES, BATCH_SIZES, WORLD_SIZES, st.integers(0, 5))
-def test_training_gives_all_processes_equally_many_batches(size, batch_size, world_size, epoch):
-    ranks = of_all_ranks(size, batch_size, world_size, epoch=epoch)
-    alone = batches_of(size, batch_size, epoch=epoch)
+@given(SIZES, BATCH_SIZES, WORLD_SIZES, st.integers(0, 5), st.booleans())
+def test_all_processes_have_equally_many_batches(size, batch_size, world_size, epoch, train):
+    ranks = of_all_ranks(size, batch_size, world_size, epoch=epoch, train=train)
+    alone = batches_of(size, batch_size, epoch=epoch, train=train)
     assert {len(taken) for taken in ranks} == {-(-len(alone) // world_size)}
     assert set(flat(flat(ranks))) == set(range(size))
     assert 0 <= len(flat(ranks)) - len(alone) < world_size, "no more is repeated than the last round needs"
@@ -103,10 +116,10 @@ def test_training_gives_all_processes_equally_many_batches(size, batch_size, wor
 
 @settings(deadline=None)
 @given(SIZES, BATCH_SIZES, WORLD_SIZES)
-def test_evaluation_takes_every_example_once(size, batch_size, world_size):
-    ranks = of_all_ranks(size, batch_size, world_size, train=False)
-    assert sorted(flat(flat(ranks))) == list(range(size))
-    assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
+def test_in_an_evaluation_every_example_counts_once(size, batch_size, world_size):
+    ranks = [own_batches_of(size, batch_size, rank, world_size) for rank in range(world_size)]
+    in_turn = flat(zip_longest(*ranks, fillvalue=()))
+    assert flat(in_turn) == list(range(size)), "in the order of the data, where batches are taken from each in turn"
 
 
 @settings(deadline=None)
@@ -114,16 +127,17 @@ def test_evaluation_takes_every_example_once(size, batch_size, world_size):
 def test_a_step_of_all_processes_is_a_step_of_one_with_the_larger_batch(size, batch_size, world_size, epoch, train):
     ranks = of_all_ranks(size, batch_size, world_size, epoch=epoch, train=train)
     alone = batches_of(size, world_size * batch_size, epoch=epoch, train=train)
-    assert max(map(len, ranks)) == len(alone)
+    assert {len(taken) for taken in ranks} == {len(alone)}
     for step, batch in enumerate(alone):
-        together = flat(taken[step] for taken in ranks if step < len(taken))
+        together = flat(taken[step] for taken in ranks)
         assert together[: len(batch)] == batch
-        if not train or len(batch) == world_size * batch_size:
+        if len(batch) == world_size * batch_size:
             assert together == batch
 
 
 def test_fewer_examples_than_processes():
-    assert of_all_ranks(2, 1, 4, train=False) == [[[0]], [[1]], [], []]
+    assert [own_batches_of(2, 1, rank, 4) for rank in range(4)] == [[[0]], [[1]], [], []]
+    assert of_all_ranks(2, 1, 4, train=False) == [[[0]], [[1]], [[0]], [[1]]]
     trained = of_all_ranks(2, 1, 5)
     assert [len(taken) for taken in trained] == [1] * 5
     assert sorted(flat(flat(trained))) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
@@ -154,10 +168,9 @@ def test_token_batches_hold_every_example_once(lengths, tokens, world_size, epoc
     batches = [batch for rank in ranks for batch in rank]
     assert all(batches)
     assert {index for batch in batches for index in batch} == set(range(len(lengths)))
-    if not train or world_size <= len(lengths):
+    if train and world_size <= len(lengths):
         assert sorted(flat(batches)) == list(range(len(lengths))), "none is filled up with another's examples"
-    if train:
-        assert len({len(rank) for rank in ranks}) == 1
+    assert len({len(rank) for rank in ranks}) == 1
 
 
 @settings(deadline=None)

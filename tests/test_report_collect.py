@@ -139,14 +139,3 @@ def test_where_no_metric_is_named_all_but_the_loss_are_shown(tmp_path):
     write_stage(tmp_path, "seed-0/0", {"loss": 2.0, "trigger_f1": 0.5, "role_f1": 0.25})
 
     assert read_comparison(tmp_path).metrics == ["trigger_f1", "role_f1"]
-
-
-def test_test_results_of_several_processes_are_read_together(run_dir):
-    file = run_dir / "seed-0/0/test_examples.jsonl"
-    whole = read_comparison(run_dir).strategies[0].stages[0][0].examples
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[::2]))
-    file.with_name("test_examples.jsonl.1").write_text("".join(lines[1::2]))
-    file.with_name("test_examples.jsonl.tmp").write_text("{")
-
-    assert read_comparison(run_dir).strategies[0].stages[0][0].examples == whole

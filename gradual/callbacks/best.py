@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from gradual.errors import InputError
+
 
 class BestCheckpoint(ModelCheckpoint):
     """A ``ModelCheckpoint`` of the single best validation, weights only, that also remembers its scores.
@@ -37,12 +39,21 @@ class BestCheckpoint(ModelCheckpoint):
         self.epoch = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where the validation was the best so far, and note its scores."""
+        """Save where the validation was the best so far, and note its scores.
+
+        Raises:
+            InputError: The strategy saves each process's share of the weights alone.
+        """
         before = self.best_model_score
         super().on_validation_end(trainer, pl_module)
         if self.best_model_score is not before:
             self.scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
             self.epoch = trainer.current_epoch + 1
+            if Path(self.best_model_path).is_dir():
+                raise InputError(
+                    f"{type(trainer.strategy).__name__} saves weights in shares, one a process: accepted is one that "
+                    "saves them whole (state_dict_type: full, or save_distributed_checkpoint: false)."
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """ModelCheckpoint's state and ours."""

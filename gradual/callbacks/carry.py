@@ -6,23 +6,44 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 
 class CarryWeights(Callback):
-    """Starts a stage from the weights of a checkpoint; optimizer, schedules and loops stay fresh.
+    """Starts a stage from the weights of a checkpoint, and tests those of another; all else stays as it is.
 
     Args:
-        checkpoint: The parent stage's ``best.ckpt``.
+        start: The parent stage's ``best.ckpt``; None for the module's own weights.
+        best: The stage's ``best.ckpt``.
     """
 
-    def __init__(self, checkpoint: Path):
-        self.checkpoint = checkpoint
+    def __init__(self, start: Path | None, best: Path):
+        self.start, self.best = start, best
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Load through the strategy, which knows how the weights are spread over devices."""
-        checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        pl_module.on_load_checkpoint(checkpoint)
-        trainer.strategy.load_model_state_dict(checkpoint, strict=pl_module.strict_loading)
+        """Load the weights to start from."""
+        if self.start is not None:
+            _load(trainer, pl_module, self.start)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights to test."""
+        _load(trainer, pl_module, self.best)
+
+
+def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> None:
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    pl_module.on_load_checkpoint(content)
+    if divides_modules(trainer):  # Lightning loads such a module from a file with an optimizer's state alone
+        assert trainer.strategy.model is not None
+        options = StateDictOptions(full_state_dict=True, strict=pl_module.strict_loading)
+        set_model_state_dict(trainer.strategy.model, content["state_dict"], options=options)
+    else:
+        trainer.strategy.load_model_state_dict(content, strict=pl_module.strict_loading)
+
+
+def divides_modules(trainer: Trainer) -> bool:
+    """Whether each process holds a share of the module alone, as with FSDP."""
+    return trainer.strategy.restore_checkpoint_after_setup
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gradual.loader import is_borrowed
+from gradual.processes import of_all_processes
 from gradual.runs import write_atomically
 
 
@@ -55,27 +58,27 @@ class ExampleScores(Callback):
     score over several examples is the sum of their numerators over that of their denominators.
 
     Args:
-        path: The file, a JSON line an example; each process beyond the first writes one of its own, ending in its rank.
+        path: The file, a JSON line an example, with the records of all processes in the order of the data.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._records: list[dict[str, Any]] = []
+        self._batches: list[list[dict[str, Any]]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        self._records = []
+        self._batches = []
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Keep a batch's records."""
-        if isinstance(outputs, list):
-            self._records.extend(outputs)
+        if not is_borrowed(trainer.test_dataloaders, batch_idx):
+            self._batches.append(outputs if isinstance(outputs, list) else [])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write them."""
-        if self._records:
-            rank = trainer.global_rank
-            path = self.path if rank == 0 else self.path.with_name(f"{self.path.name}.{rank}")
-            write_atomically(path, "".join(json.dumps(record) + "\n" for record in self._records))
+        dealt = zip_longest(*of_all_processes(self._batches), fillvalue=())  # batches go round the processes
+        records = [record for in_turn in dealt for batch in in_turn for record in batch]
+        if records and trainer.is_global_zero:
+            write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in records))

@@ -216,14 +216,14 @@ def _stage(root: Path, path: str) -> StageRecord:
     folder = root / path
     settings, result, history = folder / "stage.json", folder / "result.json", folder / "history.jsonl"
     finished = result.is_file()
-    examples = [*folder.glob("test_examples.jsonl"), *sorted(folder.glob("test_examples.jsonl.[0-9]*"))]  # by process
+    examples = folder / "test_examples.jsonl"
     return StageRecord(
         path=path,
         started=finished or history.is_file() or (folder / "sample.txt").is_file(),
         settings=read_mapping(settings) if settings.is_file() else None,
         result=_result(result) if finished else None,
         history=_history(history, finished),
-        examples=_examples(examples) if examples else None,
+        examples=_examples(examples) if examples.is_file() else None,
     )
 
 
@@ -256,16 +256,15 @@ def _history(file: Path, finished: bool) -> list[dict[str, Any]]:
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
-def _examples(files: list[Path]) -> Examples:
+def _examples(file: Path) -> Examples:
     examples: Examples = {}
-    for file in files:
-        for number, entry in read_lines(file):
-            name = str(entry.pop("id", ""))
-            if not name or name in examples:
-                raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or was there before.")
-            for metric, pair in entry.items():
-                if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
-                    accepted = "accepted is [numerator, denominator]"
-                    raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {accepted}.")
-            examples[name] = {metric: (pair[0], pair[1]) for metric, pair in entry.items()}
+    for number, entry in read_lines(file):
+        name = str(entry.pop("id", ""))
+        if not name or name in examples:
+            raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or was there before.")
+        for metric, pair in entry.items():
+            if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
+                accepted = "accepted is [numerator, denominator]"
+                raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {accepted}.")
+        examples[name] = {metric: (pair[0], pair[1]) for metric, pair in entry.items()}
     return examples

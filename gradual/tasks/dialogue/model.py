@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from gradual.processes import mean_over_processes
 from gradual.tasks.dialogue.features import MISSING, TurnBatch, TurnGroup
 
 
@@ -176,5 +177,10 @@ def turn_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def batch_loss(losses: Tensor, labels: Tensor) -> Tensor:
-    """For each slot the mean over its known turns, summed over slots."""
-    return (losses.sum(0) / (labels != MISSING).sum(0).clamp_min(1)).sum()
+    """For each slot the mean over its known turns, summed over slots.
+
+    In a distributed run the mean over processes of this loss, and so of its gradient, is the loss of all their turns as
+    one batch, however unevenly these are spread.
+    """
+    known = mean_over_processes((labels != MISSING).sum(0))
+    return (losses.sum(0) / known.where(known > 0, 1)).sum()

@@ -102,7 +102,8 @@ class DialogueStateTracker(PretrainedModule):
 
     def training_step(self, batch: TurnBatch, batch_idx: int) -> Tensor:
         """The loss of a batch: each slot's mean over turns, summed over slots."""
-        loss, _ = self._step(batch, "train")
+        losses, _ = self._step(batch, "train")
+        loss = batch_loss(losses, batch.labels)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
         return loss
 
@@ -141,12 +142,12 @@ class DialogueStateTracker(PretrainedModule):
         self._log_scores("test")
 
     def _step(self, batch: TurnBatch, split: str) -> tuple[Tensor, Tensor]:
-        """The loss, and the predicted value indices of shape ``(turns, slots)``."""
+        """The losses and the predicted value indices, both of shape ``(turns, slots)``."""
         logits = self(batch)
         losses = turn_losses(logits, batch.labels)
         predicted = logits.detach().argmax(-1)
         self._scores(split).update(predicted, batch.labels, losses)
-        return batch_loss(losses, batch.labels), predicted
+        return losses, predicted
 
     def _log_scores(self, split: str) -> None:
         scores = self._scores(split).compute()

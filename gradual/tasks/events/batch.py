@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gradual.errors import InputError
 from gradual.padding import group_by_length
 from gradual.tasks.events.features import EncodedDocument, Ints
 from gradual.tasks.events.metrics import Annotations
@@ -134,6 +135,12 @@ class Pruning:
     arguments: float = 0.8
     max_arguments: int = 30
     relations: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 1 if name.startswith("max_") else 0
+            if not value >= least:
+                raise InputError(f"pruning.{name} is {value}: accepted is a number from {least} on.")
 
 
 class SentenceCollator:

@@ -107,7 +107,7 @@ class ExtractionScores(Metric):
 
     ``trig_id``, ``trig_c``, ``arg_id``, ``arg_c``, ``ner`` and ``relation``, each with ``_precision``, ``_recall`` and
     ``_f1``, from 0 to 1, and 0 where there is nothing to divide by; what they count stands at the head of this module.
-    ``loss`` is the mean over sentences. Sentences whose layer is not annotated belong on neither side: the caller
+    ``loss`` is the mean over documents. Sentences whose layer is not annotated belong on neither side: the caller
     leaves them out.
 
     Args:
@@ -117,7 +117,7 @@ class ExtractionScores(Metric):
     full_state_update = False
     counts: Tensor
     loss_sum: Tensor
-    sentences: Tensor
+    documents: Tensor
 
     def __init__(self, layers: Sequence[str]):
         super().__init__()
@@ -125,25 +125,25 @@ class ExtractionScores(Metric):
         # of each score: right, predicted, gold
         self.add_state("counts", torch.zeros(len(self.scores), 3, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("loss_sum", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("sentences", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("documents", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, predicted: Annotations, gold: Annotations, loss: Tensor, sentences: int) -> None:
+    def update(self, predicted: Annotations, gold: Annotations, loss: Tensor, documents: int) -> None:
         """Add a batch; nothing in it waits for a GPU.
 
         Args:
             predicted: What the model found.
             gold: What there is.
             loss: The loss, summed over the batch; a scalar.
-            sentences: Number of sentences of the batch.
+            documents: Number of documents of the batch.
         """
         for index, score in enumerate(self.scores):
             self.counts[index] += _counts(score, predicted, gold)[0]
         self.loss_sum += loss.detach().double()
-        self.sentences += sentences
+        self.documents += documents
 
     def compute(self) -> dict[str, Tensor]:
         """The scores, each a scalar."""
-        scores = {"loss": (self.loss_sum / self.sentences.clamp_min(1)).float()}
+        scores = {"loss": (self.loss_sum / self.documents.clamp_min(1)).float()}
         for score, (right, predicted, gold) in zip(self.scores, self.counts):
             scores[f"{score.name}_precision"] = right / predicted.clamp_min(1)
             scores[f"{score.name}_recall"] = (right / gold.clamp_min(1)).clamp_max(1)

@@ -6,12 +6,13 @@ gives the real classes alone; the null class always has score 0.
 Memory of a batch in training, beside the encoder's: for every scorer on spans (entities, argument candidates, relation
 candidates) about six tensors of ``M x hidden`` floats, its two layers before and after ReLU and dropout; ``M`` is at
 most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units that is 29 kB a token and scorer. Pairs take
-as much, with ``P`` instead of ``M``. Span vectors ``[start; end; width]``, which would be ``2 d`` floats a span, are
-never made: see ``SpanLinear``.
+as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their product. The
+vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,7 +192,7 @@ class Dygie(nn.Module):
         self.hidden, self.dropout, self.features = hidden, dropout, features
         self.scorers = nn.ModuleDict()
 
-    def add_scorers(self, labels: LabelSpace, max_span_width: int, layers: tuple[str, ...] = LAYERS) -> None:
+    def add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str] = LAYERS) -> None:
         """Make the scorers, once it is known what there is to score.
 
         Args:
@@ -200,8 +201,6 @@ class Dygie(nn.Module):
             layers: Those to train; one of them that has no labels gets no scorer and costs nothing.
         """
         width = self.encoder.config.hidden_size
-        self.widths = nn.Embedding(max_span_width, self.features)
-        self.distances = nn.Embedding(DISTANCES, self.features)
 
         def span() -> nn.Module:
             return SpanLinear(width, self.features, self.hidden)
@@ -220,15 +219,22 @@ class Dygie(nn.Module):
                 add("trigger_candidates", nn.Linear(width, self.hidden), 1)
                 add("argument_candidates", span(), 1)
                 add("arguments", ArgumentLinear(width, self.features, self.hidden), len(labels.roles))
+        # no parameter without a gradient: distributed training would wait for it
+        if set(self.scorers) - {"triggers"}:
+            self.widths = nn.Embedding(max_span_width, self.features)
+        if "arguments" in self.scorers:
+            self.distances = nn.Embedding(DISTANCES, self.features)
 
     def forward(self, batch: SentenceBatch) -> Scores:
         """Score a batch."""
         tokens, scorers, scores = self.encode(batch), self.scorers, Scores()
+        if "triggers" in scorers:
+            scores.triggers = scorers["triggers"](tokens)
+        if not hasattr(self, "widths"):  # no scorer on spans
+            return scores
         widths, start, end = self.widths.weight, batch.span_start, batch.span_end
         if "ner" in scorers:
             scores.ner = scorers["ner"](tokens, widths, start, end)
-        if "triggers" in scorers:
-            scores.triggers = scorers["triggers"](tokens)
         if "arguments" in scorers:
             triggers, trigger_scores = keep(scorers["trigger_candidates"](tokens), batch.trigger_candidates)
             spans, span_scores = keep(

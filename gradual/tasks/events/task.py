@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradual.encoder import PretrainedModule, load_encoder
 from gradual.errors import InputError
+from gradual.processes import mean_over_processes
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.labels import LabelSpace
 from gradual.tasks.events.loss import (
@@ -77,14 +78,14 @@ class EventExtractor(PretrainedModule):
             return
         labels: LabelSpace = datamodule.labels
         if self.labels is None:
-            self._add_scorers(labels, datamodule.max_span_width)
+            self._add_scorers(labels, datamodule.max_span_width, self.loss_weights.layers)
         elif labels != self.labels or datamodule.max_span_width != self.max_span_width:
             raise InputError(_mismatch(self.labels, labels, self.max_span_width, datamodule.max_span_width))
         self.allowed = {kind: torch.tensor(rows) for kind, rows in datamodule.allowed.items()}
 
-    def _add_scorers(self, labels: LabelSpace, max_span_width: int) -> None:
+    def _add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str]) -> None:
         self.labels, self.max_span_width = labels, max_span_width
-        self.model.add_scorers(labels, max_span_width, self.loss_weights.layers)
+        self.model.add_scorers(labels, max_span_width, layers)
         self.model.to(self.device)
         if not self.model.scorers:
             raise InputError("There is nothing to learn: the data has no labels of a layer whose loss has a weight.")
@@ -99,6 +100,7 @@ class EventExtractor(PretrainedModule):
         """Write the label space beside the weights, whose shapes follow from it."""
         assert self.labels is not None
         checkpoint["labels"], checkpoint["max_span_width"] = self.labels.to_dict(), self.max_span_width
+        checkpoint["layers"] = self._layers()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the scorers of a checkpoint's labels, where there are none yet.
@@ -111,7 +113,7 @@ class EventExtractor(PretrainedModule):
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError("The checkpoint has no label space: accepted are those of an EventExtractor.") from None
         if self.labels is None:
-            self._add_scorers(labels, width)
+            self._add_scorers(labels, width, checkpoint["layers"])
         elif labels != self.labels or width != self.max_span_width:
             raise InputError(_mismatch(labels, self.labels, width, self.max_span_width))
 
@@ -122,7 +124,9 @@ class EventExtractor(PretrainedModule):
 
     def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
         """The loss of a batch: each document's sum, averaged over documents."""
-        loss, _ = self._step(batch, "train")
+        total, _ = self._step(batch, "train")
+        # the mean over processes of this loss is that of all their documents as one batch
+        loss = total / mean_over_processes(total.new_tensor(len(batch.ids)))
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.ids))
         return loss
 
@@ -157,15 +161,16 @@ class EventExtractor(PretrainedModule):
         self._log_scores("test")
 
     def _step(self, batch: SentenceBatch, split: str) -> tuple[Tensor, dict[str, Predictions]]:
+        """The loss summed over documents, and the predictions."""
         found = self(batch)
         parts = {name: loss_of(head, batch) for name, head in found.items()}
-        loss = self._total(parts) / len(batch.ids)
+        total = self._total(parts)
         predicted = decode(found, batch)
         gold = annotated(batch.gold, batch)
         self._scores(split).update(
-            annotated(as_annotations(predicted, batch), batch), gold, loss.detach() * len(batch.ids), len(batch.ids)
+            annotated(as_annotations(predicted, batch), batch), gold, total.detach(), len(batch.ids)
         )
-        return loss, predicted
+        return total, predicted
 
     def _total(self, parts: dict[str, Tensor]) -> Tensor:
         weights = self.loss_weights

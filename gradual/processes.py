@@ -1,0 +1,36 @@
+"""This process among those of a distributed run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Which process this is, and of how many; asked at use, since the process group comes with the first Trainer."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def of_all_processes(mine: Any) -> list[Any]:
+    """What each process has, by rank; all processes must call it together."""
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
+        return [mine]
+    gathered: list[Any] = [None] * world_size
+    dist.all_gather_object(gathered, mine)
+    return gathered
+
+
+def mean_over_processes(mine: Tensor) -> Tensor:
+    """The mean of a tensor that each process has; all processes must call it together."""
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
+        return mine
+    total = mine.to(torch.float32, copy=True)
+    dist.all_reduce(total)
+    return total / world_size

@@ -1,0 +1,64 @@
+"""A run whose module is divided among processes (FSDP2 on CPUs); run as a script, ``shares.py all FOLDER 2``."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from ranks import QUIET, Line, data
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+import gradual
+from gradual.processes import of_all_processes
+
+
+class Divided(Line):
+    """Each process has some rows of each weight; notes the whole weights that each stage starts from."""
+
+    starts: list[list[list[float]]] = []
+
+    def __init__(self):
+        super().__init__(drop=0.0)
+        self.layer = torch.nn.Linear(3, 3)
+
+    def _losses(self, batch):
+        return (self.layer(batch[0] + self.shift) - batch[1]).square().mean(1)
+
+    def configure_model(self):
+        if not isinstance(self.layer.weight, DTensor):
+            fully_shard(self.layer, mesh=self.device_mesh["data_parallel"])
+
+    def on_fit_start(self):
+        assert isinstance(self.layer.weight, DTensor)
+        assert self.layer.weight.to_local().shape[0] < 3
+        self.starts.append(self.layer.weight.full_tensor().tolist())
+
+
+def train(folder: Path, whole: bool) -> Divided:
+    strategy = ModelParallelStrategy(
+        data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=not whole
+    )
+    torch.manual_seed(0)
+    model = Divided()
+    gradual.fit(
+        model, data(), [20, 5, 0], folder / "run", optimizer={"lr": 0.05}, max_epochs=2,
+        accelerator="cpu", devices=2, strategy=strategy, **QUIET,
+    )  # fmt: skip
+    return model
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    model = train(folder, whole=True)
+    (folder / "starts.json").write_text(json.dumps(of_all_processes(model.starts)))
+    result = folder / "run/seed-0/20/5/0/result.json"
+    result.with_name("before.json").write_text(result.read_text())
+    of_all_processes("about to finish the stage once more, from its last checkpoint")
+    result.unlink(missing_ok=True)
+    train(folder, whole=True)
+    try:
+        train(folder / "shares", whole=False)
+    except gradual.InputError as error:
+        (folder / "refused.txt").write_text(str(error))
