@@ -130,12 +130,12 @@ class GradualCLI(LightningCLI):
         """The stages make their own Trainers; the other subcommands need one now."""
         if self.subcommand in (None, "fit", "compare", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
-        own = {"logger": False}
+        own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
             own = {"callbacks": [PredictionWriter(self._predictions_path())]}
         try:
             return super().instantiate_trainer(**own)
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, MisconfigurationException) as error:
             raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
     def _set_seed(self) -> None:
@@ -192,8 +192,9 @@ class GradualCLI(LightningCLI):
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
         for path in reversed(self._get(self.config, "config") or []):
-            content = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
-            found = content.get("strategies") if isinstance(content, dict) else None
+            if path is None:  # given as text, not as a file
+                continue
+            found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
             if isinstance(found, dict):
                 return found
         return None
@@ -267,7 +268,7 @@ class GradualCLI(LightningCLI):
         for name in _NOT_IDENTITY_OF_TRAINER:
             identity["trainer"].pop(name, None)
         for group in ("model", "data"):
-            identity[group]["init_args"].pop("trust_remote_code", None)
+            identity[group].get("init_args", {}).pop("trust_remote_code", None)
         return identity
 
     def _predictions_path(self) -> Path:

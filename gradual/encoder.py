@@ -20,7 +20,7 @@ class PretrainedModule(LightningModule):
     """
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
+    def load_from_checkpoint(
         cls, checkpoint_path: Any, *args: Any, trust_remote_code: bool = False, **kwargs: Any
     ) -> Self:
         """As Lightning's; what a checkpoint says about trusting code does not count, wherever the file comes from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     accepted = "accepted is a checkpoint of a stage, such as best.ckpt"
     try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()  # each part has a checksum, which torch does not look at
+        if part is not None:
+            raise InputError(f"{path} is damaged (the checksum of its part {part!r} does not fit); {accepted}.")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} holds more than tensors and plain data, which is not loaded as it could run code; {accepted}."

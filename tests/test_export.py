@@ -1,16 +1,20 @@
 """`gradual export`: a checkpoint's weights as safetensors, the same to the bit, and what it says of them."""
 
 import json
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import pytest
 import torch
+from hypothesis import given, settings
+from mutations import mutate, mutations
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.export import export
+from gradual.weights import read_checkpoint
 
 
 def state():
@@ -110,6 +114,22 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys, kind):
     assert line.startswith(f"gradual: {tmp_path / 'a.ckpt'}")
     assert said in line
     assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("damaged")
+
+
+@settings(deadline=None, max_examples=150)
+@given(changes=mutations(b"\0", b"PK", b"cos\nsystem\n", b"x" * 64))
+def test_a_damaged_checkpoint_is_refused_or_has_the_same_weights(folder, changes):
+    path = checkpoint(folder / "a.ckpt", hyper_parameters={"encoder": "x"})
+    path.write_bytes(mutate(path.read_bytes(), changes))
+    with suppress(InputError):
+        read = read_checkpoint(path)["state_dict"]
+        assert list(read) == list(state())
+        assert all(torch.equal(read[name], tensor) for name, tensor in state().items())
 
 
 @pytest.mark.parametrize(

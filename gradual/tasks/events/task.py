@@ -110,10 +110,11 @@ class EventExtractor(PretrainedModule):
         """
         try:
             labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+            layers = list(checkpoint["layers"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError("The checkpoint has no label space: accepted are those of an EventExtractor.") from None
         if self.labels is None:
-            self._add_scorers(labels, width, checkpoint["layers"])
+            self._add_scorers(labels, width, layers)
         elif labels != self.labels or width != self.max_span_width:
             raise InputError(_mismatch(labels, self.labels, width, self.max_span_width))
 
