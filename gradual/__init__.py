@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "CollapseConfig": "gradual.defaults",
     "Domains": "gradual.datamodule",
+    "FileDataModule": "gradual.files",
     "InputError": "gradual.errors",
     "LRScheduleConfig": "gradual.schedule",
     "Defaults": "gradual.defaults",
@@ -29,6 +30,7 @@ __all__ = [
     "CollapseConfig",
     "Defaults",
     "Domains",
+    "FileDataModule",
     "InputError",
     "LRScheduleConfig",
     "MixedDomainDataModule",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from gradual.defaults import CollapseConfig, Defaults
     from gradual.driver import fit
     from gradual.errors import InputError
+    from gradual.files import FileDataModule
     from gradual.results import RunResult
     from gradual.runs import StageResult
     from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage

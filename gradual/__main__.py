@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that ``gradual --help`` a
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ LIGHTNING_COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with status 2 and one sentence where the input cannot be used."""
+    """Run one command; exits with status 2 and one sentence where the input cannot be used, with 130 after Ctrl-C."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if given and given[0] in LIGHTNING_COMMANDS:
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             parsed = _parser().parse_args(given)
             parsed.run(parsed)
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         mistake = _input_error(error)
         if mistake is None:

@@ -38,7 +38,7 @@ from gradual.weights import read_checkpoint
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
-    *("config", "run_dir", "predictions", "schedule", "seed_everything"),
+    *("config", "run_dir", "predictions", "schedule", "seed_everything", "checkpoint_every"),
     *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
 )
 _NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
@@ -147,15 +147,22 @@ class GradualCLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the stages of the schedule and print their table."""
         run = RunDirectory(self._get(self.config, "run_dir"))
-        run.claim(self._identity(), self._resolved())
-        result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
+        with run.held():
+            run.claim(self._identity(), self._resolved())
+            result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
         rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
+        run = RunDirectory(self._get(self.config, "run_dir"))
+        with run.held():
+            run.claim(self._identity(), self._resolved())
+            page = self._compare(run, datamodule)
+        print((page.parent / "table.md").read_text(encoding="utf-8"))
+        print(f"Report: {page}")
+
+    def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
         get = functools.partial(self._get, self.config)
-        run = RunDirectory(get("run_dir"))
-        run.claim(self._identity(), self._resolved())
         experiment = self.experiment(run, {"{}": datamodule})
         strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, get("seeds"))
@@ -164,9 +171,7 @@ class GradualCLI(LightningCLI):
             execute = ray_cluster(make, get("ray"))
         else:
             execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
-        page = compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
-        print((page.parent / "table.md").read_text(encoding="utf-8"))
-        print(f"Report: {page}")
+        return compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
 
     def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
         """What the stages of a comparison train with, each model and data module made from the configuration."""

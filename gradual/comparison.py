@@ -17,15 +17,18 @@ from rich.tree import Tree as Drawing
 
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
-from gradual.driver import TrainerArguments, claim, split_settings, train_stage
+from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
+from gradual.interruption import interruptible
+from gradual.repair import sound_result
 from gradual.report import write_report
 from gradual.results import command_line, versions, wide_console
 from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
 from gradual.tensorboard import save_strategies
+from gradual.training import TrainerArguments, train_stage
 from gradual.tree import Node, Tree
 
 
@@ -65,9 +68,9 @@ def compare(
     chosen = parse_strategies(strategies, Schedule(schedule))
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
-    run = claim(run_dir, type(model()), datamodule, Schedule(schedule), defaults, trainer)
-    experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
-    return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
+    with claimed(run_dir, type(model()), datamodule, Schedule(schedule), defaults, trainer) as run:
+        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
+        return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
 
 
 @dataclass
@@ -140,6 +143,7 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
     return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).of(stage))
 
 
+@interruptible()
 def compare_tree(
     experiment: Experiment,
     tree: Tree,
@@ -163,6 +167,7 @@ def compare_tree(
         baseline = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
     elif baseline not in tree.strategies:
         raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
+    _repair(experiment, tree)
     print_tree(experiment, tree, wide_console())
     for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
         directory = node.directory(experiment.run)
@@ -173,6 +178,14 @@ def compare_tree(
     _write_comparison(experiment, tree, metrics, baseline)
     save_strategies(experiment.run.root)
     return write_report(experiment.run.root)
+
+
+def _repair(experiment: Experiment, tree: Tree) -> None:
+    """Open again what is damaged: results of any stage, and weights that another one is to start from."""
+    directories = {id(node): node.directory(experiment.run) for node in tree.nodes}
+    for node in reversed(tree.nodes):  # children first: a stage that is opened again needs its parent's weights
+        to_do = [child for child in tree.nodes if child.parent is node and not directories[id(child)].is_finished()]
+        sound_result(directories[id(node)], weights=bool(to_do))
 
 
 def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,9 @@ class MixedDomainDataModule(LightningDataModule):
 
     An example's id is ``id_of(example)``, else its entry in the dataset's own ``ids``, else its position. Training
     examples whose id is also in the validation or test data are left out, and their number is logged once; positions
-    say nothing about identity and are not compared.
+    say nothing about identity and are not compared. Comparing passes over the ids of the pool once, when the data is
+    set up (with ``id_of``, over its examples); what comes after costs time and memory for a stage's sample, not for the
+    pool. A large pool keeps its ``ids`` in something with an ``isin``, such as a pandas Index.
 
     Args:
         in_domain: Training examples of the target domain.
@@ -102,8 +105,7 @@ class MixedDomainDataModule(LightningDataModule):
         self.seed = seed
         self._domains: Domains | None = None
         self._amounts: list[int] | None = None
-        self._kept_in_domain: npt.NDArray[np.int64] | None = None
-        self._kept_pool: npt.NDArray[np.int64] | None = None
+        self._left_out = dict.fromkeys(("in_domain", "out_of_domain"), np.empty(0, dtype=np.int64))
         self.schedule = schedule
 
     def load(self) -> Domains:
@@ -169,20 +171,18 @@ class MixedDomainDataModule(LightningDataModule):
     @property
     def in_domain_size(self) -> int:
         """In-domain training examples, without those held out for validation or test."""
-        return _size(self.domains.in_domain) if self._kept_in_domain is None else len(self._kept_in_domain)
+        return _size(self.domains.in_domain) - len(self._left_out["in_domain"])
 
     @property
     def pool_size(self) -> int:
         """Examples in the pool, without those held out for validation or test."""
         pool = self.domains.out_of_domain
-        if pool is None:
-            return 0
-        return _size(pool) if self._kept_pool is None else len(self._kept_pool)
+        return 0 if pool is None else _size(pool) - len(self._left_out["out_of_domain"])
 
     def sample(self) -> npt.NDArray[np.int64]:
         """Indices into the out-of-domain dataset that the current stage uses, in the pool's random order."""
         drawn = draw(self.pool_size, self.amounts[self._stage], self.seed)
-        return drawn if self._kept_pool is None else self._kept_pool[drawn]
+        return _around(self._left_out["out_of_domain"], drawn)
 
     def sample_ids(self) -> list[str]:
         """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``.
@@ -194,10 +194,11 @@ class MixedDomainDataModule(LightningDataModule):
         if not len(sample):
             return []
         if self.id_of is not None:
-            found = [str(self.id_of(pool[int(index)])) for index in sample]  # type: ignore[index]
+            found = [str(self.id_of(pool[index])) for index in sample.tolist()]  # type: ignore[index]
+        elif getattr(pool, "ids", None) is None:
+            return [str(index) for index in sample]
         else:
-            ids = getattr(pool, "ids", None)
-            found = [str(index if ids is None else ids[index]) for index in sample]
+            found = [str(id_) for id_ in _at(pool.ids, sample)]  # type: ignore[union-attr]
         for id_ in found:
             if not is_line(id_):
                 raise InputError(f"An out-of-domain example has the id {id_!r:.80}: accepted is text in one line.")
@@ -223,15 +224,16 @@ class MixedDomainDataModule(LightningDataModule):
         """All in-domain examples and the current stage's sample of the pool, shuffled together each epoch."""
         domains, stage = self.domains, self._schedule[self._stage]
         parts: list[Dataset[Any]] = [domains.in_domain]
-        if self._kept_in_domain is not None:
-            parts = [Subset(domains.in_domain, self._kept_in_domain.tolist())]
+        if len(self._left_out["in_domain"]):
+            kept = _around(self._left_out["in_domain"], np.arange(self.in_domain_size))
+            parts = [_subset(domains.in_domain, kept)]
         sample = self.sample()
         if len(sample):
             assert domains.out_of_domain is not None
-            parts.append(Subset(domains.out_of_domain, sample.tolist()))
+            parts.append(_subset(domains.out_of_domain, sample))
         # by amounts, not by position: a stage that two schedules share is the same stage in both
         seed = derive_seed(self.seed, *self.amounts[: self._stage + 1])
-        dataset = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+        dataset = parts[0] if len(parts) == 1 else _Mixed(parts)
         if self.batch_tokens is None or stage.batch_size is not None:
             batches = EpochBatches(_size(dataset), stage.batch_size or self.batch_size, seed, train=True)
         else:
@@ -283,35 +285,74 @@ class MixedDomainDataModule(LightningDataModule):
     def _checked(self, schedule: Schedule) -> list[int]:
         amounts = schedule.amounts(self.pool_size)
         if self.in_domain_size + amounts[-1] == 0:
-            why = "is empty" if self._kept_in_domain is None else "is in the validation or test data, too"
+            why = "is empty" if not len(self._left_out["in_domain"]) else "is in the validation or test data, too"
             raise InputError(f"There are no training examples: the in-domain data {why}.")
         return amounts
 
     def _drop_held_out(self, domains: Domains) -> None:
-        held_out: set[str] = set()
+        held_out: set[Any] = set()
         for dataset in (domains.val, domains.test):
             held_out.update(self._ids(dataset) or ())
         dropped = {}
-        for name in ("in_domain", "out_of_domain") if held_out else ():
+        for name in self._left_out if held_out else ():
             ids = self._ids(getattr(domains, name))
-            kept = [index for index, id_ in enumerate(ids or ()) if id_ not in held_out]
-            if ids is not None and len(kept) < len(ids):
-                dropped[name.replace("_", "-")] = len(ids) - len(kept)
-                setattr(
-                    self, "_kept_in_domain" if name == "in_domain" else "_kept_pool", np.array(kept, dtype=np.int64)
-                )
+            self._left_out[name] = np.empty(0, dtype=np.int64) if ids is None else _positions(ids, held_out)
+            if len(self._left_out[name]):
+                dropped[name.replace("_", "-")] = len(self._left_out[name])
         if dropped:
             counts = " and ".join(f"{count} {name}" for name, count in dropped.items())
             rank_zero_only(log.warning)(
                 "Left out of training, being in the validation or test data: %s examples.", counts
             )
 
-    def _ids(self, dataset: Dataset[Any] | None) -> Sequence[str] | None:
+    def _ids(self, dataset: Dataset[Any] | None) -> Iterable[Any] | None:
         if dataset is None:
             return None
         if self.id_of is not None:
-            return [self.id_of(dataset[index]) for index in range(_size(dataset))]
+            return (self.id_of(dataset[index]) for index in range(_size(dataset)))
         return getattr(dataset, "ids", None)
+
+
+class _Mixed(ConcatDataset[Any]):
+    """Several datasets as one, which reads a batch at once from those that can."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        examples: list[Any] = [None] * len(indices)
+        part_of = np.searchsorted(self.cumulative_sizes, indices, side="right")
+        for part, dataset in enumerate(self.datasets):
+            places = np.flatnonzero(part_of == part).tolist()
+            start = self.cumulative_sizes[part] - _size(dataset)
+            inside = [indices[place] - start for place in places]
+            read = getattr(dataset, "__getitems__", None)
+            found = read(inside) if read and inside else [dataset[index] for index in inside]
+            for place, example in zip(places, found, strict=True):
+                examples[place] = example
+        return examples
+
+
+def _subset(dataset: Dataset[Any], indices: npt.NDArray[np.int64]) -> Subset[Any]:
+    numbers = array("q")  # eight bytes each, and still Python's own for a dataset that asks for them
+    numbers.frombytes(indices.view(np.uint8).data)
+    return Subset(dataset, numbers)
+
+
+def _around(left_out: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Positions in a dataset of its ``kept``-th examples, counted without the sorted positions that are left out."""
+    if not len(left_out):
+        return kept
+    return kept + np.searchsorted(left_out - np.arange(len(left_out)), kept, side="right")
+
+
+def _positions(ids: Iterable[Any], held_out: set[Any]) -> npt.NDArray[np.int64]:
+    """Where a held-out id stands among ``ids``."""
+    if hasattr(ids, "isin"):
+        return np.flatnonzero(ids.isin(list(held_out)))
+    return np.fromiter((position for position, id_ in enumerate(ids) if id_ in held_out), dtype=np.int64)
+
+
+def _at(column: Any, indices: npt.NDArray[np.int64]) -> Any:
+    """Entries of a column, at once where it is an array of some kind (numpy, pandas, Arrow)."""
+    return column[indices] if hasattr(column, "__array__") else [column[index] for index in indices.tolist()]
 
 
 def _size(dataset: Dataset[Any]) -> int:
@@ -320,9 +361,8 @@ def _size(dataset: Dataset[Any]) -> int:
 
 def _lengths(dataset: Dataset[Any]) -> npt.NDArray[np.integer]:
     """Tokens of each example."""
-    if isinstance(dataset, Subset):
-        return _lengths(dataset.dataset)[np.asarray(dataset.indices)]
-    lengths = getattr(dataset, "lengths", None)
+    whole = dataset.dataset if isinstance(dataset, Subset) else dataset
+    lengths = getattr(whole, "lengths", None)
     if lengths is None:
-        raise InputError(f"batch_tokens needs to know how long examples are: {type(dataset).__name__} has no lengths.")
-    return np.asarray(lengths)
+        raise InputError(f"batch_tokens needs to know how long examples are: {type(whole).__name__} has no lengths.")
+    return np.asarray(_at(lengths, np.asarray(dataset.indices)) if isinstance(dataset, Subset) else lengths)

@@ -54,6 +54,8 @@ class Defaults:
         smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
             its value.
         collapse: What to do about a stage that collapses.
+        checkpoint_every: Minutes of training after which a stage saves all that it needs to go on from there, besides
+            the end of each epoch.
         seed: Seed of samples, order and dropout.
     """
 
@@ -66,6 +68,7 @@ class Defaults:
     weight_averaging: float | None = None
     smoothing: int | None = None
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    checkpoint_every: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,11 +80,19 @@ class Defaults:
             raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
         if self.patience < 0:
             raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
+        if self.checkpoint_every < 0:
+            raise InputError(f"checkpoint_every is {self.checkpoint_every}: accepted is a number of minutes from 0 on.")
+
+    def to_plain(self) -> dict[str, Any]:
+        """The settings that are set, as plain data; without those that change no result."""
+        plain = as_plain(self)
+        del plain["checkpoint_every"]
+        return plain
 
     def of(self, stage: Stage) -> dict[str, Any]:
         """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
         return {
-            **as_plain(self),
+            **self.to_plain(),
             **stage.overrides(),
             "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
             "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),

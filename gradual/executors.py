@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol
 
 from gradual.errors import InputError
+from gradual.interruption import Interrupted, interruptible
 from gradual.tree import Node
 
 
@@ -26,6 +28,7 @@ MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
 
 _experiment: Any = None  # of a worker process, made with its first stage
+_stopped: BaseException | None = None  # the same process was told to stop
 
 
 def in_process(experiment: Trains) -> Executor:
@@ -56,8 +59,14 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
         shares = context.Queue()
         for share in range(jobs):
             shares.put(share)
-        with ProcessPoolExecutor(jobs, context, _take_share, (shares, jobs)) as pool:
-            _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node))
+        with ProcessPoolExecutor(jobs, context, _begin_worker, (shares, jobs)) as pool:
+            try:
+                _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node))
+            except Interrupted:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()  # it saves the stage that it trains
+                pool.shutdown(cancel_futures=True)
+                raise
 
     return execute
 
@@ -117,9 +126,11 @@ def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> 
                 raise
 
 
-def _take_share(shares: Any, jobs: int) -> None:
-    """Give a new worker its cores and GPUs."""
+def _begin_worker(shares: Any, jobs: int) -> None:
+    """Give a new worker its cores and GPUs, and let it end with the process that made it."""
     import torch
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     share = shares.get()
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
@@ -131,10 +142,25 @@ def _take_share(shares: Any, jobs: int) -> None:
 
 
 def _train(make_experiment: MakeExperiment, node: Node) -> None:
-    global _experiment
-    if _experiment is None:
-        _experiment = make_experiment()
-    _experiment.train(node)
+    global _experiment, _stopped
+    if _stopped is not None:  # a pool hands out its next stages before it is shut down
+        raise _stopped
+    try:
+        with interruptible():
+            if _experiment is None:
+                _experiment = make_experiment()
+            _experiment.train(node)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _stopped = stop
+        raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train beside the next run's workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train_after(make_experiment: MakeExperiment, node: Node, *parents: None) -> None:

@@ -67,25 +67,30 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        yield from self._batches()[start:]
-
-    def _batches(self) -> list[list[int]]:
-        if self.train:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
-            order = torch.randperm(self.size, generator=generator).numpy()
-        else:
-            order = np.arange(self.size)
-        batches = [batch.tolist() for batch in np.split(order, self._cuts(order))] if self.size else []
+        order = self._order()
+        edges = np.concatenate([[0], self._cuts(order), [self.size]])
+        batches = len(edges) - 1 if self.size else 0
         rank, world_size = rank_and_world_size()
-        batches += [batches[i % len(batches)] for i in range(-len(batches) % world_size)]
-        return batches[rank::world_size]
+        filled = batches + -batches % world_size
+        for number in range(rank, filled, world_size)[start:]:
+            first, end = edges[number % batches : number % batches + 2]
+            yield order[first:end].tolist()  # one batch at a time: as Python's numbers an order is four times as large
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        if not self.train:
+            return np.arange(self.size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(self.size, generator=generator).numpy()
 
     def _count(self) -> int:
         if self.lengths is None:
             return -(-self.size // self.batch_size)
         count = -(-int(self.lengths.sum()) // self.batch_size)
-        if self.train:  # rather smaller batches than some twice
-            count += -count % rank_and_world_size()[1]
+        if self.train:  # rather smaller or larger batches than some twice
+            _, world_size = rank_and_world_size()
+            count += -count % world_size
+            if count > self.size >= world_size:
+                return self.size - self.size % world_size
         return min(self.size, count)
 
     def _cuts(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

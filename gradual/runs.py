@@ -5,20 +5,31 @@ A stage's folder lies in its parent's, named by its amount of out-of-domain data
     runs/restaurant/config.yaml
     runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
 
-``result.json`` is written last, by an atomic rename: where it is, the stage is finished.
+``result.json`` is written last, by an atomic rename: where it is, the stage is finished. ``checksums.json`` says what
+the small files beside it held; a checkpoint ends with its own checksum.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import logging
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradual.checksums import checksum
 from gradual.errors import InputError
+from gradual.lock import locked
+
+log = logging.getLogger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass
@@ -62,12 +73,14 @@ class StageDirectory:
         self.last = path / "last.ckpt"
         self.start = path / "start.pt"
         """The weights that a stage without a parent starts from, while it trains."""
+        self.previous = path / "previous.ckpt"
         self.history = path / "history.jsonl"
         self.test_examples = path / "test_examples.jsonl"
         self._sample = path / "sample.txt"
         self._settings = path / "stage.json"
         self._result = path / "result.json"
         self._collapses = path / "collapses.json"
+        self._checksums = path / "checksums.json"
 
     def result(self) -> StageResult | None:
         """The stage's result; None while it is not finished."""
@@ -79,6 +92,34 @@ class StageDirectory:
         except TypeError as error:
             raise InputError(f"{self._result} is no stage's result: {error}.") from error
 
+    def is_finished(self) -> bool:
+        """Whether there is a result; it may be damaged."""
+        return self._result.exists()
+
+    def damaged_files(self) -> list[Path]:
+        """The small files of a finished stage that are not as they were written."""
+        try:
+            self.result()
+        except InputError:
+            return [self._result]
+        recorded = self._recorded_checksums()
+        return [self.path / name for name, value in recorded.items() if checksum(self.path / name) != value]
+
+    def reopen(self) -> None:
+        """Make a finished stage an unfinished one, which goes on from its last checkpoint."""
+        self._result.unlink(missing_ok=True)
+
+    def start_over(self) -> None:
+        """Drop all that the stage has trained."""
+        self.reopen()  # first: what has no result has no promise to keep
+        self._discard_training()
+        for path in (self._collapses, self.start):
+            path.unlink(missing_ok=True)
+
+    def _discard_training(self) -> None:
+        for path in (self.last, self.previous, self.best, self.history, *self.path.glob("hpc_ckpt_*.ckpt")):
+            path.unlink(missing_ok=True)
+
     def settings(self) -> dict[str, Any] | None:
         """What the stage was started with; None if it never was."""
         return read_json(self._settings) if self._settings.exists() else None
@@ -86,14 +127,40 @@ class StageDirectory:
     def reserve(self, settings: Mapping[str, Any]) -> None:
         """Keep the folder for a stage with these settings, before its turn comes."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._settings, json.dumps(settings, indent=2) + "\n")
+        text = _settings_text(settings)
+        write_atomically(self._checksums, json.dumps({self._settings.name: _sha256(text)}, indent=2) + "\n")
+        write_atomically(self._settings, text)
+
+    def is_free_for(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the folder is nobody's yet, or that of a stage with these settings.
+
+        A damaged ``stage.json`` is written anew where its checksum says that it held these settings, else the folder is
+        left alone.
+        """
+        if not self._settings.exists():
+            return True
+        try:
+            found = self.settings()
+        except InputError:
+            found = None
+        text, recorded = _settings_text(settings), self._recorded_checksums().get(self._settings.name)
+        if found is not None and recorded in (None, checksum(self._settings)):
+            return not differences(found, json.loads(text))
+        ours = recorded == _sha256(text)
+        log.warning("%s is damaged: %s.", self._settings, "written again" if ours else "its folder is left alone")
+        if ours:
+            write_atomically(self._settings, text)
+        return ours
 
     def begin(self, settings: Mapping[str, Any], sample_ids: Iterable[str]) -> None:
         """Write down what the stage trains with, before it trains."""
         self.reserve(settings)
-        if not self.last.exists():
-            for events in self.path.glob("events.out.tfevents.*"):  # of an attempt that left no checkpoint
-                events.unlink()
+        if not (self.last.exists() or self.previous.exists()):
+            for pattern in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt"):  # of an attempt that left no checkpoint
+                for path in self.path.glob(pattern):
+                    path.unlink()
+        for path in self.path.glob("*.tmp"):  # of a process that was killed while it wrote
+            path.unlink()
         write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
 
     def collapses(self) -> list[dict[str, Any]]:
@@ -102,14 +169,30 @@ class StageDirectory:
 
     def start_again(self, collapses: Sequence[Mapping[str, Any]]) -> None:
         """Discard what the last of ``collapses`` trained, then write them down: cut in between, it is tried again."""
-        for path in (self.last, self.best, self.history):
-            path.unlink(missing_ok=True)
+        self._discard_training()
         write_atomically(self._collapses, json.dumps(collapses, indent=2) + "\n")
 
     def finish(self, result: StageResult) -> None:
         """Write the result, which makes the stage finished."""
         self.start.unlink(missing_ok=True)
-        write_atomically(self._result, json.dumps(asdict(result), indent=2) + "\n")
+        text = json.dumps(asdict(result), indent=2) + "\n"
+        beside = [self._settings, self._sample, self.history, *self.path.glob("test_examples.jsonl*")]
+        checksums = {path.name: checksum(path) for path in beside if path.exists()} | {self._result.name: _sha256(text)}
+        write_atomically(self._checksums, json.dumps(checksums, indent=2) + "\n")
+        write_atomically(self._result, text)
+        self.previous.unlink(missing_ok=True)  # the result stands for it
+
+    def drop_requeue_checkpoints(self) -> None:
+        """Remove what SLURM's requeue saved: Lightning loads it before all else, for a test too."""
+        for path in self.path.glob("hpc_ckpt_*.ckpt"):
+            path.unlink()
+
+    def _recorded_checksums(self) -> dict[str, str]:
+        try:
+            return read_json(self._checksums) if self._checksums.exists() else {}
+        except InputError as error:
+            log.warning("%s Nothing is compared with it.", error)
+            return {}
 
 
 class RunDirectory:
@@ -131,6 +214,24 @@ class RunDirectory:
         if not os.access(self.root, os.W_OK):
             raise InputError(f"The run directory {self.root} cannot be written to.")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While it is open, no other process may use the directory, and a full disk ends in one sentence.
+
+        Raises:
+            InputError: Another process uses it, or there is no room to write.
+        """
+        with locked(self.root):
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                raise InputError(
+                    f"The run directory {self.root} cannot be written to ({error.strerror}); what was done is kept: "
+                    "make room, and run the same command again."
+                ) from error
+
     def claim(self, config: Mapping[str, Any], text: str) -> None:
         """Make this the directory of the experiment ``config``, or check that it already is.
 
@@ -146,6 +247,8 @@ class RunDirectory:
         identity = self.root / "experiment.json"
         config = json.loads(json.dumps(config, default=str))
         started = any(self.root.glob("seed-*/**/*.ckpt"))
+        for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
+            path.unlink()
         if identity.exists() and started:
             changes = differences(read_json(identity), config)
             if changes:
@@ -170,8 +273,7 @@ class RunDirectory:
         number = 1
         while True:
             directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
-            found = directory.settings()
-            if found is None or not differences(found, json.loads(json.dumps(settings))):
+            if directory.is_free_for(settings):
                 return directory
             number += 1
 
@@ -190,6 +292,14 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
             for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if old == new else [f"{name}: {old!r} there, {new!r} now"]
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -1,9 +1,11 @@
 """In-domain data mixed with a stage's sample of the pool, for any map-style datasets."""
 
 import logging
+import tracemalloc
 from itertools import chain, pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -389,6 +391,68 @@ def test_the_ids_of_a_sample_are_those_of_its_examples():
     assert told.sample_ids() == [f"number {POOL[index]}" for index in sample]
     told.set_stage(3)
     assert told.sample_ids() == []
+
+
+class Untouched:
+    """A dataset of any size that nobody may read from."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        raise AssertionError("read an example")
+
+
+def test_a_stage_of_a_billion_examples_reads_none_and_costs_its_sample():
+    data = module(pool=Untouched(10**9), val=Untouched(5), schedule=[1000, 10])
+    tracemalloc.start()
+    try:
+        for k in (0, 1):
+            data.set_stage(k)
+            assert len(data.sample_ids()) == data.amounts[k]
+            assert data.steps_per_epoch() == -(-(10 + data.amounts[k]) // 32)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 40), max_size=30), st.sets(st.integers(0, 40), min_size=1), st.integers(0, 9))
+@pytest.mark.parametrize("kind", [list, np.array, pd.Index], ids=["list", "array", "index"])
+def test_what_is_left_of_a_pool_is_what_a_naive_pass_leaves(kind, ids, held_out, seed):
+    pool, val = Named([], range(len(ids))), Named([], sorted(held_out))
+    pool.ids, val.ids = kind(ids), sorted(held_out)
+    data = module([7], pool, val, schedule=[1.0], seed=seed)
+    left = [position for position, id_ in enumerate(ids) if id_ not in held_out]
+    assert sorted(data.sample()) == left
+    assert data.pool_size == len(left)
+    assert data.sample_ids() == [str(ids[index]) for index in data.sample()]
+
+
+class AtOnce(Named):
+    """A dataset that reads a batch at once, and says which."""
+
+    def __init__(self, values):
+        super().__init__([], values)
+        self.reads = []
+
+    def __getitems__(self, indices):
+        assert all(type(index) is int for index in indices)
+        self.reads.append(indices)
+        return [self.values[index] for index in indices]
+
+
+def test_datasets_that_read_a_batch_at_once_are_asked_for_one():
+    in_domain, pool = AtOnce(IN_DOMAIN), AtOnce(POOL)
+    data, plain = module(in_domain, pool, batch_size=7), module(batch_size=7)
+    assert list(data.train_dataloader()) == list(plain.train_dataloader())
+    assert len(in_domain.reads) <= 5 >= len(pool.reads), "as many as there are batches, at most"
+    half = module(in_domain, POOL, batch_size=7)
+    assert list(half.train_dataloader()) == list(plain.train_dataloader())
 
 
 def left_out(caplog):

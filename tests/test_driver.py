@@ -341,7 +341,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
 
 
 def test_an_average_of_weights_is_refused_where_no_process_has_them_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradual.driver.divides_modules", lambda trainer: True)
+    monkeypatch.setattr("gradual.training.divides_modules", lambda trainer: True)
     with pytest.raises(InputError, match="weight_averaging needs the whole module"):
         run(tmp_path, weight_averaging=0.9)
 

@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -96,8 +96,8 @@ def test_evaluation_keeps_the_order_of_the_data():
 def test_over_many_epochs_each_example_comes_at_each_place():
     places = np.zeros((6, 6))
     for epoch in range(600):
-        for place, example in enumerate(flat(batches_of(6, 2, epoch=epoch))):
-            places[example, place] += 1
+        for place, index in enumerate(flat(batches_of(6, 2, epoch=epoch))):
+            places[index, place] += 1
     assert abs(places - 100).max() < 5 * (600 * 1 / 6 * 5 / 6) ** 0.5, "more than five standard deviations off"
 
 
@@ -163,6 +163,7 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(np.array)
 
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 200), WORLD_SIZES, st.integers(0, 20), st.booleans())
+@example(np.ones(4, dtype=int), 1, 3, 0, True)
 def test_token_batches_hold_every_example_once(lengths, tokens, world_size, epoch, train):
     ranks = of_all_ranks(len(lengths), tokens, world_size, lengths=lengths, epoch=epoch, train=train)
     batches = [batch for rank in ranks for batch in rank]

@@ -42,7 +42,9 @@ def test_a_stage_begins_and_is_finished_by_its_result(tmp_path):
     directory.finish(RESULT)
     assert directory.result() == RESULT
     assert StageDirectory(directory.path).result() == RESULT
-    assert {path.name for path in directory.path.iterdir()} == {"sample.txt", "stage.json", "result.json"}
+    assert {path.name for path in directory.path.iterdir()} == {
+        "checksums.json", "sample.txt", "stage.json", "result.json",
+    }  # fmt: skip
 
 
 def test_checkpoints_lie_in_the_stage_s_folder(tmp_path):

@@ -95,6 +95,13 @@ def test_the_order_is_the_keyed_permutation_of_its_definition(pool_size, seed):
     assert draw(pool_size, amount, seed).tolist() == naive_draw(pool_size, amount, seed)
 
 
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_computing_in_blocks_changes_nothing(monkeypatch, block):
+    at_once = draw(1000, 200, seed=3)
+    monkeypatch.setattr("gradual.sampling._BLOCK", block)
+    assert np.array_equal(draw(1000, 200, seed=3), at_once)
+
+
 # Uniformity, over many seeds
 
 POOL, TIMES = 250, 1250
@@ -155,6 +162,12 @@ def test_the_order_of_one_seed_says_nothing_about_the_next(orders):
     assert is_plausible(chi2_contingency(table).pvalue)
 
 
+def test_a_sample_of_a_billion_is_spread_evenly():
+    sample = draw(10**9, 10**5, seed=0)
+    assert is_plausible(chisquare(np.bincount(sample // 10**6, minlength=1000)).pvalue)
+    assert is_plausible(chisquare(np.bincount(sample % 1000, minlength=1000)).pvalue)
+
+
 def test_each_order_of_a_small_pool_is_equally_likely():
     counts = dict.fromkeys(permutations(range(3)), 0)
     for seed in range(36):
@@ -176,6 +189,17 @@ def test_a_billion_examples_cost_the_memory_of_what_is_drawn():
     assert len(set(sample.tolist())) == 1000
     assert sample.max() > 9 * 10**8, "the sample comes from all of the pool"
     assert peak < 50 * sample.nbytes
+
+
+def test_a_large_sample_costs_little_more_than_itself():
+    tracemalloc.start()
+    try:
+        sample = draw(10**9, 10**6, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(np.unique(sample)) == 10**6
+    assert peak < 2 * sample.nbytes
 
 
 @pytest.mark.parametrize(("pool_size", "amount"), [(10, -1), (10, 11), (0, 1), (0, -1), (-1, 0)])

@@ -25,7 +25,11 @@ class EpochHistory(Callback):
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[dict[str, Any]] = []
-        self._started = 0.0
+        self._started = self._elapsed = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the clock of an epoch in progress."""
+        self._started = time.monotonic() - self._elapsed
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -39,16 +43,23 @@ class EpochHistory(Callback):
                 rates[str(group.get("name", index))] = float(group["lr"])
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.monotonic() - self._started, 3), "lr": rates}
         self.rows.append(row | {name: float(value) for name, value in sorted(trainer.callback_metrics.items())})
-        if trainer.is_global_zero:
-            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in self.rows))
+        self._write(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the lines of a stage that had nothing left to train, too."""
+        self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The lines so far."""
-        return {"rows": self.rows}
+        """The lines so far, and the seconds of the epoch in progress."""
+        return {"rows": self.rows, "elapsed": time.monotonic() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
-        self.rows = state_dict["rows"]
+        self.rows, self._elapsed = state_dict["rows"], state_dict.get("elapsed", 0.0)
+
+    def _write(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in self.rows))
 
 
 class ExampleScores(Callback):

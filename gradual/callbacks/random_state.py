@@ -23,10 +23,11 @@ class RandomState(Callback):
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all processes, in types that load without running code."""
-        return {"processes": of_all_processes(_get_states())}
+        """The states of all processes, in types that load without running code; in a validation those before it."""
+        return {"processes": of_all_processes(self._before_validation or _get_states())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training starts: what happens before draws random numbers too.
@@ -42,6 +43,14 @@ class RandomState(Callback):
                 "give it as many devices and nodes as before, or another run_dir."
             )
         self._restored = states[rank]
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the states, for a checkpoint inside the validation, which will be begun again."""
+        self._before_validation = _get_states()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop them."""
+        self._before_validation = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the restored states in place; a stage that begins gets a stream for each process."""

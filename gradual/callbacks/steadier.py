@@ -34,6 +34,9 @@ class AveragedWeights(Callback):
             self._average = [parameter.detach().clone() for parameter in parameters]
         else:
             self._average = [a.to(p.device) for a, p in zip(self._average, parameters)]
+        if self._training is not None:
+            self._training = [weights.to(p.device) for weights, p in zip(self._training, parameters)]
+            self._leave(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Go back to the weights themselves, after a validation inside an epoch."""
@@ -64,12 +67,12 @@ class AveragedWeights(Callback):
             self._training = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The average."""
-        return {"average": self._average}
+        """The average and, while it is in place, the weights themselves."""
+        return {"average": self._average, "training": self._training}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
-        self._average = state_dict["average"]
+        """Restore both."""
+        self._average, self._training = state_dict["average"], state_dict.get("training")
 
 
 class SmoothedScore(Callback):

@@ -1,0 +1,226 @@
+"""Time and memory as the pool grows and the sample does not: the order, a stage, held-out ids, and real files.
+
+python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000]
+
+Everything is made on the spot, in a temporary folder. Memory is what Python and numpy allocate at most (tracemalloc),
+in a run of its own beside the timed one; for files it is what the process grows by, with and without the pages of the
+files that it maps, which the system takes back when it needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets  # noqa: F401 - imported here, so that no run is timed with it
+import numpy as np
+import pandas as pd
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from gradual import FileDataModule, MixedDomainDataModule
+from gradual.sampling import draw
+
+IN_DOMAIN = 1000
+WORDS = [f"word{index}" for index in range(5000)]
+MB = 1e6
+
+
+class Numbers:
+    """A pool of any size that takes no memory."""
+
+    def __init__(self, size: int, ids: Any = None):
+        self.size = size
+        if ids is not None:
+            self.ids = ids
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+    """The least of a few runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def allocated(work: Callable[[], Any]) -> float:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / MB
+    finally:
+        tracemalloc.stop()
+
+
+def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    print(f"\n{title}\n")
+    print("| " + " | ".join(head.rjust(width) for head, width in zip(heads, widths, strict=True)) + " |")
+    print("| " + " | ".join("-" * (width - 1) + ":" for width in widths) + " |")
+    for row in rows:
+        print("| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |", flush=True)
+
+
+def one_stage(data: MixedDomainDataModule, k: int) -> None:
+    """What a stage asks of its data before the first step: its sample, their ids, and a batch."""
+    data.set_stage(k)
+    data.sample_ids()
+    next(iter(data.train_dataloader()))
+
+
+def stages(sample: int) -> None:
+    rows = []
+    for exponent in range(4, 10):
+        size = 10**exponent
+        amount = min(sample, size)
+        data = MixedDomainDataModule(range(IN_DOMAIN), Numbers(size), schedule=[amount, amount // 2])
+        data.setup()
+        works: list[Callable[[], Any]] = [
+            lambda size=size, amount=amount: draw(size, amount, seed=0),
+            lambda data=data: data.set_stage(1),
+            lambda data=data: one_stage(data, 1),
+        ]
+        rows.append([f"{size:,}", *(cell for work in works for cell in (ms(seconds(work)), f"{allocated(work):.2f}"))])
+    heads = ["pool", "draw, ms", "MB", "set_stage, ms", "MB", "to the first batch, ms", "MB"]
+    table(f"A sample of {sample:,} (draw) and of {sample // 2:,} (stage), as the pool grows", heads, rows)
+    rows = []
+    for exponent in range(4, 8):
+        size = 10**exponent
+        data = MixedDomainDataModule(range(IN_DOMAIN), Numbers(10**9), schedule=[size])
+        data.setup()
+        works = [lambda size=size: draw(10**9, size, seed=0), lambda data=data: data.train_dataloader()]
+        rows.append(
+            [f"{size:,}", *(cell for work in works for cell in (ms(seconds(work, 1)), f"{allocated(work):.1f}"))]
+        )
+    table("A pool of a billion, as the sample grows", ["sample", "draw, ms", "MB", "train_dataloader, ms", "MB"], rows)
+
+
+def held_out(largest: int) -> None:
+    rows = []
+    val = Numbers(1000, [f"example-{index}" for index in range(0, 10**9, 10**6)])
+    for exponent in range(4, len(str(largest))):
+        size = 10**exponent
+        names = [f"example-{index}" for index in range(size)]
+        row = [f"{size:,}"]
+        for ids in (names, pd.Index(names, dtype="string[pyarrow]")):
+            pool = Numbers(size, ids)
+
+            def setup(pool: Numbers = pool) -> None:
+                MixedDomainDataModule([0], pool, val, schedule=[0]).setup()
+
+            row += [ms(seconds(setup, 1)), f"{allocated(setup):.2f}"]
+        rows.append(row)
+    table("Ids compared with 1,000 held-out ones, once", ["pool", "list, ms", "MB", "Arrow, ms", "MB"], rows)
+
+
+def files(largest: int, sample: int) -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(root)
+        AutoTokenizer.from_pretrained(root)  # imports what it needs
+        write_examples(root / "in.jsonl", IN_DOMAIN, "in")
+        for exponent in range(3, len(str(largest))):
+            size = 10**exponent
+            pool = root / f"pool-{size}.jsonl"
+            write_examples(pool, size, "out")
+            first, second = (in_a_process(read_files, root, pool, min(sample, size)) for _ in range(2))
+            rows.append([f"{size:,}", f"{pool.stat().st_size / MB:.1f}", f"{first['open']:.2f}"])
+            rows[-1] += [f"{size / first['open']:,.0f}", f"{second['open'] * 1000:.0f}", f"{second['mb_open']:.1f}"]
+            rows[-1] += [ms(second["stage"]), f"{second['epoch']:.2f}"]
+            rows[-1] += [f"{second['mb_own']:.1f}", f"{second['mb']:.1f}"]
+            pool.unlink()
+    heads = ["examples", "file, MB", "first run, s", "examples/s", "second, ms", "MB", "set_stage and sample, ms"]
+    heads += ["an epoch, s", "own MB", "with pages, MB"]
+    table(f"JSON lines of 5 to 35 words, tokenized; a sample of {sample:,} and {IN_DOMAIN:,} in-domain", heads, rows)
+
+
+def write_examples(path: Path, size: int, name: str) -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(5, 36, size)
+    with path.open("w") as file:
+        for index, length in enumerate(lengths):
+            text = " ".join(WORDS[word] for word in random.integers(0, len(WORDS), length))
+            file.write(json.dumps({"id": f"{name}-{index}", "text": text, "label": int(length) % 3}) + "\n")
+    os.utime(path, (time.time() - 60,) * 2)  # not just written: its digest is remembered, as that of any older file
+
+
+def read_files(root: Path, pool: Path, sample: int) -> dict[str, float]:
+    own, mapped = resident()
+    start = time.perf_counter()
+    data = FileDataModule(
+        str(root / "in.jsonl"), str(pool), str(root / "in.jsonl"), text_column="text", tokenizer=str(root),
+        cache_dir=str(root / "cache"), label_column="label", batch_tokens=4096,
+    )  # fmt: skip
+    data.schedule = [sample, 0]
+    data.prepare_data()
+    data.setup()
+    opened, own_opened = time.perf_counter(), resident()[0]
+    data.set_stage(0)
+    data.sample()
+    staged = time.perf_counter()
+    for _ in data.train_dataloader():
+        pass
+    end, (own_end, mapped_end) = time.perf_counter(), resident()
+    return {
+        "open": opened - start, "mb_open": own_opened - own, "stage": staged - opened, "epoch": end - staged,
+        "mb_own": own_end - own, "mb": own_end + mapped_end - own - mapped,
+    }  # fmt: skip
+
+
+def resident() -> tuple[float, float]:
+    """MB of this process in memory: its own, and pages of files."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    found = {line[0]: int(line[1]) * 1024 / MB for line in lines if line[0] in ("RssAnon:", "RssFile:")}
+    return found["RssAnon:"], found["RssFile:"]
+
+
+def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    context = multiprocessing.get_context("fork")
+    with context.Pool(1) as pool:
+        return pool.apply(_not_daemonic, (work, *arguments))
+
+
+def _not_daemonic(work: Callable[..., Any], *arguments: Any) -> Any:
+    multiprocessing.process.current_process()._config["daemon"] = False  # tokenizing starts processes of its own
+    return work(*arguments)
+
+
+def ms(value: float) -> str:
+    return f"{value * 1000:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--largest", type=int, default=10**6, help="examples of the largest file, a power of ten")
+    parser.add_argument("--largest-ids", type=int, default=10**7, help="ids to compare at most, a power of ten")
+    parser.add_argument("--sample", type=int, default=10_000, help="out-of-domain examples of a stage")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    stages(arguments.sample)
+    files(arguments.largest, arguments.sample)  # before what fills this process, whose size is measured
+    held_out(arguments.largest_ids)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""One stage: one ``Trainer.fit`` to convergence, its best weights kept, its scores measured."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from gradual.callbacks.best import BestCheckpoint
+from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
+from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
+from gradual.callbacks.convergence import Convergence
+from gradual.callbacks.history import EpochHistory, ExampleScores
+from gradual.callbacks.last import LastCheckpoint
+from gradual.callbacks.logged import LoggedValues
+from gradual.callbacks.progress import StageProgress
+from gradual.callbacks.random_state import RandomState
+from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.whole_scores import WholeScores
+from gradual.checkpoints import WholeCheckpointIO
+from gradual.datamodule import MixedDomainDataModule
+from gradual.defaults import Defaults
+from gradual.errors import InputError
+from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
+from gradual.repair import resume_point
+from gradual.runs import StageDirectory, StageResult
+from gradual.sampling import derive_seed
+from gradual.schedule import Stage, merge
+
+_log = logging.getLogger(__name__)
+
+TrainerArguments = Callable[[], dict[str, Any]]
+"""Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
+
+
+def train_stage(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stage: Stage,
+    directory: StageDirectory,
+    start: Path | None,
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+    settings: Mapping[str, Any],
+    label: str = "",
+) -> StageResult:
+    """Train the data module's current stage to convergence and measure its scores.
+
+    Where it collapses, it starts again with lower learning rates, as ``defaults.collapse`` says.
+
+    Args:
+        model: The model; its weights are replaced by those of ``start``.
+        datamodule: The data, with the stage already set.
+        stage: What the stage overrides.
+        directory: Where its checkpoints go; one that was interrupted there goes on.
+        start: The parent stage's checkpoint; None starts from the model as it is.
+        defaults: What holds where the stage says nothing.
+        trainer_arguments: The arguments of its Trainer.
+        settings: All that it trains with, as plain data to write down.
+        label: What its lines of progress begin with.
+
+    Returns:
+        The result, also written to ``directory``.
+
+    Raises:
+        InputError: It collapsed in every attempt.
+    """
+    while True:
+        result = _attempt(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings, label)
+        if result is not None:
+            return result
+
+
+def _attempt(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stage: Stage,
+    directory: StageDirectory,
+    start: Path | None,
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+    settings: Mapping[str, Any],
+    label: str,
+) -> StageResult | None:
+    """Train a stage as ``train_stage`` says; None where it collapsed."""
+    resume = resume_point(directory)
+    collapses, guard = directory.collapses(), defaults.collapse
+    scale = guard.factor ** len(collapses)
+    if collapses:
+        title = f"{label}stage {datamodule.stage + 1} ({datamodule.amounts[datamodule.stage]} out-of-domain)"
+        if len(collapses) >= guard.attempts:
+            raise InputError(advice(title, collapses, directory.path))
+        rank_zero_only(_log.warning)(
+            f"{title} collapsed: {describe(collapses[-1])}; attempt {len(collapses) + 1} of {guard.attempts} goes back "
+            f"to its starting weights, with learning rates times {scale:g}."
+        )
+    rank_zero_only(directory.begin)(settings, datamodule.sample_ids())
+    amounts = datamodule.amounts[: datamodule.stage + 1]
+    seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
+    steadier: list[Callback] = []
+    monitor = defaults.monitor
+    if defaults.weight_averaging is not None:
+        steadier.append(AveragedWeights(defaults.weight_averaging))
+    if defaults.smoothing is not None:
+        smoothed = SmoothedScore(monitor, defaults.smoothing)
+        steadier.append(smoothed)
+        monitor = smoothed.name
+    best = BestCheckpoint(directory.path, monitor, defaults.mode)
+    timer = Timer()
+    patience = defaults.patience if stage.patience is None else stage.patience
+    callbacks: list[Callback] = [
+        WholeScores(),
+        *steadier,
+        Convergence(monitor, defaults.mode, patience, defaults.min_delta),
+        EpochHistory(directory.history),
+        ExampleScores(directory.test_examples),
+        LoggedValues(),
+        RandomState(),
+        timer,
+        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
+        best,
+        LastCheckpoint(directory.last, defaults.checkpoint_every),
+    ]
+    goes_back = start is None and bool(collapses) and directory.start.exists()
+    if guard.attempts:
+        keep = directory.start if start is None and resume is None and not goes_back else None
+        callbacks.insert(1 + len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
+    if goes_back:
+        start = directory.start
+    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
+    trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
+    divided = divides_modules(trainer)
+    if divided and defaults.weight_averaging is not None:
+        raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
+    # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
+    module = copy.deepcopy(model) if divided else model
+    try:
+        with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
+    except Collapse as collapse:
+        collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
+        rank_zero_only(directory.start_again)(collapses)
+        trainer.strategy.barrier()
+        if start is None and not directory.start.exists():  # in a new process the model is as it was given
+            raise InputError(f"{directory.start} is gone: run the same command again to start anew.") from None
+        return None
+    if not best.epoch:
+        raise InputError(
+            f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."
+        )
+    rank_zero_only(directory.drop_requeue_checkpoints)()
+    test = {}
+    if datamodule.domains.test is not None:
+        module = copy.deepcopy(model) if divided else model
+        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
+        test = _named(scores, "test")
+    elif not divided:
+        load_weights(model, directory.best)
+    result = StageResult(
+        index=datamodule.stage,
+        amount=amounts[-1],
+        in_domain=datamodule.in_domain_size,
+        out_of_domain=amounts[-1],
+        epochs=trainer.current_epoch,
+        best_epoch=best.epoch,
+        seconds=round(timer.time_elapsed("train"), 3),
+        val=_named(best.scores, "val"),
+        test=test,
+        collapses=collapses,
+    )
+    rank_zero_only(directory.finish)(result)
+    trainer.strategy.barrier()
+    return result
+
+
+def _collapse_guard(
+    datamodule: MixedDomainDataModule,
+    start: Path | None,
+    defaults: Defaults,
+    keep: Path | None,
+    collapses: list[dict[str, Any]],
+) -> CollapseGuard:
+    """The guard of a stage that starts from its parent's checkpoint ``start``, or keeps its weights in ``keep``."""
+    parent = StageDirectory(start.parent).result() if start else None
+    val = datamodule.domains.val
+    examples = 0 if val is None else len(val)  # type: ignore[arg-type]
+    before = parent.val if parent else {}
+    scores = ScoreWatch(defaults.collapse, defaults.monitor, defaults.mode, before, examples)
+    return CollapseGuard(LossWatch(defaults.collapse.ratio, scores.parent_loss), scores, keep, collapses)
+
+
+def _slower(stage: Stage, defaults: Defaults, scale: float) -> Stage:
+    """``stage`` with its learning rates times ``scale``."""
+    before = merge(defaults.optimizer, stage.optimizer).lr_scale
+    lr_scale = scale if before is None else scale * before
+    return stage if scale == 1 else replace(stage, optimizer=replace(stage.optimizer, lr_scale=lr_scale))
+
+
+def _stage_trainer(
+    stage: Stage, directory: StageDirectory, callbacks: list[Callback], arguments: dict[str, Any]
+) -> Trainer:
+    """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one."""
+    given = arguments.get("callbacks") or []
+    given = given if isinstance(given, list) else [given]
+    own_progress = any(isinstance(callback, ProgressBar) for callback in given)
+    if own_progress or arguments.get("enable_progress_bar") is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    if arguments.get("logger") in (None, True):
+        path = directory.path
+        arguments["logger"] = TensorBoardLogger(str(path.parent), name=path.name, version="", default_hp_metric=False)
+    if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
+        callbacks = [LearningRateMonitor(), *callbacks]
+    for name in ("max_epochs", "gradient_clip_val"):
+        if getattr(stage, name) is not None:
+            arguments[name] = getattr(stage, name)
+    arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
+    given_plugins = arguments.get("plugins") or []
+    plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous})]
+    arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
+    arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
+    try:
+        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # a device that is not there
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -> Iterator[None]:
+    """While it is open, ``model.configure_optimizers`` is the stage's."""
+    optimizer = merge(defaults.optimizer, stage.optimizer)
+    lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
+    own = model.configure_optimizers
+    patched = "configure_optimizers" in vars(model)  # as LightningCLI does it
+
+    def configured(module: LightningModule) -> Any:
+        built = build_optimizer(module, optimizer)
+        scheduler = build_lr_scheduler(built, lr_schedule, module.trainer.estimated_stepping_batches)
+        return {"optimizer": built, **({"lr_scheduler": scheduler} if scheduler else {})}
+
+    def scaled(module: LightningModule) -> Any:
+        return scale_learning_rates(own(), 1.0 if optimizer.lr_scale is None else optimizer.lr_scale)
+
+    if is_configured(optimizer):
+        replacement: Callable[[LightningModule], Any] = configured
+    elif is_overridden("configure_optimizers", model):
+        replacement = scaled
+    else:
+        raise InputError(
+            f"There is no optimizer: {type(model).__name__} has no configure_optimizers, and optimizer.lr is not set."
+        )
+    model.configure_optimizers = types.MethodType(replacement, model)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.configure_optimizers
+        if patched:
+            model.configure_optimizers = own  # type: ignore[method-assign]
+
+
+def _named(scores: Mapping[str, Any], split: str) -> dict[str, float]:
+    """The scores of one split, without the split in their names."""
+    prefixes = (f"{split}/", f"{split}_")
+    return {name[len(split) + 1 :]: float(value) for name, value in scores.items() if name.startswith(prefixes)}
