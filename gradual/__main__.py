@@ -53,7 +53,7 @@ def _input_error(error: BaseException | None) -> InputError | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from gradual import report
+    from gradual import export, report
     from gradual.tasks.dialogue import demo, download
     from gradual.tasks.events import convert
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
         ("report", report, "write the report of a comparison again, without training"),
+        ("export", export, "write a checkpoint's weights as safetensors"),
         ("demo-data", demo, "write a small dialogue corpus and a tiny encoder to try things with"),
         ("download", download, "fetch public data"),
         ("convert", convert, "turn annotated texts into documents for event extraction"),

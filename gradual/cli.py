@@ -10,19 +10,21 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
+from gradual.configuration import check_configuration
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.driver import fit_path
@@ -32,6 +34,7 @@ from gradual.plan import print_plan, print_statistics
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule
 from gradual.strategies import parse_strategies
+from gradual.weights import read_checkpoint
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
@@ -60,6 +63,11 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL"})
 
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration file; one that is none is refused with its name and line."""
+        check_configuration(Path(str(cfg_path)))
+        return super().parse_path(cfg_path, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the sentence to standard error and exit with status 2."""
         print(f"gradual: {self._sentence(message)}", file=sys.stderr)
@@ -71,7 +79,9 @@ class Parser(LightningArgumentParser):
             sentence += ". Give a configuration: --config FILE."
         unknown = re.search(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) ')([\w.]+)", sentence)
         if unknown:
-            close = difflib.get_close_matches(unknown[1], [action.dest for action in self._actions], n=1)
+            subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+            known = {action.dest for parser in (self, *subcommands) for action in parser._actions}
+            close = difflib.get_close_matches(unknown[1], sorted(known), n=1)
             sentence += f" Did you mean '{close[0]}'?" if close else ""
         return sentence
 
@@ -87,7 +97,8 @@ class GradualCLI(LightningCLI):
         own = {"fit": lightning["fit"] | skipped} | {
             name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
         }
-        return own | {name: lightning[name] for name in ("validate", "test", "predict")}
+        # checkpoints run no code, and no option can make them
+        return own | {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
@@ -110,14 +121,28 @@ class GradualCLI(LightningCLI):
         parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": 20})
         parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
+        parser.link_arguments("model.init_args.trust_remote_code", "data.init_args.trust_remote_code")
+
+    def _parse_ckpt_path(self) -> None:
+        """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The stages make their own Trainers; the other subcommands need one now."""
         if self.subcommand in (None, "fit", "compare", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
+        own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
-            return super().instantiate_trainer(callbacks=[PredictionWriter(self._predictions_path())])
-        return super().instantiate_trainer(logger=False)
+            own = {"callbacks": [PredictionWriter(self._predictions_path())]}
+        try:
+            return super().instantiate_trainer(**own)
+        except (ValueError, MisconfigurationException) as error:
+            raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= int(seed) < 2**32:
+            raise InputError(f"seed_everything is {seed}: accepted is a whole number from 0 to {2**32 - 1}.")
+        super()._set_seed()
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the stages of the schedule and print their table."""
@@ -172,6 +197,8 @@ class GradualCLI(LightningCLI):
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
         for path in reversed(self._get(self.config, "config") or []):
+            if path is None:  # given as text, not as a file
+                continue
             found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
             if isinstance(found, dict):
                 return found
@@ -187,6 +214,32 @@ class GradualCLI(LightningCLI):
         datamodule.prepare_data()
         datamodule.setup()
         print_statistics(datamodule.statistics())
+
+    def validate(self, **arguments: Any) -> None:
+        """Print the validation scores of a checkpoint."""
+        self._evaluate(self.trainer.validate, **arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Print the test scores of a checkpoint."""
+        self._evaluate(self.trainer.test, **arguments)
+
+    def predict(self, **arguments: Any) -> None:
+        """Write the predictions of a checkpoint."""
+        self._evaluate(self.trainer.predict, **arguments)
+
+    def _evaluate(self, evaluate: Callable[..., Any], ckpt_path: str | None = None, **arguments: Any) -> None:
+        if ckpt_path is not None:
+            read_checkpoint(ckpt_path)  # what is wrong with it, in a sentence
+        try:
+            evaluate(ckpt_path=ckpt_path, weights_only=True, **arguments)
+        except RuntimeError as error:
+            title, *differences = str(error).splitlines()
+            if not title.startswith("Error(s) in loading state_dict"):
+                raise
+            raise InputError(
+                f"{ckpt_path} has the weights of another model ({differences[0].strip().rstrip('.:')}): give the "
+                f"configuration that it was trained with."
+            ) from error
 
     @property
     def _settings(self) -> Namespace:
@@ -219,13 +272,21 @@ class GradualCLI(LightningCLI):
             identity.pop(name, None)
         for name in _NOT_IDENTITY_OF_TRAINER:
             identity["trainer"].pop(name, None)
+        for group in ("model", "data"):
+            identity[group].get("init_args", {}).pop("trust_remote_code", None)
         return identity
 
     def _predictions_path(self) -> Path:
         given, checkpoint = self._get(self.config, "predictions"), self._get(self.config, "ckpt_path")
-        if given is not None:
-            return Path(given)
-        return Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+        beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+        path = beside if given is None else Path(given)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a").close()
+        except (OSError, ValueError) as error:  # a path may have a character that none can have
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"The predictions cannot be written to {str(path)!r}: {reason}.") from error
+        return path
 
 
 def make_experiment(config: str, run_dir: str) -> Experiment:
@@ -257,6 +318,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
+    # a configuration makes what the types of arguments say, and nothing where they say Any: else it could call anything
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
         LightningModule,
         MixedDomainDataModule,

@@ -18,6 +18,7 @@ from gradual.errors import InputError
 from gradual.loader import EpochBatches, ResumableLoader, Share
 from gradual.sampling import derive_seed, draw
 from gradual.schedule import Schedule, Stage
+from gradual.textfile import is_line
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class MixedDomainDataModule(LightningDataModule):
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}: accepted is a whole number from 0 on.")
         self._given = (in_domain, out_of_domain, val, test)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
@@ -182,14 +185,24 @@ class MixedDomainDataModule(LightningDataModule):
         return _around(self._left_out["out_of_domain"], drawn)
 
     def sample_ids(self) -> list[str]:
-        """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``."""
+        """Ids of the out-of-domain examples that the current stage uses, in the order of ``sample``.
+
+        Raises:
+            InputError: One is empty or has a line end inside: they are written down one a line.
+        """
         sample, pool = self.sample(), self.domains.out_of_domain
         if not len(sample):
             return []
         if self.id_of is not None:
-            return [str(self.id_of(pool[index])) for index in sample.tolist()]  # type: ignore[index]
-        ids = getattr(pool, "ids", None)
-        return [str(id_) for id_ in (sample if ids is None else _at(ids, sample))]
+            found = [str(self.id_of(pool[index])) for index in sample.tolist()]  # type: ignore[index]
+        elif getattr(pool, "ids", None) is None:
+            return [str(index) for index in sample]
+        else:
+            found = [str(id_) for id_ in _at(pool.ids, sample)]  # type: ignore[union-attr]
+        for id_ in found:
+            if not is_line(id_):
+                raise InputError(f"An out-of-domain example has the id {id_!r:.80}: accepted is text in one line.")
+        return found
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Sizes of the data, for ``gradual stats``: columns of rows; a task adds what its field counts."""
@@ -272,7 +285,8 @@ class MixedDomainDataModule(LightningDataModule):
     def _checked(self, schedule: Schedule) -> list[int]:
         amounts = schedule.amounts(self.pool_size)
         if self.in_domain_size + amounts[-1] == 0:
-            raise InputError("There are no training examples: the in-domain data is empty.")
+            why = "is empty" if not len(self._left_out["in_domain"]) else "is in the validation or test data, too"
+            raise InputError(f"There are no training examples: the in-domain data {why}.")
         return amounts
 
     def _drop_held_out(self, domains: Domains) -> None:

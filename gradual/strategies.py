@@ -59,6 +59,10 @@ def parse_strategies(
     if isinstance(given, Mapping):
         if not given:
             raise InputError("strategies is empty: give a mapping from name to schedule.")
+        for name in given:
+            # it also names a folder, for TensorBoard
+            if not str(name).strip() or not str(name).isprintable() or str(name) in (".", ".."):
+                raise InputError(f"There is a strategy called {str(name)!r}; accepted is a name that can be printed.")
         return {str(name): _strategy(str(name), value) for name, value in given.items()}
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):

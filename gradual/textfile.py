@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 from gradual.errors import InputError
+
+
+class JSONError(Exception):
+    """A text is not JSON that can be used; the message says why, without its place.
+
+    Attributes:
+        line: The line, counted from 1; 0 where it is not known.
+    """
+
+    def __init__(self, problem: str, line: int = 0):
+        super().__init__(problem)
+        self.line = line
 
 
 def read_text(path: Path) -> str:
@@ -20,5 +35,48 @@ def read_text(path: Path) -> str:
         raise InputError(
             f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file."
         ) from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # a path may have a character that none can have
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def parse_json(text: str) -> Any:
+    """What a text says in JSON, where it says it without doubt.
+
+    Raises:
+        JSONError: It is not JSON, names a field twice, has a number or a nesting that Python does not take, or half of
+            a character.
+    """
+    try:
+        content = _DECODER.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise JSONError(f"not JSON ({error.msg}, column {error.colno})", error.lineno) from error
+    except UnicodeEncodeError as error:
+        escape = f"\\u{ord(error.object[error.start]):04x}"
+        raise JSONError(f"has the escape {escape} alone, half of a character") from error
+    except (ValueError, RecursionError) as error:
+        raise JSONError(f"not JSON that can be read ({error})") from error
+    return content
+
+
+def is_line(text: str) -> bool:
+    """Whether a text has something to see and no line end inside: a list of such texts can be written one a line."""
+    return bool(text.strip()) and text.splitlines() == [text]
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice!r:.80} comes twice")
+    return content
+
+
+_DECODER = json.JSONDecoder(parse_constant=_not_a_number, object_pairs_hook=_object)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character

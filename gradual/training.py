@@ -149,7 +149,7 @@ def _attempt(
     module = copy.deepcopy(model) if divided else model
     try:
         with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
-            trainer.fit(module, datamodule=datamodule, ckpt_path=resume)
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except Collapse as collapse:
         collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
         rank_zero_only(directory.start_again)(collapses)

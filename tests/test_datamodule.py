@@ -512,3 +512,12 @@ def test_nothing_is_said_where_nothing_is_left_out(caplog):
     with caplog.at_level(logging.WARNING):
         module(val=[200], test=[300], id_of=str).setup("fit")
     assert left_out(caplog) == []
+
+
+@pytest.mark.parametrize("id_", ["", " ", "a\nb", "a\rb", "a\u2028b"])
+def test_an_id_that_is_no_line_is_refused(id_):
+    """A stage's sample is written down, an id a line."""
+    module = MixedDomainDataModule([1], [2, 3], id_of=lambda example: id_ if example == 3 else f"{example}/../x")
+    module.schedule = [1.0]
+    with pytest.raises(InputError, match="text in one line"):
+        module.sample_ids()

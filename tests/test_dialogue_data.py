@@ -7,6 +7,7 @@ import pytest
 from dialogue_files import CANDIDATES, HEADER, ONTOLOGY, SLOTS, as_written, row, rows, write_dialogues, write_ontology
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mutations import mutate, mutations
 
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Dialogue, Ontology, Turn, belief_state, oddities, read_dialogues
@@ -44,6 +45,8 @@ def input_error(call, *arguments):
     message = str(caught.value)
     assert message.endswith(".")
     assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 500
     return message
 
 
@@ -83,6 +86,11 @@ def test_an_unknown_domain_is_answered_with_those_there_are(folder, ontology):
         (b'{"bus-day": ["monday", 7]}', None, "slot 'bus-day'"),
         (b'{"bus-day": ["monday", " "]}', None, "slot 'bus-day'"),
         (b'{"bus-day":\n["caf\xe9"]}', 2, "not UTF-8"),
+        (b'{"bus-day": ["monday"], "bus-day": ["friday"]}', None, "the field 'bus-day' comes twice"),
+        (b'{"bus-day": ["\\ud83d"]}', None, "has the escape \\ud83d alone"),
+        (b'{"bus-day": [NaN]}', None, "NaN is no number"),
+        (b'{" ": ["monday"]}', None, "found ' ' as a slot"),
+        (b'{"' + b"s" * 10**6 + b'": 1}', None, "slot 'sss"),
     ],
 )
 def test_what_is_no_ontology_is_an_input_error(tmp_path, content, line, found):
@@ -153,6 +161,17 @@ BAD_LINES = {
     ),
     "a value of another slot": ([row("D", 0, "hi", "", {"bus-day": "north"})], 1, ["'bus-day'", "'north'"]),
     "an empty value": ([row("D", 0, "hi", "", {"bus-day": ""})], 1, ["'bus-day'", "''"]),
+    "an empty id": ([row("", 0, "hi", "", {})], 1, ["id ''", "in one line"]),
+    "an id of several lines": ([row("D\rE", 0, "hi", "", {})], 1, ["'D\\rE'", "in one line"]),
+    "an id of several lines for Python": ([row("D\u2028E", 0, "hi", "", {})], 1, ["in one line"]),
+    "a line of a million characters": (["x" * 10**6], 1, ["1 columns", "expected 8"]),
+    "a value of a million characters": ([row("D", 0, "hi", "", {"bus-day": "m" * 10**6})], 1, ["'mmm", "mmm'"]),
+    "an id of a million characters": ([row("D" * 10**6, 1, "hi", "", {})], 1, ["'DDD", "turn 0"]),
+    "100,000 columns": (["\t" * 100_000], 1, ["100001 columns", "expected 8"]),
+    "a number of a thousand digits": ([row("D", "1" * 1000, "hi", "", {})], 1, ["'111", "turn 0"]),
+    "a turn in other digits": ([row("D", "\u0660", "hi", "", {})], 1, ["turn 0"]),
+    "NUL bytes": ([row("D", 0, "hi", "", {"bus-day": "mon\0day"})], 1, [r"'mon\x00day'"]),
+    "carriage returns alone": (["\r".join(rows(DIALOGUES)).replace("MUL", "M")], 1, ["carriage returns inside"]),
     "dontcare where it is no value": ([row("D", 0, "hi", "", {"bus-people": "dontcare"})], 1, ["'dontcare'"]),
 }
 
@@ -171,6 +190,35 @@ def test_a_bad_line_is_named(tmp_path, ontology, kind):
 def test_a_value_far_from_all_others_gets_no_guess(tmp_path, ontology):
     write_dialogues(tmp_path / "train.tsv", [("D", [("hi", "", {"hotel-area": "zzzzz"})])])
     assert "closest" not in input_error(read_dialogues, tmp_path / "train.tsv", ontology)
+
+
+def test_old_line_ends_are_named(tmp_path, ontology):
+    """Carriage returns alone: the whole file is one line, and its header goes on into the first row."""
+    path = tmp_path / "train.tsv"
+    path.write_bytes("\r".join([HEADER, *rows(DIALOGUES)]).encode())
+    message = input_error(read_dialogues, path, ontology)
+    assert message.startswith(f"{path}:1: ")
+    assert "carriage returns inside" in message
+
+
+@pytest.mark.parametrize("id_", ["../../etc/passwd", "a/b", "con", "C:\\x", "D\0", "-rf", "~", "#D", "a b", "é"])
+def test_an_id_is_text_whatever_it_looks_like(tmp_path, ontology, id_):
+    write_dialogues(tmp_path / "train.tsv", [(id_, [("hi", "", {})])])
+    assert [dialogue.id for dialogue in read_dialogues(tmp_path / "train.tsv", ontology)] == [id_]
+
+
+def test_a_long_utterance_is_read_whole(tmp_path, ontology):
+    dialogues = [("D", [("x" * 10**6, "\0\r\u2028", {"bus-day": "monday"})])]
+    write_dialogues(tmp_path / "train.tsv", dialogues)
+    assert as_written(read_dialogues(tmp_path / "train.tsv", ontology)) == dialogues
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "shift-jis"])
+def test_no_other_encoding_is_taken_for_utf_8(tmp_path, ontology, encoding):
+    path = tmp_path / "train.tsv"
+    text = "\n".join([HEADER, row("D", 0, "a " + ("café" if encoding != "shift-jis" else "カフェ"), "", {})])
+    path.write_bytes(text.encode(encoding))
+    assert input_error(read_dialogues, path, ontology).startswith(f"{path}:")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +270,8 @@ def test_a_missing_file_is_an_input_error(tmp_path, ontology, read):
 plain_text = st.text(st.characters(exclude_characters="\t\n", exclude_categories=["Cs"]), max_size=8)
 states = st.fixed_dictionaries({}, optional={slot: st.sampled_from(values[:-1]) for slot, values in CANDIDATES.items()})
 turn_lists = st.lists(st.tuples(plain_text, plain_text, states), min_size=1, max_size=4)
-corpora = st.lists(st.tuples(plain_text, turn_lists), min_size=1, max_size=4, unique_by=lambda dialogue: dialogue[0])
+ids = plain_text.filter(lambda text: text.strip() and text.splitlines() == [text])
+corpora = st.lists(st.tuples(ids, turn_lists), min_size=1, max_size=4, unique_by=lambda dialogue: dialogue[0])
 
 
 @settings(deadline=None)
@@ -235,23 +284,7 @@ def test_any_plain_text_comes_back(folder, ontology, dialogues, header):
     assert as_written(read_dialogues(path, ontology)) == dialogues
 
 
-flips = st.tuples(st.just("flip"), st.integers(0, 2**16), st.integers(0, 255))
-deletions = st.tuples(st.just("delete"), st.integers(0, 2**16), st.integers(1, 30))
-insertions = st.tuples(st.just("insert"), st.integers(0, 2**16), st.sampled_from([b"\t", b"\n", b"\r", b"#", b"\0"]))
-mutations = st.lists(st.one_of(flips, deletions, insertions), min_size=1, max_size=4)
-
-
-def mutate(content, changes):
-    content = bytearray(content)
-    for kind, position, what in changes:
-        at = position % (len(content) + 1)
-        if kind == "flip":
-            content[at : at + 1] = bytes([what])
-        elif kind == "delete":
-            del content[at : at + what]
-        else:
-            content[at:at] = what
-    return bytes(content)
+damage = mutations(b"\t", b"\n", b"\r", b"#", b"\0")
 
 
 def read_or_refused(read, path, *arguments):
@@ -261,30 +294,42 @@ def read_or_refused(read, path, *arguments):
     except InputError as error:
         message = str(error)
     assert message.startswith(f"{path}:")
+    assert message.isprintable()
+    assert len(message) < 500
     return None
 
 
-@settings(deadline=None)
-@given(changes=mutations)
-def test_a_damaged_dialogue_file_is_read_or_refused(folder, ontology, changes):
+def rows_of(content):
+    """The rows of a file as an editor shows them, without what may be in it or not."""
+    lines = [line.removesuffix("\r") for line in content.decode("utf-8-sig").split("\n")]
+    found = [line for number, line in enumerate(lines) if line and not (number == 0 and line.startswith("#"))]
+    columns = [line.split("\t")[: 4 + len(SLOTS)] for line in found]
+    return [[*row[:4], *("do not care" if value == "dontcare" else value for value in row[4:])] for row in columns]
+
+
+@settings(deadline=None, max_examples=300)
+@given(changes=damage, newline=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_a_damaged_dialogue_file_is_refused_or_read_as_it_stands(folder, ontology, changes, newline):
+    """What is read, written out again, is what the file has, row by row."""
     path = folder / "damaged.tsv"
-    path.write_bytes(mutate("\n".join([HEADER, *rows(DIALOGUES)]).encode(), changes))
+    path.write_bytes(mutate(newline.join([HEADER, *rows(DIALOGUES)]).encode(), changes))
     read = read_or_refused(read_dialogues, path, ontology)
     if read is not None:
-        assert all(dialogue.turns for dialogue in read)
+        assert [line.split("\t") for line in rows(as_written(read))] == rows_of(path.read_bytes())
         assert len({dialogue.id for dialogue in read}) == len(read)
-        assert as_written(read)  # every index is a value's
 
 
 @settings(deadline=None)
-@given(changes=mutations)
+@given(changes=damage)
 def test_a_damaged_ontology_is_read_or_refused(folder, changes):
     path = folder / "damaged.json"
     path.write_bytes(mutate(json.dumps(ONTOLOGY, indent=1).encode(), changes))
     read = read_or_refused(Ontology.read, path)
     if read is not None:
-        assert list(read.slots) == sorted(set(read.slots))
-        assert all(values[-1] == "none" and len(set(values)) == len(values) for values in read.values)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        assert list(read.slots) == sorted(content)
+        for slot, values in zip(read.slots, read.values, strict=True):
+            assert list(values) == [*dict.fromkeys(value for value in content[slot] if value != "none"), "none"]
 
 
 odd_texts = st.sampled_from(["", " ", "hello"])

@@ -259,8 +259,8 @@ def test_files_are_tokenized_once(make, monkeypatch):
     tokenized = []
 
     class Counting:
-        def __init__(self, name):
-            self._tokenizer = load_tokenizer(name)
+        def __init__(self, name, **arguments):
+            self._tokenizer = load_tokenizer(name, **arguments)
 
         def __call__(self, texts, *others, **arguments):
             tokenized.extend(texts)

@@ -70,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        if fault != "unsized":
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
         self.wfile.write(rest[: len(rest) // 2] if fault in ("drop", "stall") else rest)
@@ -300,6 +301,21 @@ def test_passing_server_error_is_retried(server: Server, tmp_path: Path) -> None
     server.faults = ["503", "drop"]
     fetch(tmp_path, server.url)
     assert train(tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("fault", "said"), [("", f"gives {len(CONTENT)} bytes"), ("unsized", "gives on")])
+def test_too_large(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
+    monkeypatch.setattr(download, "LARGEST", len(CONTENT) - 1)
+    server.faults = [fault]
+    assert said in failure(tmp_path, server.url)
+    assert len(server.requests) == 1
+    assert tree(tmp_path) == set()
+
+
+def test_names_stay_below_the_folder() -> None:
+    """They are those of the table, whatever a server says; no file is an archive."""
+    for file in download._files(list(download.CHECKSUMS), None):
+        assert re.fullmatch(r"(domains/[a-z]+/)?[a-z0-9]+\.(tsv|json)", file.target)
 
 
 def test_timeout(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

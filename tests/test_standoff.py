@@ -10,9 +10,11 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import mutate, mutations
 
 from gradual.__main__ import main
-from gradual.tasks.events.convert import document, tokenizer
+from gradual.errors import InputError
+from gradual.tasks.events.convert import Tokens, document, tokenizer
 from gradual.tasks.events.data import Event, Sentence, read_documents
 from gradual.tasks.events.standoff import read_standoff
 
@@ -424,6 +426,57 @@ def test_tokens_cover_what_was_annotated(tmp_path_factory, text, wrapped, data):
         characters = visible[int(label[1:])]
         assert characters <= {c for span in spans for c in span}
         assert all(characters & set(span) for span in (spans[0], spans[-1]))
+
+
+PLAIN_ANN = "".join(line for line in NEWS_ANN.splitlines(keepends=True) if line[0] in "TRE")
+
+
+DAMAGE = mutations(b"\t", b"\n", b"\r", b" ", b";", b":", b"T1", b"9", b"\0")
+
+
+def read_or_refused(path):
+    """What was read, or None for the one error that names a file."""
+    try:
+        return read_standoff(path)
+    except InputError as error:
+        message = str(error)
+    assert message.startswith(str(path.parent))
+    assert "\n" not in message
+    return None
+
+
+def lines_of(content):
+    """By id, the columns of a file of annotations; the last of two equal ids."""
+    lines = [line.removesuffix("\r").split("\t") for line in content.decode("utf-8-sig").split("\n")]
+    return {id_: columns for id_, *columns in lines}
+
+
+@settings(deadline=None, max_examples=200)
+@given(changes=DAMAGE, spoilt=st.sampled_from(["ann", "txt"]))
+def test_damaged_files_are_refused_or_read_as_they_stand(tmp_path_factory, changes, spoilt):
+    """Every annotation that is read is a line of the file, refers to another one, and is where it says in the text."""
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    content = {"txt": NEWS_TEXT.encode(), "ann": PLAIN_ANN.encode()}
+    content[spoilt] = mutate(content[spoilt], changes)
+    write(folder, a_txt=content["txt"], a_ann=content["ann"])
+    annotated = read_or_refused(folder / "a.txt")
+    if annotated is None:
+        return
+    lines, text = lines_of(content["ann"]), content["txt"].decode("utf-8-sig")
+    for id_, bound in annotated.bounds.items():
+        offsets = ";".join(f"{start} {end}" for start, end in bound.fragments)
+        assert re.sub(r"\b0+(?=\d)", "", lines[id_][0]) in (f"{bound.type} {offsets}", lines[id_][0])
+        if not content["txt"].startswith(b"\xef\xbb\xbf"):
+            found = [text[start:end] for start, end in bound.fragments]
+            assert " ".join(found).split() == "\t".join(lines[id_][1:]).split()
+    for id_, event in annotated.events.items():
+        assert lines[id_][0].split()[0] == f"{event.type}:{event.trigger}"
+        assert {event.trigger, *(target for _, target in event.arguments)} <= {*annotated.bounds, *annotated.events}
+    words = [match.span() for match in re.finditer(r"\S+", annotated.text)]
+    record = document(annotated, Tokens(words, [0]), {"ner", "relations", "events"}, Counter())
+    if record is not None and words:
+        (folder / "a.json").write_text(json.dumps(record) + "\n")
+        read_documents(folder / "a.json")
 
 
 def test_from_the_command_line(tmp_path):

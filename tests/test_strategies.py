@@ -120,3 +120,9 @@ def test_names_select_from_what_is_defined():
 def test_mistakes_name_the_strategy(given, said):
     with pytest.raises(InputError, match=said):
         parse_strategies(given, PAPER)
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a\nb", "a\0b", "a\x1b[2J"])
+def test_a_name_that_can_name_no_folder_is_refused(name):
+    with pytest.raises(InputError, match="accepted is a name that can be printed"):
+        parse_strategies({name: [0]}, Schedule([10, 0]))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+from gradual.weights import read_checkpoint
 
 
 class CarryWeights(Callback):
@@ -31,7 +32,7 @@ class CarryWeights(Callback):
 
 
 def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> None:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_checkpoint(checkpoint)
     pl_module.on_load_checkpoint(content)
     if divides_modules(trainer):  # Lightning loads such a module from a file with an optimizer's state alone
         assert trainer.strategy.model is not None
@@ -48,6 +49,6 @@ def divides_modules(trainer: Trainer) -> bool:
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
     """Load a stage's weights into ``module``, outside of any Trainer."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"], strict=module.strict_loading)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gradual.errors import InputError
-from gradual.textfile import read_text
+from gradual.textfile import JSONError, is_line, parse_json, read_text
 
 NONE = "none"
 _DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists
+_LONGEST_GUESSED = 100  # characters of a value that is compared with all candidates
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
 _LEADING_COLUMNS = ("dialogue id", "turn index", "user utterance", "system response")
 
 
@@ -37,20 +40,22 @@ class Ontology:
         """Read ``ontology.json``, a mapping from slot to its values.
 
         Raises:
-            InputError: The file is missing, not UTF-8, not JSON, or not such a mapping.
+            InputError: The file is missing, not UTF-8, not JSON, or not such a mapping, or has a slot twice.
         """
-        text = read_text(Path(path))
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from error
-        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what the parser takes
-            raise InputError(f"{path}: not JSON that can be read ({error}).") from error
+            content = parse_json(read_text(Path(path)))
+        except JSONError as error:
+            where = f"{path}:{error.line}" if error.line else f"{path}"
+            raise InputError(f"{where}: {error}.") from error
         if not isinstance(content, dict) or not content:
             raise InputError(f"{path}: found {type(content).__name__}; accepted is a mapping from slot to its values.")
         for slot, values in content.items():
+            if not slot.strip():
+                raise InputError(f"{path}: found {slot!r} as a slot; accepted is a name that is not empty.")
             if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
-                raise InputError(f"{path}: slot '{slot}': accepted is a list of values, each a text that is not empty.")
+                raise InputError(
+                    f"{path}: slot {_short(slot)}: accepted is a list of values, each a text that is not empty."
+                )
         return cls.from_mapping(content, str(path))
 
     @classmethod
@@ -104,9 +109,9 @@ def read_dialogues(path: str | Path, ontology: Ontology) -> list[Dialogue]:
         ontology: Its slots are the value columns, in its order.
 
     Raises:
-        InputError: The file is missing, empty or not UTF-8, or a row has a wrong number of columns, a turn out of
-            order, a dialogue that was there before, or a value that the ontology lacks. The message names file and
-            line.
+        InputError: The file is missing, empty or not UTF-8, or a row has a wrong number of columns, a dialogue id that
+            is empty or has a line end inside, a turn out of order, a dialogue that was there before, or a value that
+            the ontology lacks. The message names file and line.
     """
     path = Path(path)
     dialogues: list[Dialogue] = []
@@ -116,15 +121,20 @@ def read_dialogues(path: str | Path, ontology: Ontology) -> list[Dialogue]:
         id_, turn_index, user, system, *values = columns
         where = f"{path}:{line}"
         if not dialogues or dialogues[-1].id != id_:
+            if not is_line(id_):
+                raise InputError(
+                    f"{where}: found the dialogue id {_short(id_)}; accepted is text in one line, not empty."
+                )
             if id_ in seen:
                 raise InputError(
-                    f"{where}: dialogue '{id_}' began before and comes again; its turns must stand together."
+                    f"{where}: dialogue {_short(id_)} began before and comes again; its turns must stand together."
                 )
             seen.add(id_)
             dialogues.append(Dialogue(id_))
         expected = len(dialogues[-1].turns)
         if turn_index != str(expected):
-            raise InputError(f"{where}: found turn {turn_index!r} of dialogue '{id_}', expected turn {expected}.")
+            found = f"turn {_short(turn_index)} of dialogue {_short(id_)}"
+            raise InputError(f"{where}: found {found}, expected turn {expected}.")
         indices = tuple(
             _value_index(value, candidates, where, slot)
             for value, candidates, slot in zip(values, lookup, ontology.slots, strict=True)
@@ -165,7 +175,7 @@ def _rows(path: Path, ontology: Ontology) -> Iterator[tuple[int, list[str]]]:
         if len(columns) != width:
             raise InputError(
                 f"{path}:{line}: found {len(columns)} columns, expected {width}: {', '.join(_LEADING_COLUMNS)} and the "
-                f"values of the {len(ontology.slots)} slots of {ontology.path or 'the ontology'}."
+                f"values of the {len(ontology.slots)} slots of {ontology.path or 'the ontology'}{_line_ends(row)}."
             )
         yield line, columns
 
@@ -174,7 +184,8 @@ def _check_header(columns: list[str], ontology: Ontology, where: str) -> None:
     slots = [column for column in columns[len(_LEADING_COLUMNS) :] if column]
     if slots and slots != list(ontology.slots):
         foreign = sorted(set(slots) ^ set(ontology.slots))
-        what = f"'{foreign[0]}' is only in one of them" if foreign else "their order differs; the ontology's is sorted"
+        what = f"{_short(foreign[0])} is only in one of them" if foreign else "their order differs; its is sorted"
+        what += _line_ends("".join(slots))
         raise InputError(f"{where}: the header's slots are not those of {ontology.path or 'the ontology'}: {what}.")
 
 
@@ -183,10 +194,21 @@ def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) 
     if index is None:
         index = candidates.get(_DO_NOT_CARE.get(value, ""))
     if index is None:
-        close = difflib.get_close_matches(value, candidates, n=1)
-        hint = f"; the closest there is '{close[0]}'" if close else ""
-        raise InputError(f"{where}: slot '{slot}' has the value '{value}', which is not in the ontology{hint}.")
+        close = difflib.get_close_matches(value, candidates, n=1) if len(value) <= _LONGEST_GUESSED else ()
+        hint = f"; the closest there is {_short(close[0])}" if close else ""
+        found = f"slot {_short(slot)} has the value {_short(value)}"
+        raise InputError(f"{where}: {found}, which is not in the ontology{hint}.")
     return index
+
+
+def _line_ends(text: str) -> str:
+    """What to say of a row that seems to be several: files of old have carriage returns alone."""
+    return "; it has carriage returns inside, and lines end with a line feed" if "\r" in text else ""
+
+
+def _short(text: str) -> str:
+    """A text for a message: its start and end in quotes, with what cannot be printed escaped."""
+    return _REPR.repr(text)
 
 
 def belief_state(values: Sequence[int], ontology: Ontology) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class DialogueDataModule(MixedDomainDataModule):
         batch_size: Training dialogues in a batch, per process; a stage may override it.
         eval_batch_size: Dialogues in an evaluation batch.
         num_workers: Processes that load data; 0 loads in the main one.
+        trust_remote_code: Run Python code that comes with the tokenizer; on the command line it is the model's.
 
     Attributes:
         ontology: Slots and values; after ``setup``.
@@ -65,9 +66,11 @@ class DialogueDataModule(MixedDomainDataModule):
         batch_size: int = 8,
         eval_batch_size: int = 16,
         num_workers: int = 0,
+        trust_remote_code: bool = False,
     ):
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers)
         self.root, self.domain, self.tokenizer, self.pool = root, domain, tokenizer, pool
+        self.trust_remote_code = trust_remote_code
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding
         for name, value, least in (("max_length", max_length, 4), ("max_turns", max_turns, 1)):
@@ -87,7 +90,7 @@ class DialogueDataModule(MixedDomainDataModule):
         train = self._read(folder / "train.tsv")
         in_domain_ids = {dialogue.id for dialogue in train}
         pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
-        tokenizer = load_tokenizer(self.tokenizer)
+        tokenizer = load_tokenizer(self.tokenizer, trust_remote_code=self.trust_remote_code)
         if self.max_length > tokenizer.model_max_length:
             longest = tokenizer.model_max_length
             raise InputError(

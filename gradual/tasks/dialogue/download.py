@@ -24,6 +24,7 @@ ALL_BASE = "https://raw.githubusercontent.com/SKTBrain/SUMBT/55b3f1b9aca3f5dc105
 TIMEOUT = 30.0  # seconds without a byte
 RETRY_DELAYS = (1.0, 3.0, 9.0)  # seconds before each further try of a connection that broke
 CHUNK = 1 << 16
+LARGEST = 1 << 28  # bytes: many times the largest of the files
 
 _ONTOLOGY = "24b4fc6c4a80b212d83ca6c581be3b5f02ea40a8"
 # Git blob ids: a domain, then each file's name less .tsv and its id. Both addresses name a commit, so none changes.
@@ -208,12 +209,18 @@ def _receive(url: str, part: Path, track: Callable[..., None]) -> None:
     done = done if resumed else 0
     length = response.headers.get("Content-Length", "")
     total = done + int(length) if length.isdecimal() else None
+    if total is not None and total > LARGEST:
+        response.close()
+        raise _NetworkError(f"the server gives {total} bytes, and no file here has more than {LARGEST}", retry=False)
     with response, part.open("ab" if resumed else "wb") as sink:
         track(completed=done, total=total)
         read = _network_errors()(response.read)  # the errors of reading only: those of writing are the disk's
         while chunk := read(CHUNK):
-            sink.write(chunk)
             done += len(chunk)
+            if done > LARGEST:
+                part.unlink()
+                raise _NetworkError(f"no file here has more than {LARGEST} bytes, and the server gives on", retry=False)
+            sink.write(chunk)
             track(completed=done, total=total)
     # http.client ends the body without an error when the connection closes early.
     if total is not None and done < total:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from gradual.encoder import load_encoder, load_tokenizer
+from gradual.encoder import PretrainedModule, load_encoder, load_tokenizer
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
@@ -17,7 +16,7 @@ from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
 from gradual.tasks.dialogue.vectors import text_vectors
 
 
-class DialogueStateTracker(LightningModule):
+class DialogueStateTracker(PretrainedModule):
     """SUMBT (Lee et al., 2019), as the paper's Section 4.1 trains it.
 
     The ontology is the data module's. Logs ``loss``, ``slot_accuracy``, ``joint_accuracy`` (target domain),
@@ -35,6 +34,8 @@ class DialogueStateTracker(LightningModule):
         heads: Heads of the slot attention.
         hidden: Width of the belief tracker's GRU.
         per_slot_scores: Also log the accuracy of each target slot.
+        trust_remote_code: Run Python code that comes with the encoder, from its folder or the hub; off, such an encoder
+            is refused.
     """
 
     def __init__(
@@ -47,10 +48,14 @@ class DialogueStateTracker(LightningModule):
         heads: int = 4,
         hidden: int = 300,
         per_slot_scores: bool = False,
+        trust_remote_code: bool = False,
     ):
         super().__init__()
-        self.save_hyperparameters()
-        pretrained = load_encoder(encoder, encoder_layers)
+        self.save_hyperparameters(ignore=["trust_remote_code"])
+        self.trust_remote_code = trust_remote_code
+        if hidden < 1:
+            raise InputError(f"hidden is {hidden}: accepted is a whole number from 1 on.")
+        pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
         if heads < 1 or pretrained.config.hidden_size % heads:
             raise InputError(
                 f"heads is {heads}: accepted are divisors of the encoder's width, {pretrained.config.hidden_size}."
@@ -72,8 +77,9 @@ class DialogueStateTracker(LightningModule):
                 self.add_module(f"{split}_scores", BeliefScores(ontology.slots, datamodule.target_slots, per_slot))
 
     def _encode_ontology(self, ontology: Ontology) -> None:
-        name = self.hparams["encoder"]
-        frozen, tokenizer = load_encoder(name).to(self.device), load_tokenizer(name)
+        name, trusted = self.hparams["encoder"], self.trust_remote_code
+        frozen = load_encoder(name, trust_remote_code=trusted).to(self.device)
+        tokenizer = load_tokenizer(name, trust_remote_code=trusted)
         texts = list(dict.fromkeys([*ontology.slots, *(value for values in ontology.values for value in values)]))
         vectors = text_vectors(frozen, tokenizer, texts, self.hparams["vectors"]) * self.hparams["vector_scale"]
         row = {text: index for index, text in enumerate(texts)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 import reprlib
 import sys
 from bisect import bisect_right
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from gradual.errors import InputError
 from gradual.tasks.events.labels import LabelSpace
-from gradual.textfile import read_text
+from gradual.textfile import JSONError, is_line, parse_json, read_text
 
 LAYERS = ("ner", "relations", "events")
 _FIELDS = {"doc_key", "dataset", "sentences", "weight", "sentence_start", "clusters", "event_clusters", *LAYERS}
@@ -85,8 +83,9 @@ def read_documents(path: str | Path, labels: LabelSpace | None = None) -> list[D
 
     Raises:
         InputError: The file is missing, empty or not UTF-8, or a line is not JSON, lacks ``doc_key`` or ``sentences``,
-            has a ``doc_key`` that was there before, an empty sentence or token, an annotation that is not in the form
-            of its layer, or one whose tokens are not in its sentence. The message names file, line and field.
+            has a ``doc_key`` of several lines or that was there before, an empty sentence or token, an annotation that
+            is not in the form of its layer, or one whose tokens are not in its sentence. The message names file, line
+            and field.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -179,7 +178,7 @@ class _Line:
             "events": self._layer(record, "events", self._event),
         }
         return Document(
-            id=self._text(record["doc_key"], "doc_key"),
+            id=self._key(record["doc_key"]),
             sentences=[Sentence(*columns) for columns in zip(tokens, *per_sentence.values(), strict=True)],
             weight=self._weight(record.get("weight", 1.0)),
             layers=frozenset(layer for layer in LAYERS if layer in record),
@@ -187,22 +186,15 @@ class _Line:
         )
 
     def _record(self, text: str) -> dict[str, Any]:
-        accepted = "accepted is one JSON object a line"
         try:
-            record = _JSON.decode(text)
-            if _SURROGATE.search(text):
-                json.dumps(record, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            problem = f"not JSON ({error.msg}, column {error.colno})"
-        except UnicodeEncodeError as error:
-            problem = f"has the escape \\u{ord(error.object[error.start]):04x} alone, half of a character"
-        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what the parser takes
-            problem = f"not JSON that can be read ({error})"
+            record = parse_json(text)
+        except JSONError as error:
+            problem = str(error)
         else:
             if isinstance(record, dict):
                 return record
             problem = f"found {reprlib.repr(record)}"
-        raise InputError(f"{self.where}: {problem}; {accepted}.")
+        raise InputError(f"{self.where}: {problem}; accepted is one JSON object a line.")
 
     def _sentences(self, sentences: Any) -> list[list[str]]:
         if not isinstance(sentences, list) or not sentences:
@@ -302,18 +294,15 @@ class _Line:
             raise InputError(f"{self.where}: {field}: {found}{hint}.")
         return text
 
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str) or not is_line(key):
+            self.refuse("doc_key", reprlib.repr(key), "text in one line, not empty")
+        return key
+
     def _text(self, text: Any, field: str) -> str:
         if not isinstance(text, str) or not text.strip():
             self.refuse(field, reprlib.repr(text), "text that is not empty")
         return text
-
-
-def _not_a_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-_JSON = json.JSONDecoder(parse_constant=_not_a_number)
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -43,6 +43,7 @@ class EventDataModule(MixedDomainDataModule):
         batch_tokens: Word pieces of a batch, on average at most; a batch holds whole documents.
         eval_batch_size: Documents of a batch in prediction.
         num_workers: Processes that make batches; 0 makes them in the main one.
+        trust_remote_code: Run Python code that comes with the tokenizer; on the command line it is the model's.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class EventDataModule(MixedDomainDataModule):
         batch_tokens: int = 2000,
         eval_batch_size: int = 8,
         num_workers: int = 0,
+        trust_remote_code: bool = False,
     ):
         super().__init__(eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers)
         self.files = {"in_domain": in_domain, "out_of_domain": out_of_domain, "val": val, "test": test}
         self.tokenizer, self.predict_file = tokenizer, predict_file
+        self.trust_remote_code = trust_remote_code
         self.out_of_domain_labels = out_of_domain_labels
         self.max_span_width, self.pruning = max_span_width, pruning
         self.max_length, self.max_padding = max_length, max_padding
@@ -80,7 +83,7 @@ class EventDataModule(MixedDomainDataModule):
         pool = documents.get("out_of_domain", [])
         self.labels = LabelSpace.of(*documents.values())
         self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
-        tokenizer = load_tokenizer(self.tokenizer, words=True)
+        tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
         longest = min(tokenizer.model_max_length, _LONGEST) if self.max_length is None else self.max_length
         if longest > tokenizer.model_max_length:
             limit = tokenizer.model_max_length

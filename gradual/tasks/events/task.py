@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from gradual.encoder import load_encoder
+from gradual.encoder import PretrainedModule, load_encoder
 from gradual.errors import InputError
 from gradual.processes import mean_over_processes
 from gradual.tasks.events.batch import SentenceBatch
@@ -29,7 +28,7 @@ from gradual.tasks.events.model import Dygie
 from gradual.tasks.events.predictions import predicted_record
 
 
-class EventExtractor(LightningModule):
+class EventExtractor(PretrainedModule):
     """Event extraction with DyGIE++ (Wadden et al., 2019), on an ``EventDataModule``.
 
     Logs ``loss`` and precision, recall and F1 of ``trig_id`` (a trigger's place is right), ``trig_c`` (and its event
@@ -44,6 +43,8 @@ class EventExtractor(LightningModule):
         features: Width of the embeddings of a span's width and of a pair's distance.
         dropout: Of the scorers.
         loss_weights: Factors of the parts of the loss.
+        trust_remote_code: Run Python code that comes with the encoder, from its folder or the hub; off, such an encoder
+            is refused.
     """
 
     def __init__(
@@ -54,12 +55,19 @@ class EventExtractor(LightningModule):
         features: int = 20,
         dropout: float = 0.4,
         loss_weights: LossWeights | None = None,
+        trust_remote_code: bool = False,
     ):
         super().__init__()
+        for name, value in (("hidden", hidden), ("features", features)):
+            if value < 1:
+                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout is {dropout}: accepted is a share from 0 to below 1.")
         self.loss_weights = loss_weights or LossWeights()
-        self.save_hyperparameters(ignore=["loss_weights"])
+        self.save_hyperparameters(ignore=["loss_weights", "trust_remote_code"])
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
-        self.model = Dygie(load_encoder(encoder, encoder_layers), features, hidden, dropout).train()
+        pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
+        self.model = Dygie(pretrained, features, hidden, dropout).train()
         self.labels: LabelSpace | None = None
         self.allowed: dict[str, Tensor] = {}
 
@@ -98,11 +106,15 @@ class EventExtractor(LightningModule):
         """Make the scorers of a checkpoint's labels, where there are none yet.
 
         Raises:
-            InputError: The data has other labels than the checkpoint.
+            InputError: The data has other labels than the checkpoint, or the checkpoint has none.
         """
-        labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+        try:
+            labels, width = LabelSpace.from_dict(checkpoint["labels"]), int(checkpoint["max_span_width"])
+            layers = list(checkpoint["layers"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError("The checkpoint has no label space: accepted are those of an EventExtractor.") from None
         if self.labels is None:
-            self._add_scorers(labels, width, checkpoint["layers"])
+            self._add_scorers(labels, width, layers)
         elif labels != self.labels or width != self.max_span_width:
             raise InputError(_mismatch(labels, self.labels, width, self.max_span_width))
 

@@ -1,0 +1,55 @@
+"""Configuration files, looked at before they are parsed: what is wrong is said with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from gradual.errors import InputError
+from gradual.textfile import read_text
+
+
+def check_configuration(path: Path) -> None:
+    """Refuse a file that is no configuration. Nothing in it is made or run.
+
+    Raises:
+        InputError: It cannot be read, is not UTF-8, not YAML, no mapping, asks for Python objects, or has a setting
+            twice.
+    """
+    accepted = "accepted is a mapping from settings to values"
+    try:
+        top = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+        if top is None:
+            return
+        if not isinstance(top, yaml.MappingNode):
+            raise InputError(f"{path}: found {'a list' if isinstance(top, yaml.SequenceNode) else 'text'}; {accepted}.")
+        _check(top, path, set())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: not YAML ({error.problem}); {accepted}.") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not YAML that can be read ({reason}); {accepted}.") from error
+
+
+def _check(node: yaml.Node, path: Path, seen: set[int]) -> None:
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
+    where = f"{path}:{node.start_mark.line + 1}"
+    if "python/" in node.tag:
+        raise InputError(f"{where}: asks for a Python object with the tag {node.tag!r:.80}; accepted is plain data.")
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check(item, path, seen)
+    elif isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names and key.value != "<<":
+                    line = key.start_mark.line + 1
+                    raise InputError(f"{path}:{line}: the setting {key.value!r:.80} comes twice; accepted is once.")
+                names.add(key.value)
+            _check(key, path, seen)
+            _check(value, path, seen)
