@@ -420,7 +420,7 @@ def test_where_trigger_and_span_lie_is_said_for_every_distance():
         (LABELS, ("ner",), {"ner"}),
         (LABELS, ("events",), {"triggers", "trigger_candidates", "argument_candidates", "arguments"}),
     ],
-    ids=str,
+    ids=["entities", "triggers", "relations", "arguments", "entities of all", "events of all"],
 )
 def test_what_the_data_lacks_costs_nothing(labels, layers, scorers):
     """There is no parameter for it, and every parameter that there is has a gradient, as distributed training needs."""
