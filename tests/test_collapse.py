@@ -485,8 +485,8 @@ class Numbers(gradual.MixedDomainDataModule):
 
 
 def command(root: Path, limit: float, rank: int = 0) -> list[str]:
-    (root / "mine.py").write_text(MINE.format(limit=limit, rank=rank))
-    given = ["fit", "--model=mine.Mine", "--data=mine.Numbers", "--schedule=[9, 0]", "--optimizer.lr=0.1"]
+    (root / "collapsing.py").write_text(MINE.format(limit=limit, rank=rank))
+    given = ["fit", "--model=collapsing.Mine", "--data=collapsing.Numbers", "--schedule=[9, 0]", "--optimizer.lr=0.1"]
     return [*given, f"--run_dir={root}/run", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
 
 

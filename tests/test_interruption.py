@@ -82,6 +82,7 @@ def in_a_process(work):
         try:
             logging.getLogger("gradual").addHandler(logging.StreamHandler())
             torch.set_num_threads(1)  # the parent's threads are not there
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
             work()
             status = 0
         except KeyboardInterrupt:
