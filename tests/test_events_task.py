@@ -445,6 +445,36 @@ def test_every_command_works_on_files_of_events(folder, tmp_path, capsys):
     )
 
 
+BRAT = """T1\tPER 0 6\tRebels
+T2\tAttack 7 11\tshot
+T3\tPER 12 19\ttwo men
+E1\tAttack:T2 Attacker:T1 Victim:T3
+"""
+
+
+def test_a_folder_of_annotated_texts_is_converted_and_trained_on(folder, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(4):
+        (corpus / f"text{number}.txt").write_text("Rebels shot two men near Basra.\nThey died in the city.\n")
+        (corpus / f"text{number}.ann").write_text(BRAT)
+    file = tmp_path / "converted" / "corpus.json"
+    main(["convert", "standoff", str(corpus), f"--out={file}"])
+    own = [f"--data.{part}={file}" for part in ("in_domain", "val", "test")]
+    with pytest.raises(SystemExit):
+        command("fit", folder, tmp_path / "run", *own)  # all of training is held out, and is left out of it
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in corpus.iterdir():
+        (other / f"held-out-{path.name}").write_text(path.read_text())
+    main(["convert", "standoff", str(other), f"--out={tmp_path}/other.json"])
+    held_out = [f"--data.{part}={tmp_path}/other.json" for part in ("val", "test")]
+    command("fit", folder, tmp_path / "run", f"--data.in_domain={file}", *held_out)
+    stages = json.loads((tmp_path / "run/results.json").read_text())["stages"]
+    assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(4, 3), (4, 0)]
+    assert set(stages[-1]["test"]) >= {"trig_c_f1", "arg_c_f1", "ner_f1"}
+
+
 def test_a_damaged_file_is_one_sentence_on_the_command_line(folder, tmp_path, capfd):
     (tmp_path / "bad.json").write_text('{"doc_key": "A", "sentences": [["a"]], "ner": [[[0, 1, "PER"]]]}\n')
     with pytest.raises(SystemExit):
