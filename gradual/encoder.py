@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
-from lightning.pytorch import LightningModule
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gradual.dropout import quicken_dropout
 from gradual.errors import InputError
-
-
-class PretrainedModule(LightningModule):
-    """A LightningModule around a pretrained encoder, whose checkpoints run no code and turn on none of the encoder's.
-
-    Its ``__init__`` takes ``trust_remote_code``, and leaves it out of the hyperparameters that it saves.
-    """
-
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: Any, *args: Any, trust_remote_code: bool = False, **kwargs: Any
-    ) -> Self:
-        """As Lightning's; what a checkpoint says about trusting code does not count, wherever the file comes from."""
-        trusted = {"trust_remote_code": trust_remote_code, "weights_only": True}
-        return super().load_from_checkpoint(checkpoint_path, *args, **{**kwargs, **trusted})
 
 
 def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool = False) -> Any:

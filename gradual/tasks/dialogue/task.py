@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gradual.encoder import PretrainedModule, load_encoder, load_tokenizer
+from gradual.encoder import load_encoder, load_tokenizer
 from gradual.errors import InputError
+from gradual.module import TaskModule
 from gradual.tasks.dialogue.data import Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
@@ -16,7 +17,7 @@ from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
 from gradual.tasks.dialogue.vectors import text_vectors
 
 
-class DialogueStateTracker(PretrainedModule):
+class DialogueStateTracker(TaskModule):
     """SUMBT (Lee et al., 2019), as the paper's Section 4.1 trains it.
 
     The ontology is the data module's. Logs ``loss``, ``slot_accuracy``, ``joint_accuracy`` (target domain),
@@ -115,7 +116,7 @@ class DialogueStateTracker(PretrainedModule):
         """Add a batch to the test scores; returns the accuracies of each dialogue."""
         _, predicted = self._step(batch, "test")
         dialogue = torch.tensor(batch.dialogue, device=predicted.device)
-        return dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self._scores("test").target)
+        return dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self.scores_of("test").target)
 
     def predict_step(self, batch: TurnBatch, batch_idx: int) -> list[dict[str, Any]]:
         """The belief state of each turn: dialogue id, turn, and the filled slots."""
@@ -129,33 +130,10 @@ class DialogueStateTracker(PretrainedModule):
             seen[dialogue] += 1
         return sorted(records, key=lambda record: (batch.ids.index(record["dialogue"]), record["turn"]))
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's training scores, measured while the weights moved."""
-        self._log_scores("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
-        self._log_scores("test")
-
     def _step(self, batch: TurnBatch, split: str) -> tuple[Tensor, Tensor]:
         """The losses and the predicted value indices, both of shape ``(turns, slots)``."""
         logits = self(batch)
         losses = turn_losses(logits, batch.labels)
         predicted = logits.detach().argmax(-1)
-        self._scores(split).update(predicted, batch.labels, losses)
+        self.scores_of(split).update(predicted, batch.labels, losses)
         return losses, predicted
-
-    def _log_scores(self, split: str) -> None:
-        scores = self._scores(split).compute()
-        if split == "train":
-            del scores["loss"]  # logged at every step
-        # the metric has summed over processes already; synchronizing equal values only keeps Lightning from warning
-        self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
-        self._scores(split).reset()
-
-    def _scores(self, split: str) -> BeliefScores:
-        return getattr(self, f"{split}_scores")

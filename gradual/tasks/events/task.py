@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradual.encoder import PretrainedModule, load_encoder
+from gradual.encoder import load_encoder
 from gradual.errors import InputError
+from gradual.module import TaskModule
 from gradual.processes import mean_over_processes
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.labels import LabelSpace
@@ -28,7 +29,7 @@ from gradual.tasks.events.model import Dygie
 from gradual.tasks.events.predictions import predicted_record
 
 
-class EventExtractor(PretrainedModule):
+class EventExtractor(TaskModule):
     """Event extraction with DyGIE++ (Wadden et al., 2019), on an ``EventDataModule``.
 
     Logs ``loss`` and precision, recall and F1 of ``trig_id`` (a trigger's place is right), ``trig_c`` (and its event
@@ -149,18 +150,6 @@ class EventExtractor(PretrainedModule):
         documents = [datamodule.document(id_) for id_ in batch.ids]
         return predicted_record(documents, predicted, batch, self.labels, self._layers())
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's training scores, measured while the weights moved."""
-        self._log_scores("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
-        self._log_scores("test")
-
     def _step(self, batch: SentenceBatch, split: str) -> tuple[Tensor, dict[str, Predictions]]:
         """The loss summed over documents, and the predictions."""
         found = self(batch)
@@ -168,7 +157,7 @@ class EventExtractor(PretrainedModule):
         total = self._total(parts)
         predicted = decode(found, batch)
         gold = annotated(batch.gold, batch)
-        self._scores(split).update(
+        self.scores_of(split).update(
             annotated(as_annotations(predicted, batch), batch), gold, total.detach(), len(batch.ids)
         )
         return total, predicted
@@ -182,17 +171,6 @@ class EventExtractor(PretrainedModule):
             "arguments": weights.events * weights.arguments,
         }
         return torch.stack([factors[name] * part for name, part in parts.items()]).sum()
-
-    def _log_scores(self, split: str) -> None:
-        scores = self._scores(split).compute()
-        if split == "train":
-            del scores["loss"]  # logged at every step
-        # the metric has summed over processes already; synchronizing equal values only keeps Lightning from warning
-        self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
-        self._scores(split).reset()
-
-    def _scores(self, split: str) -> ExtractionScores:
-        return getattr(self, f"{split}_scores")
 
 
 def _mismatch(checkpoint: LabelSpace, data: LabelSpace, width: int, data_width: int) -> str:
