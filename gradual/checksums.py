@@ -43,9 +43,9 @@ def damage(path: Path) -> str | None:
                 file.seek(0)
                 damaged = zipfile.ZipFile(file).testzip()
                 return f"the checksum of its part {damaged} does not fit" if damaged else None
-            return "its end is missing"
+            return "it does not end as a checkpoint does"
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        return str(error)
+        return getattr(error, "strerror", None) or str(error)
 
 
 def checksum(path: Path) -> str | None:

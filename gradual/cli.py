@@ -19,14 +19,13 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.configuration import check_configuration
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults
+from gradual.defaults import Defaults, check_seed
 from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
@@ -34,7 +33,10 @@ from gradual.plan import print_plan, print_statistics
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule
 from gradual.strategies import parse_strategies
+from gradual.training import trainer_errors
 from gradual.weights import read_checkpoint
+
+_log = logging.getLogger(__name__)
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
@@ -133,15 +135,11 @@ class GradualCLI(LightningCLI):
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
             own = {"callbacks": [PredictionWriter(self._predictions_path())]}
-        try:
+        with trainer_errors():
             return super().instantiate_trainer(**own)
-        except (ValueError, MisconfigurationException) as error:
-            raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
     def _set_seed(self) -> None:
-        seed = self._get(self.config, "seed_everything")
-        if not 0 <= int(seed) < 2**32:
-            raise InputError(f"seed_everything is {seed}: accepted is a whole number from 0 to {2**32 - 1}.")
+        check_seed("seed_everything", int(self._get(self.config, "seed_everything")))
         super()._set_seed()
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
@@ -228,7 +226,9 @@ class GradualCLI(LightningCLI):
         self._evaluate(self.trainer.predict, **arguments)
 
     def _evaluate(self, evaluate: Callable[..., Any], ckpt_path: str | None = None, **arguments: Any) -> None:
-        if ckpt_path is not None:
+        if ckpt_path is None:
+            _log.warning("There is no --ckpt_path: this is the model as it is made, before any stage.")
+        else:
             read_checkpoint(ckpt_path)  # what is wrong with it, in a sentence
         try:
             evaluate(ckpt_path=ckpt_path, weights_only=True, **arguments)

@@ -28,7 +28,7 @@ from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
 from gradual.tensorboard import save_strategies
-from gradual.training import TrainerArguments, train_stage
+from gradual.training import StageTraining, TrainerArguments
 from gradual.tree import Node, Tree
 
 
@@ -113,7 +113,7 @@ class Experiment:
         data.seed, data.schedule = node.seed, Schedule(node.stages)
         data.set_stage(len(node.stages) - 1)
         start = node.parent.directory(self.run).best if node.parent else None
-        return train_stage(
+        training = StageTraining(
             model,
             data,
             node.stages[-1],
@@ -124,6 +124,7 @@ class Experiment:
             node.settings,
             f"seed {node.seed}, ",
         )
+        return training.run()
 
 
 def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:

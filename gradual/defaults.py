@@ -9,6 +9,12 @@ from gradual.errors import InputError
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, merge
 
 
+def check_seed(name: str, seed: int) -> None:
+    """Refuse what is no seed of numpy's and torch's generators; ``name`` is that of the setting."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"{name} is {seed}: accepted is a whole number from 0 to {2**32 - 1}.")
+
+
 @dataclass(frozen=True)
 class CollapseConfig:
     """What to do about a stage that collapses at its start: go back to its starting weights, with lower learning rates.
@@ -82,6 +88,7 @@ class Defaults:
             raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
         if self.checkpoint_every < 0:
             raise InputError(f"checkpoint_every is {self.checkpoint_every}: accepted is a number of minutes from 0 on.")
+        check_seed("seed", self.seed)
 
     def to_plain(self) -> dict[str, Any]:
         """The settings that are set, as plain data; without those that change no result."""

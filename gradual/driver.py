@@ -24,7 +24,7 @@ from gradual.repair import sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping
-from gradual.training import TrainerArguments, train_stage
+from gradual.training import StageTraining, TrainerArguments
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 
@@ -136,7 +136,8 @@ def fit_path(
         trained = result is None
         if result is None:
             start = parent.best if parent else None
-            result = train_stage(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings)
+            training = StageTraining(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings)
+            result = training.run()
         result.index, result.path = k, run.relative(directory.path)
         results.append(result)
         run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Self
 
 from lightning.pytorch import LightningModule
@@ -23,6 +24,10 @@ class TaskModule(LightningModule):
         trusted = {"trust_remote_code": trust_remote_code, "weights_only": True}
         return super().load_from_checkpoint(checkpoint_path, *args, **{**kwargs, **trusted})
 
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the validation scores."""
+        self._step(batch, "val")
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training scores, measured while the weights moved."""
         self._log_scores("train")
@@ -38,6 +43,10 @@ class TaskModule(LightningModule):
     def scores_of(self, split: str) -> Any:
         """The metric of a split: ``train``, ``val`` or ``test``."""
         return getattr(self, f"{split}_scores")
+
+    @abstractmethod
+    def _step(self, batch: Any, split: str) -> Any:
+        """The losses of a batch and what is predicted; adds them to the split's scores."""
 
     def _log_scores(self, split: str) -> None:
         metric = self.scores_of(split)

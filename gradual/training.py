@@ -7,7 +7,7 @@ import logging
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +46,11 @@ TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
 
 
-def train_stage(
-    model: LightningModule,
-    datamodule: MixedDomainDataModule,
-    stage: Stage,
-    directory: StageDirectory,
-    start: Path | None,
-    defaults: Defaults,
-    trainer_arguments: TrainerArguments,
-    settings: Mapping[str, Any],
-    label: str = "",
-) -> StageResult:
-    """Train the data module's current stage to convergence and measure its scores.
+@dataclass(frozen=True)
+class StageTraining:
+    """All that one stage is trained with.
 
-    Where it collapses, it starts again with lower learning rates, as ``defaults.collapse`` says.
-
-    Args:
+    Attributes:
         model: The model; its weights are replaced by those of ``start``.
         datamodule: The data, with the stage already set.
         stage: What the stage overrides.
@@ -71,31 +60,39 @@ def train_stage(
         trainer_arguments: The arguments of its Trainer.
         settings: All that it trains with, as plain data to write down.
         label: What its lines of progress begin with.
-
-    Returns:
-        The result, also written to ``directory``.
-
-    Raises:
-        InputError: It collapsed in every attempt.
     """
-    while True:
-        result = _attempt(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings, label)
-        if result is not None:
-            return result
+
+    model: LightningModule
+    datamodule: MixedDomainDataModule
+    stage: Stage
+    directory: StageDirectory
+    start: Path | None
+    defaults: Defaults
+    trainer_arguments: TrainerArguments
+    settings: Mapping[str, Any]
+    label: str = ""
+
+    def run(self) -> StageResult:
+        """Train the data module's current stage to convergence and measure its scores.
+
+        Where it collapses, it starts again with lower learning rates, as ``defaults.collapse`` says.
+
+        Returns:
+            The result, also written to ``directory``.
+
+        Raises:
+            InputError: It collapsed in every attempt.
+        """
+        while True:
+            result = _attempt(self)
+            if result is not None:
+                return result
 
 
-def _attempt(
-    model: LightningModule,
-    datamodule: MixedDomainDataModule,
-    stage: Stage,
-    directory: StageDirectory,
-    start: Path | None,
-    defaults: Defaults,
-    trainer_arguments: TrainerArguments,
-    settings: Mapping[str, Any],
-    label: str,
-) -> StageResult | None:
-    """Train a stage as ``train_stage`` says; None where it collapsed."""
+def _attempt(training: StageTraining) -> StageResult | None:
+    """Train a stage as ``StageTraining.run`` says; None where it collapsed."""
+    model, datamodule, stage, directory = training.model, training.datamodule, training.stage, training.directory
+    start, defaults, label = training.start, training.defaults, training.label
     resume = resume_point(directory)
     collapses, guard = directory.collapses(), defaults.collapse
     scale = guard.factor ** len(collapses)
@@ -107,7 +104,7 @@ def _attempt(
             f"{title} collapsed: {describe(collapses[-1])}; attempt {len(collapses) + 1} of {guard.attempts} goes back "
             f"to its starting weights, with learning rates times {scale:g}."
         )
-    rank_zero_only(directory.begin)(settings, datamodule.sample_ids())
+    rank_zero_only(directory.begin)(training.settings, datamodule.sample_ids())
     amounts = datamodule.amounts[: datamodule.stage + 1]
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
     steadier: list[Callback] = []
@@ -141,7 +138,7 @@ def _attempt(
     if goes_back:
         start = directory.start
     callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
-    trainer = _stage_trainer(stage, directory, callbacks, trainer_arguments())
+    trainer = _stage_trainer(stage, directory, callbacks, training.trainer_arguments())
     divided = divides_modules(trainer)
     if divided and defaults.weight_averaging is not None:
         raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
@@ -233,12 +230,16 @@ def _stage_trainer(
         arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous})]
     arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
-    try:
+    with trainer_errors():
         return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
-    except (
-        MisconfigurationException,
-        ValueError,
-    ) as error:  # a device that is not there
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """While it is open, what a Trainer is not made for (a device that is not there) is said in a sentence."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError) as error:
         raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gradual.checksums import damage
 from gradual.errors import InputError
 
 
@@ -20,21 +20,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             code could make, which is not run.
     """
     accepted = "accepted is a checkpoint of a stage, such as best.ckpt"
+    wrong = damage(Path(path))
+    if wrong:
+        raise InputError(f"{path} cannot be loaded ({wrong}); {accepted}.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()  # each part has a checksum, which torch does not look at
-        if part is not None:
-            raise InputError(f"{path} is damaged (the checksum of its part {part!r} does not fit); {accepted}.")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except InputError:
-        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} holds more than tensors and plain data, which is not loaded as it could run code; {accepted}."
         ) from error
-    except Exception as error:  # a damaged file may raise anything
-        reason = getattr(error, "strerror", None) or "damaged, or no checkpoint"
-        raise InputError(f"{path} cannot be loaded ({reason}); {accepted}.") from error
+    except Exception as error:  # a zip archive of something else may raise anything
+        raise InputError(f"{path} is no checkpoint; {accepted}.") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not isinstance(content.get("pytorch-lightning_version"), str):
         raise InputError(f"{path} is no checkpoint of Lightning's; {accepted}.")

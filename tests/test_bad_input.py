@@ -117,6 +117,13 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
     assert "The Trainer cannot be made" in mistake(capfd, given)
 
 
+@pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]"])
+def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--seeds={seeds}")
+    assert "accepted is a whole number from 0 to 4294967295" in mistake(capfd, given)
+    assert not list(tmp_path.glob("run/seed*"))
+
+
 def event_arguments(root, folder, **files):
     data = [
         f"--data.{name}={path}"
@@ -158,7 +165,7 @@ def test_other_commands(small_demo, tmp_path, capfd):
         (["convert", "brat", str(tmp_path), "--out", "x"], "invalid choice: 'brat'"),
         (["demo-data", "--out", str(tmp_path / "file")], "file"),
         (["download", "multiwoz", "--out", str(tmp_path), "--mirror", "ftp://x"], "--mirror must be an address"),
-        (["export", str(tmp_path / "file"), "--out", str(tmp_path / "x.safetensors")], "damaged, or no checkpoint"),
+        (["export", str(tmp_path / "file"), "--out", str(tmp_path / "x.safetensors")], "not end as a checkpoint does"),
         (["export", str(tmp_path / "file")], "--out"),
         ([], "COMMAND"),
     ):

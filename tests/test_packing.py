@@ -1,5 +1,7 @@
 """An encoder on sequences in one row against the same encoder on each of them alone."""
 
+import os
+
 import pytest
 import torch
 from dialogue_files import tiny_bert
@@ -103,3 +105,7 @@ def test_spread_and_gather_are_opposites():
     assert all((part[~mask] == 0).all() for part, mask in zip(parts, packing.masks))
     assert torch.equal(packing.gather(parts), rows)
     assert packing.positions().tolist() == [*range(9), *range(9), *range(4), *range(3), *range(2), *range(1)]
+
+
+def test_kernels_of_rows_that_never_come_again_are_not_all_kept():
+    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 1024

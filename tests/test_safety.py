@@ -131,7 +131,7 @@ def test_what_is_no_checkpoint_of_the_model_is_one_sentence(small_demo, tracker,
         capfd, demo_arguments("test", small_demo, f"--ckpt_path={tracker}", *other)
     )
     (tmp_path / "a.ckpt").write_bytes(tracker.read_bytes()[:-500])
-    for name, said in (("a.ckpt", "damaged, or no checkpoint"), ("b.ckpt", "No such file"), ("", "Is a directory")):
+    for name, said in (("a.ckpt", "not end as a checkpoint does"), ("b.ckpt", "No such file"), ("", "Is a directory")):
         given = demo_arguments("test", small_demo, f"--ckpt_path={tmp_path / name}")
         assert said in mistake(capfd, given)
 

@@ -108,10 +108,6 @@ class DialogueStateTracker(TaskModule):
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
         return loss
 
-    def validation_step(self, batch: TurnBatch, batch_idx: int) -> None:
-        """Add a batch to the validation scores."""
-        self._step(batch, "val")
-
     def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:
         """Add a batch to the test scores; returns the accuracies of each dialogue."""
         _, predicted = self._step(batch, "test")

@@ -132,10 +132,6 @@ class EventExtractor(TaskModule):
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.ids))
         return loss
 
-    def validation_step(self, batch: SentenceBatch, batch_idx: int) -> None:
-        """Add a batch to the validation scores."""
-        self._step(batch, "val")
-
     def test_step(self, batch: SentenceBatch, batch_idx: int) -> Any:
         """Add a batch to the test scores; returns the scores of each document."""
         _, predicted = self._step(batch, "test")
