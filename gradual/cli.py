@@ -134,7 +134,7 @@ class GradualCLI(LightningCLI):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
-            own = {"callbacks": [PredictionWriter(self._predictions_path())]}
+            own["callbacks"] = [PredictionWriter(self._predictions_path())]
         with trainer_errors():
             return super().instantiate_trainer(**own)
 
@@ -156,11 +156,17 @@ class GradualCLI(LightningCLI):
         with run.held():
             run.claim(self._identity(), self._resolved())
             page = self._compare(run, datamodule)
+        rank_zero_only(self._print_report)(page)
+
+    @staticmethod
+    def _print_report(page: Path) -> None:
         print((page.parent / "table.md").read_text(encoding="utf-8"))
         print(f"Report: {page}")
 
     def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
         get = functools.partial(self._get, self.config)
+        if get("jobs") > 1 or get("ray") is not None:
+            self._check_one_device()
         experiment = self.experiment(run, {"{}": datamodule})
         strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, get("seeds"))
@@ -170,6 +176,19 @@ class GradualCLI(LightningCLI):
         else:
             execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
         return compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
+
+    def _check_one_device(self) -> None:
+        """Refuse several devices a stage: the processes that Lightning starts for them would compare, too."""
+        trainer = self._settings.trainer
+        devices = trainer.devices
+        if isinstance(devices, str) and "," in devices:
+            devices = [part for part in devices.split(",") if part.strip()]
+        number = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else 1
+        if number > 1 or trainer.num_nodes > 1:
+            raise InputError(
+                f"trainer.devices is {trainer.devices}, trainer.num_nodes {trainer.num_nodes}: stages that are trained "
+                "at once, with jobs or ray, have one device each."
+            )
 
     def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
         """What the stages of a comparison train with, each model and data module made from the configuration."""

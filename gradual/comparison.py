@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
@@ -22,7 +23,7 @@ from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
 from gradual.repair import sound_result
-from gradual.report import write_report
+from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
 from gradual.runs import RunDirectory, StageResult, write_atomically
 from gradual.schedule import Schedule, Stage
@@ -169,16 +170,21 @@ def compare_tree(
     elif baseline not in tree.strategies:
         raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
     _repair(experiment, tree)
-    print_tree(experiment, tree, wide_console())
+    rank_zero_only(print_tree)(experiment, tree, wide_console())
     for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
         directory = node.directory(experiment.run)
         if directory.settings() is None:
             directory.reserve(node.settings)
-    _write_comparison(experiment, tree, metrics, baseline)
+    rank_zero_only(_write_comparison)(experiment, tree, metrics, baseline)
     execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
+    rank_zero_only(_report)(experiment, tree, metrics, baseline)
+    return report_page(experiment.run.root)
+
+
+def _report(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
     _write_comparison(experiment, tree, metrics, baseline)
     save_strategies(experiment.run.root)
-    return write_report(experiment.run.root)
+    write_report(experiment.run.root)
 
 
 def _repair(experiment: Experiment, tree: Tree) -> None:

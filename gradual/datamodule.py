@@ -292,7 +292,8 @@ class MixedDomainDataModule(LightningDataModule):
     def _drop_held_out(self, domains: Domains) -> None:
         held_out: set[Any] = set()
         for dataset in (domains.val, domains.test):
-            held_out.update(self._ids(dataset) or ())
+            ids = self._ids(dataset)
+            held_out.update(() if ids is None else ids)  # an array has no truth value
         dropped = {}
         for name in self._left_out if held_out else ():
             ids = self._ids(getattr(domains, name))

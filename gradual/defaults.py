@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradual.errors import InputError
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, merge
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, is_configured, merge
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -97,10 +97,19 @@ class Defaults:
         return plain
 
     def of(self, stage: Stage) -> dict[str, Any]:
-        """All that ``stage`` trains with, as plain data: the defaults with its overrides."""
-        return {
-            **self.to_plain(),
-            **stage.overrides(),
-            "optimizer": as_plain(merge(self.optimizer, stage.optimizer)),
-            "lr_schedule": as_plain(merge(self.lr_schedule, stage.lr_schedule)),
-        }
+        """All that ``stage`` trains with, as plain data: the defaults with its overrides.
+
+        Raises:
+            InputError: It sets something of an optimizer, and there is none.
+        """
+        optimizer = merge(self.optimizer, stage.optimizer)
+        plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
+        if not is_configured(optimizer):
+            unused = [f"optimizer.{name}" for name in plain if name != "lr_scale"]
+            unused += [f"lr_schedule.{name}" for name in lr_schedule]
+            if unused:
+                raise InputError(
+                    f"{' and '.join(unused)} would do nothing, since the module's own configure_optimizers makes the "
+                    "optimizer: set optimizer.lr or optimizer.class_path as well."
+                )
+        return {**self.to_plain(), **stage.overrides(), "optimizer": plain, "lr_schedule": lr_schedule}

@@ -128,9 +128,9 @@ def fit_path(
     datamodule.setup("fit")
     parent: StageDirectory | None = None
     results = []
-    for k, stage in enumerate(schedule):
+    # what is wrong with the settings of a late stage is said before the first one trains
+    for k, (stage, settings) in enumerate([(stage, defaults.of(stage)) for stage in schedule]):
         datamodule.set_stage(k)
-        settings = defaults.of(stage)
         directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
         result = sound_result(directory)
         trained = result is None
@@ -144,5 +144,5 @@ def fit_path(
         rank_zero_only(run_result.save)()
         parent = directory
     if not trained and parent is not None:
-        load_weights(model, parent.best)
+        load_weights(model, parent.best, datamodule)
     return run_result

@@ -42,7 +42,7 @@ def in_process(experiment: Trains) -> Executor:
 
 
 def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
-    """Up to ``jobs`` stages at once, each in a process with its share of the cores or GPUs.
+    """Up to ``jobs`` stages at once, each in a process with its share of the cores, or a GPU.
 
     Args:
         make_experiment: Makes the experiment in a worker.
@@ -87,10 +87,10 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
         try:
             import ray
         except ImportError:
-            raise InputError("Ray is not installed: pip install gradual[ray].") from None
+            raise InputError("Ray is not installed: pip install 'gradual[ray]'.") from None
         started = not ray.is_initialized()
         if started:
-            ray.init(None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+            ray.init(address or "local", include_dashboard=False, log_to_driver=False)
         try:
             gpus = int(ray.cluster_resources().get("GPU", 0))
             remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train_after)
@@ -127,7 +127,7 @@ def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> 
 
 
 def _begin_worker(shares: Any, jobs: int) -> None:
-    """Give a new worker its cores and GPUs, and let it end with the process that made it."""
+    """Give a new worker its cores or its GPU, and let it end with the process that made it."""
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -137,8 +137,7 @@ def _begin_worker(shares: Any, jobs: int) -> None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     gpus = [gpu for gpu in visible if gpu] or [str(index) for index in range(torch.cuda.device_count())]
     if gpus:
-        mine = gpus[share::jobs] or [gpus[share % len(gpus)]]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[share % len(gpus)]  # one: a stage starts no processes of its own
 
 
 def _train(make_experiment: MakeExperiment, node: Node) -> None:

@@ -33,7 +33,7 @@ def locked(root: Path) -> Iterator[None]:
         InputError: Another process has it, or nothing can be written to ``root``.
     """
     key = root.resolve()
-    if key in _held or any(os.environ.get(name, "0") != "0" for name in _RANKS):
+    if key in _held or is_led():
         yield
         return
     # never open this file again in this process: the kernel drops the lock when any of its descriptors is closed
@@ -50,6 +50,11 @@ def locked(root: Path) -> Iterator[None]:
     finally:
         _held.discard(key)
         os.close(descriptor)
+
+
+def is_led() -> bool:
+    """Whether another process of a distributed run leads this one; known before there is a process group."""
+    return any(os.environ.get(name, "0") != "0" for name in _RANKS)
 
 
 def _acquire(descriptor: int, root: Path) -> None:

@@ -25,11 +25,6 @@ _SCHEDULES = (
 _ENDLESS = ("constant_with_warmup", "inverse_sqrt")
 
 
-def is_configured(config: OptimizerConfig) -> bool:
-    """Whether ``config`` names an optimizer; ``lr_scale`` alone leaves a module's own in place."""
-    return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
-
-
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """The trainable parameters of ``module``, grouped by learning rate and weight decay.
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from rich import box
 from rich.table import Table
 
+from gradual.callbacks.carry import lend_trainer
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
-from gradual.optim import is_configured, parameter_groups
+from gradual.optim import parameter_groups
 from gradual.results import wide_console
-from gradual.schedule import Schedule, merge
+from gradual.schedule import Schedule, is_configured, merge
 
 
 def print_plan(
@@ -22,8 +23,7 @@ def print_plan(
     datamodule.seed, datamodule.schedule = defaults.seed, schedule
     datamodule.prepare_data()
     datamodule.setup("fit")
-    model.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    model.trainer.datamodule = datamodule  # type: ignore[attr-defined]
+    lend_trainer(model, datamodule)
     model.configure_model()  # parameters that depend on the data
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "patience"):

@@ -25,10 +25,11 @@ from typing import Any
 
 from gradual.checksums import checksum
 from gradual.errors import InputError
-from gradual.lock import locked
+from gradual.lock import is_led, locked
 
 log = logging.getLogger(__name__)
 
+_BY_NAME = "_by_name"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -131,14 +132,16 @@ class StageDirectory:
         write_atomically(self._checksums, json.dumps({self._settings.name: _sha256(text)}, indent=2) + "\n")
         write_atomically(self._settings, text)
 
-    def is_free_for(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the folder is nobody's yet, or that of a stage with these settings.
+    def has_begun(self) -> bool:
+        """Whether the folder is a stage's already."""
+        return self._settings.exists()
+
+    def belongs_to(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the folder is that of a stage with these settings.
 
         A damaged ``stage.json`` is written anew where its checksum says that it held these settings, else the folder is
         left alone.
         """
-        if not self._settings.exists():
-            return True
         try:
             found = self.settings()
         except InputError:
@@ -247,16 +250,25 @@ class RunDirectory:
         identity = self.root / "experiment.json"
         config = json.loads(json.dumps(config, default=str))
         started = any(self.root.glob("seed-*/**/*.ckpt"))
-        for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
-            path.unlink()
-        if identity.exists() and started:
-            changes = differences(read_json(identity), config)
-            if changes:
-                raise InputError(
-                    f"{self.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, "
-                    "or change it back."
-                )
+        changes = []
+        if identity.exists():
+            try:
+                changes = differences(read_json(identity), config)
+            except InputError:
+                if started:
+                    raise
+        if started and changes:
+            raise InputError(
+                f"{self.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, "
+                "or change it back."
+            )
+        if is_led() or (started and identity.exists()):
             return
+        for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
+            path.unlink(missing_ok=True)
+        if changes:  # collapses that were another experiment's
+            for stage in self.root.glob("seed-*/**/stage.json"):
+                StageDirectory(stage.parent).start_over()
         write_atomically(self.root / "config.yaml", text)
         write_atomically(identity, json.dumps(config, indent=2) + "\n")
 
@@ -270,21 +282,42 @@ class RunDirectory:
         Stages that differ only in what they override are different stages: the first to come is named by its amount
         alone, a second one gets ``-2`` behind it.
         """
-        number = 1
-        while True:
+        found = [path.name.rpartition("-")[2] for path in parent.glob(f"{amount}-*")]
+        last = max([1, *(int(number) for number in found if number.isdecimal())])
+        free: list[StageDirectory] = []
+        for number in range(1, last + 2):  # one before it may have been removed
             directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
-            if directory.is_free_for(settings):
+            if not directory.has_begun():
+                free.append(directory)
+            elif directory.belongs_to(settings):
                 return directory
-            number += 1
+        return free[0]
 
     def relative(self, path: Path) -> str:
         """``path`` as seen from the run directory."""
         return path.relative_to(self.root).as_posix()
 
 
+def canonical(settings: Any) -> str:
+    """Plain data as text: the same for equal settings, whatever order they were written in.
+
+    Only the order of patterns means something, since the first match holds: those of ``lr_by_name`` and its like.
+    """
+
+    def ordered(value: Any, name: str) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        items = [(key, ordered(part, str(key))) for key, part in value.items()]
+        return items if name.endswith(_BY_NAME) else dict(items)
+
+    return json.dumps(ordered(settings, ""), sort_keys=True)
+
+
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What changed between two pieces of plain data, each as ``name: old -> new``."""
+    """What changed between two pieces of plain data, each as ``name: old there, new now``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if name.endswith(_BY_NAME) and old == new and list(old) != list(new):
+            return [f"{name}: {', '.join(old)} there, {', '.join(new)} now, and the first match holds"]
         keys = sorted(set(old) | set(new))
         return [
             line
@@ -314,13 +347,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment either its old or its new content is there, whole."""
     # a name of its own: several processes may write the same file
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -49,6 +49,11 @@ class OptimizerConfig:
                 _check_at_least_zero(f"optimizer.{name}['{pattern}']", value, optional=False)
 
 
+def is_configured(config: OptimizerConfig) -> bool:
+    """Whether ``config`` names an optimizer; ``lr_scale`` alone leaves a module's own in place."""
+    return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
+
+
 @dataclass(frozen=True)
 class LRScheduleConfig:
     """A learning-rate schedule as configuration; what is None is left to the experiment's default.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.callbacks.best import BestCheckpoint
 from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
+from gradual.callbacks.clock import TrainingClock
 from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.callbacks.convergence import Convergence
 from gradual.callbacks.history import EpochHistory, ExampleScores
@@ -34,11 +36,13 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
-from gradual.optim import build_lr_scheduler, build_optimizer, is_configured, scale_learning_rates
+from gradual.names import without_split
+from gradual.optim import build_lr_scheduler, build_optimizer, scale_learning_rates
 from gradual.repair import resume_point
 from gradual.runs import StageDirectory, StageResult
 from gradual.sampling import derive_seed
-from gradual.schedule import Stage, merge
+from gradual.schedule import Stage, is_configured, merge
+from gradual.weights import check_plain
 
 _log = logging.getLogger(__name__)
 
@@ -116,27 +120,29 @@ def _attempt(training: StageTraining) -> StageResult | None:
         steadier.append(smoothed)
         monitor = smoothed.name
     best = BestCheckpoint(directory.path, monitor, defaults.mode)
-    timer = Timer()
+    clock = TrainingClock()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
         WholeScores(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta),
-        EpochHistory(directory.history),
         ExampleScores(directory.test_examples),
         LoggedValues(),
         RandomState(),
-        timer,
+        clock,
         StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
-        best,
+        best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
+        EpochHistory(directory.history),
         LastCheckpoint(directory.last, defaults.checkpoint_every),
     ]
     goes_back = start is None and bool(collapses) and directory.start.exists()
     if guard.attempts:
         keep = directory.start if start is None and resume is None and not goes_back else None
-        callbacks.insert(1 + len(steadier), _collapse_guard(datamodule, start, defaults, keep, collapses))
+        callbacks.insert(1 + callbacks.index(best), _collapse_guard(datamodule, start, defaults, keep, collapses))
     if goes_back:
         start = directory.start
+    check_plain(model)
+    check_plain(datamodule)
     callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
     trainer = _stage_trainer(stage, directory, callbacks, training.trainer_arguments())
     divided = divides_modules(trainer)
@@ -159,12 +165,11 @@ def _attempt(training: StageTraining) -> StageResult | None:
             f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."
         )
     rank_zero_only(directory.drop_requeue_checkpoints)()
-    test = {}
-    if datamodule.domains.test is not None:
+    tested: Sequence[Mapping[str, float]] = ()
+    if datamodule.domains.test is not None and is_overridden("test_step", model):
         module = copy.deepcopy(model) if divided else model
-        (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
-        test = _named(scores, "test")
-    elif not divided:
+        tested = trainer.test(module, datamodule=datamodule, verbose=False)
+    if not tested and not divided:  # no test data, or limit_test_batches is 0
         load_weights(model, directory.best)
     result = StageResult(
         index=datamodule.stage,
@@ -173,9 +178,9 @@ def _attempt(training: StageTraining) -> StageResult | None:
         out_of_domain=amounts[-1],
         epochs=trainer.current_epoch,
         best_epoch=best.epoch,
-        seconds=round(timer.time_elapsed("train"), 3),
+        seconds=round(clock.seconds, 3),
         val=_named(best.scores, "val"),
-        test=test,
+        test=_named(tested[0], "test") if tested else {},
         collapses=collapses,
     )
     rank_zero_only(directory.finish)(result)
@@ -231,7 +236,16 @@ def _stage_trainer(
     arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
     with trainer_errors():
-        return Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+        trainer = Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError(
+            f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
+            "strategies that start the program again, such as ddp, and in a notebook a single device."
+        )
+    if arguments.get("fast_dev_run") or trainer.limit_val_batches == 0:
+        name = "fast_dev_run" if arguments.get("fast_dev_run") else "limit_val_batches: 0"
+        raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
+    return trainer
 
 
 @contextmanager
@@ -279,4 +293,4 @@ def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -
 def _named(scores: Mapping[str, Any], split: str) -> dict[str, float]:
     """The scores of one split, without the split in their names."""
     prefixes = (f"{split}/", f"{split}_")
-    return {name[len(split) + 1 :]: float(value) for name, value in scores.items() if name.startswith(prefixes)}
+    return {without_split(name): float(value) for name, value in scores.items() if name.startswith(prefixes)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradual.runs import RunDirectory, StageDirectory
+from gradual.runs import RunDirectory, StageDirectory, canonical
 from gradual.schedule import Stage
 from gradual.strategies import Strategy
 
@@ -60,18 +60,18 @@ class Tree:
         amounts: Callable[[Strategy], Sequence[int]],
         settings: Settings,
     ):
-        self.strategies, self.seeds = dict(strategies), list(dict.fromkeys(seeds))
+        self.strategies, self.seeds = dict(strategies), list(dict.fromkeys(map(operator.index, seeds)))
         self.amounts = {name: list(amounts(strategy)) for name, strategy in self.strategies.items()}
         self.paths: dict[tuple[str, int], list[Node]] = {}
         nodes: dict[str, Node] = {}
         for seed in self.seeds:
             for name, strategy in self.strategies.items():
                 path: list[Node] = []
-                key = json.dumps([seed, strategy.data], sort_keys=True)
+                key = canonical([seed, strategy.data])
                 for k, stage in enumerate(strategy.schedule):
                     own = settings(stage, seed) | ({"data": strategy.data} if strategy.data else {})
                     amounts_so_far = tuple(self.amounts[name][: k + 1])
-                    key += json.dumps([amounts_so_far[-1], own], sort_keys=True)
+                    key += canonical(own) + canonical(amounts_so_far[-1])
                     if key not in nodes:
                         stages, parent = tuple(strategy.schedule[: k + 1]), path[-1] if path else None
                         nodes[key] = Node(seed, stages, amounts_so_far, strategy.data, own, parent)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 
 from gradual.checksums import damage
 from gradual.errors import InputError
@@ -38,3 +40,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise InputError(f"{path}: the weight {name!r:.80} is no tensor; {accepted}.")
     return content
+
+
+def check_plain(part: LightningModule | LightningDataModule) -> None:
+    """Refuse what would go into a checkpoint and could not be read from it again.
+
+    Raises:
+        InputError: One of its hyperparameters, or of a module's states, is no plain data.
+    """
+    owner = type(part).__name__
+    if isinstance(part, LightningModule):
+        for name, value in part.state_dict().items():
+            if not isinstance(value, torch.Tensor):
+                raise InputError(f"The state of {owner} holds '{name}', a {type(value).__name__} and no tensor.")
+    for name, value in part.hparams.items():
+        file = io.BytesIO()
+        try:
+            torch.save(value, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:  # pickling anything may raise anything
+            raise InputError(
+                f"The hyperparameter '{name}' of {owner}, a {type(value).__name__}, is no plain data, of which "
+                f"checkpoints are made: leave it out with save_hyperparameters(ignore=['{name}'])."
+            ) from error

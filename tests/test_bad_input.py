@@ -119,9 +119,17 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
 
 @pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]"])
 def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
-    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--seeds={seeds}")
+    strategies = '--strategies={"short": [20, 0]}'
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
     assert "accepted is a whole number from 0 to 4294967295" in mistake(capfd, given)
     assert not list(tmp_path.glob("run/seed*"))
+
+
+@pytest.mark.parametrize("devices", ["2", "[0, 1]", "0,1"])
+def test_stages_that_train_at_once_have_one_device_each(small_demo, tmp_path, capfd, devices):
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--trainer.devices={devices}")
+    for at_once in ("--jobs=2", "--ray=local"):
+        assert "have one device each" in mistake(capfd, [*given, at_once])
 
 
 def event_arguments(root, folder, **files):

@@ -136,10 +136,12 @@ def test_test_and_validate_give_a_stage_s_scores_exactly(finished, index, monkey
         assert measured[command] == [{f"{split}/{name}": value for name, value in stage[split].items()}]
 
 
-def test_predict_writes_the_belief_state_of_each_turn(finished, small_demo, tmp_path):
+def test_predict_writes_the_belief_state_of_each_turn(finished, small_demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     checkpoint = finished / "seed-0/20/0/best.ckpt"
     target = tmp_path / "out" / "states.jsonl"
     main(["predict", f"--config={finished}/config.yaml", f"--ckpt_path={checkpoint}", f"--predictions={target}"])
+    assert list(tmp_path.iterdir()) == [target.parent], "nothing else is written, such as a logger's folder"
     records = [json.loads(line) for line in target.read_text().splitlines()]
     with (small_demo / "domains/hostel/test.tsv").open() as file:
         rows = [row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if not row[0].startswith("#")]

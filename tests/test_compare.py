@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import queue
 import signal
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from test_strategies import table5
 
 from gradual import InputError, Schedule
 from gradual.comparison import compare_tree, plan_tree
-from gradual.executors import in_process, processes, ray_cluster
+from gradual.executors import _begin_worker, in_process, processes, ray_cluster
 from gradual.strategies import Strategy, default_strategies
 
 SMALL = default_strategies(Schedule([20, 5, 0]))
@@ -124,6 +125,21 @@ def test_several_processes_give_the_same_scores(whole, tmp_path):
     compare(tmp_path, execute=processes(functools.partial(line.make_experiment, str(tmp_path)), jobs=2))
     assert sorted(line.trained(tmp_path)) == sorted(line.trained(whole))
     assert scores(tmp_path) == scores(whole)
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("4,5,6,7", ["4", "5"]), ("4", ["4", "4"]), ("", [None, None])])
+def test_each_worker_has_one_gpu(monkeypatch, visible, expected):
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    given = []
+    shares = queue.Queue()
+    for share in range(2):
+        shares.put(share)
+    for _ in range(2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        _begin_worker(shares, 2)
+        given.append(os.environ["CUDA_VISIBLE_DEVICES"] or None)
+    assert given == expected
 
 
 def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path):

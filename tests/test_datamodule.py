@@ -425,7 +425,7 @@ def test_a_stage_of_a_billion_examples_reads_none_and_costs_its_sample():
 @pytest.mark.parametrize("kind", [list, np.array, pd.Index], ids=["list", "array", "index"])
 def test_what_is_left_of_a_pool_is_what_a_naive_pass_leaves(kind, ids, held_out, seed):
     pool, val = Named([], range(len(ids))), Named([], sorted(held_out))
-    pool.ids, val.ids = kind(ids), sorted(held_out)
+    pool.ids, val.ids = kind(ids), kind(sorted(held_out))
     data = module([7], pool, val, schedule=[1.0], seed=seed)
     left = [position for position, id_ in enumerate(ids) if id_ not in held_out]
     assert sorted(data.sample()) == left

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
 from line import Examples
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
@@ -350,3 +350,121 @@ def test_the_users_callbacks_and_loggers_are_used(tmp_path):
     model, _ = run(tmp_path, schedule=[0], logger=False, callbacks=EarlyStopping("val/loss", patience=9))
     assert model.trainers[0].logger is None
     assert sorted(c.patience for c in model.trainers[0].early_stopping_callbacks) == [5, 9]
+
+
+def test_the_trainer_s_time_limit_ends_a_stage(tmp_path):
+    _, result = run(tmp_path, schedule=[0], max_epochs=50, max_time={"microseconds": 1})
+    assert result.stages[0].epochs == 1
+
+
+def test_a_timer_of_the_user_s_is_used(tmp_path):
+    _, result = run(tmp_path, schedule=[0], max_epochs=50, callbacks=[Timer({"microseconds": 1})])
+    assert result.stages[0].epochs == 1
+
+
+def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
+    class Late(Line):
+        def on_train_epoch_end(self):
+            self.log("train/epoch", float(self.current_epoch + 1))
+
+    _, result = run(tmp_path, Late(), schedule=[0])
+    lines = (tmp_path / "run" / result.stages[0].path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["train/epoch"] for line in lines] == [1, 2, 3]
+
+
+class Extra(Line):
+    def get_extra_state(self):
+        return {"a": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Saving(Line):
+    def __init__(self, file):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: Saving(Path("a")), "The hyperparameter 'file' of Saving, a PosixPath, is no plain data"),
+        (lambda: Saving(lambda: 1), "The hyperparameter 'file' of Saving, a function, is no plain data"),
+        (Extra, "The state of Extra holds '_extra_state', a dict and no tensor"),
+    ],
+)
+def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path, model, said):
+    model = model()
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, model)
+    assert not model.losses
+    run(tmp_path / "plain", Saving("a"), schedule=[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": {"weight_decay": 0.1}, "lr_schedule": {"name": "linear"}},
+         r"^optimizer\.weight_decay and lr_schedule\.name would do nothing"),
+        ({"optimizer": {"lr_scale": 0.5}, "schedule": [5, {"amount": 0, "lr_schedule": {"warmup": 0.1}}]},
+         r"^lr_schedule\.warmup would do nothing"),
+    ],
+)  # fmt: skip
+def test_what_a_module_s_own_optimizer_would_ignore_is_refused_before_any_stage(tmp_path, settings, said):
+    model = Own(0.1)
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, model, **settings)
+    assert not model.losses
+
+
+@pytest.mark.parametrize("way", ["limit", "empty", "no test_step"])
+def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, way, monkeypatch):
+    if way == "no test_step":
+        monkeypatch.delattr(Line, "test_step")
+    changed = {"test": Examples("test", 0, 2.0, 4)} if way == "empty" else {}
+    settings = {"limit_test_batches": 0} if way == "limit" else {}
+    model, result = run(tmp_path, schedule=[5, 0], data=data(**changed), **settings)
+    assert [stage.test for stage in result.stages] == [{}, {}]
+    assert same(model.state_dict(), weights(result.best_checkpoint()))
+
+
+@pytest.mark.parametrize("settings", [{"fast_dev_run": True}, {"limit_val_batches": 0}])
+def test_a_stage_that_could_keep_no_epoch_is_refused_before_training(tmp_path, settings):
+    model = Line()
+    with pytest.raises(InputError, match=f"^With {next(iter(settings))}.* no epoch is the best"):
+        run(tmp_path, model, **settings)
+    assert not model.losses
+
+
+def test_processes_that_bring_nothing_back_are_refused(tmp_path):
+    with pytest.raises(InputError, match="DDPStrategy starts processes that end with what they have learnt"):
+        run(tmp_path, strategy="ddp_spawn", devices=2)
+
+
+class Built(Line):
+    """Makes its last layer from the data, in one of the two places that Lightning has for it."""
+
+    def __init__(self, where: str):
+        super().__init__()
+        self.where = where
+        del self.head
+
+    def setup(self, stage):
+        self._make("setup")
+
+    def configure_model(self):
+        self._make("configure_model")
+
+    def _make(self, where):
+        if where == self.where and not hasattr(self, "head"):
+            self.head = nn.Linear(4, self.trainer.datamodule.domains.val[0][1].shape[0])
+
+
+@pytest.mark.parametrize("where", ["setup", "configure_model"])
+def test_a_finished_run_gives_its_weights_to_a_module_that_has_no_layers_yet(tmp_path, where):
+    first, _ = run(tmp_path, Built(where))
+    again, result = run(tmp_path, Built(where))
+    assert not again.losses
+    assert same(first.state_dict(), again.state_dict())
+    assert same(again.state_dict(), weights(result.best_checkpoint()))

@@ -19,11 +19,10 @@ from gradual.optim import (
     BertAdam,
     build_lr_scheduler,
     build_optimizer,
-    is_configured,
     parameter_groups,
     scale_learning_rates,
 )
-from gradual.schedule import LRScheduleConfig, OptimizerConfig
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, is_configured
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

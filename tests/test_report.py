@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,16 @@ def test_where_lower_is_better_the_lowest_is_bold(tmp_path):
 
     assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [["12.35"], []]
     assert table.rows[1][4].text == "+1.654"
+
+
+@pytest.mark.parametrize("monitor", ["val/closeness", "val_closeness"])
+def test_the_monitor_s_mode_says_what_is_better_also_of_the_test_score(tmp_path, monitor):
+    write_comparison(tmp_path, {"in-domain only": [0], "mixed": [200]}, seeds=(0,), metrics=["closeness", "mae"])
+    write_stage(tmp_path, "seed-0/0", {"closeness": 1.0, "mae": 3.0})
+    write_stage(tmp_path, "seed-0/200", {"closeness": 2.0, "mae": 4.0})
+    comparison = replace(read_comparison(tmp_path), monitor=monitor, mode="min")
+    table = scores_table(strategy_scores(comparison), comparison)
+    assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [["1", "3"], []]
 
 
 @pytest.mark.parametrize(

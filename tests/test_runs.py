@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -351,7 +352,57 @@ def test_settings_of_tuples_are_the_same_as_those_of_lists(tmp_path):
     assert run.stage(run.seed(0), 5, {"betas": [0.9, 0.98]}).path.name == "5"
 
 
+def test_a_stage_whose_sibling_was_removed_is_still_found(tmp_path):
+    run = RunDirectory(tmp_path)
+    first = begun(run, run.seed(0), 5, SETTINGS)
+    second = begun(run, run.seed(0), 5, {**SETTINGS, "patience": 9})
+    shutil.rmtree(first.path)
+    assert run.stage(run.seed(0), 5, {**SETTINGS, "patience": 9}).path == second.path
+    assert run.stage(run.seed(0), 5, SETTINGS).path == first.path
+
+
+def test_the_order_of_patterns_makes_another_stage(tmp_path):
+    run = RunDirectory(tmp_path)
+    patterns = {"*": 1e-3, "encoder.*": 1e-5}  # the second one never matches, unless it comes first
+    begun(run, run.seed(0), 5, {"optimizer": {"lr_by_name": patterns}})
+    turned = {"optimizer": {"lr_by_name": dict(reversed(patterns.items()))}}
+    assert run.stage(run.seed(0), 5, turned).path.name == "5-2"
+
+
+def test_collapses_of_another_experiment_do_not_count(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.claim(CONFIG, "first")
+    stage = begun(run, run.seed(0), 5, SETTINGS)
+    stage.start_again([{"step": 1, "reason": "nan", "lr_scale": 1.0}])
+    stage.start.write_bytes(b"weights")
+    run.claim(CONFIG, "the same")
+    assert len(stage.collapses()) == 1
+    assert stage.start.exists()
+    run.claim({**CONFIG, "batch_size": 16}, "other")
+    assert stage.collapses() == []
+    assert not stage.start.exists()
+
+
+def test_only_the_first_process_writes_a_claim(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    being_written = tmp_path / "config.yaml.1234.tmp"
+    being_written.write_text("")
+    monkeypatch.setenv("RANK", "1")
+    run.claim(CONFIG, "first")
+    assert list(tmp_path.iterdir()) == [being_written]
+    monkeypatch.setenv("RANK", "0")
+    run.claim(CONFIG, "first")
+    assert not being_written.exists()
+    assert (tmp_path / "config.yaml").read_text() == "first"
+
+
 # Differences
+
+
+def test_the_order_of_patterns_is_a_difference():
+    old = {"optimizer": {"lr_by_name": {"a": 1, "b": 2}, "init_args": {"x": 1, "y": 2}}}
+    new = {"optimizer": {"lr_by_name": {"b": 2, "a": 1}, "init_args": {"y": 2, "x": 1}}}
+    assert differences(old, new) == ["optimizer.lr_by_name: a, b there, b, a now, and the first match holds"]
 
 
 def test_differences_are_named_by_their_path():

@@ -118,3 +118,12 @@ def test_a_stage_s_average_begins_anew(tmp_path):
 def test_what_cannot_be_is_refused(tmp_path, arguments):
     with pytest.raises(InputError, match=f"{next(iter(arguments))} is"):
         fit(tmp_path, **arguments)
+
+
+def test_with_accumulated_gradients_the_average_counts_steps_of_the_optimizer(tmp_path):
+    fit(tmp_path, callbacks=[Recorder()], weight_averaging=DECAY, accumulate_grad_batches=2, max_epochs=1)
+    average = Recorder.steps[0]
+    for weight in Recorder.steps[2::2]:  # four batches, two steps
+        average = DECAY * average + (1 - DECAY) * weight
+    (validated,) = Recorder.validated
+    torch.testing.assert_close(validated, average)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -84,6 +85,20 @@ def test_stages_that_differ_only_in_what_they_override_are_different():
     assert len(tree({"a": same, "b": same}).nodes) == 2
     assert len(tree({"a": same, "b": other}).nodes) == 3
     assert len(tree({"a": same, "c": elsewhere}).nodes) == 4
+
+
+def test_the_order_of_patterns_is_part_of_a_stage_and_no_other_order():
+    def strategy(**optimizer):
+        return Strategy(Schedule([{"amount": 0, "optimizer": {"lr": 0.1, **optimizer}}]))
+
+    patterns, arguments = {"a": 0.1, "*": 0.2}, {"eps": 0.1, "betas": [0.9, 0.9]}
+    turned = [dict(reversed(given.items())) for given in (patterns, arguments)]
+    assert len(tree({"a": strategy(lr_by_name=patterns), "b": strategy(lr_by_name=turned[0])}).nodes) == 2
+    assert len(tree({"a": strategy(init_args=arguments), "b": strategy(init_args=turned[1])}).nodes) == 1
+
+
+def test_seeds_may_be_numpy_s():
+    assert tree(table5(), seeds=np.arange(2)).seeds == [0, 1]
 
 
 def test_a_fraction_and_its_count_are_one_stage():

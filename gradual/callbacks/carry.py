@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
+from gradual.datamodule import MixedDomainDataModule
 from gradual.weights import read_checkpoint
 
 
@@ -42,13 +43,30 @@ def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> Non
         trainer.strategy.load_model_state_dict(content, strict=pl_module.strict_loading)
 
 
+def lend_trainer(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
+    """Give a module outside of any fit a Trainer, which it asks for the data that its layers depend on."""
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = datamodule  # type: ignore[attr-defined]
+
+
 def divides_modules(trainer: Trainer) -> bool:
     """Whether each process holds a share of the module alone, as with FSDP."""
     return trainer.strategy.restore_checkpoint_after_setup
 
 
-def load_weights(module: LightningModule, checkpoint: Path) -> None:
-    """Load a stage's weights into ``module``, outside of any Trainer."""
+def load_weights(module: LightningModule, checkpoint: Path, datamodule: MixedDomainDataModule | None = None) -> None:
+    """Load a stage's weights into ``module``, outside of any Trainer.
+
+    Args:
+        module: The module; where it makes its layers in ``setup`` or ``configure_model`` and has not yet, it makes them
+            from ``datamodule`` first.
+        checkpoint: The stage's ``best.ckpt``.
+        datamodule: The data, set up.
+    """
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
+    if datamodule is not None and not content["state_dict"].keys() <= module.state_dict().keys():
+        lend_trainer(module, datamodule)
+        module.setup("fit")
+        module.configure_model()
     module.load_state_dict(content["state_dict"], strict=module.strict_loading)

@@ -15,13 +15,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from gradual.defaults import CollapseConfig
 from gradual.errors import InputError
+from gradual.names import without_split
 
 EVERY = 20
 """Training steps between two looks at the losses, each a wait for the device: a collapse is noticed so late at most."""
@@ -129,7 +131,7 @@ class ScoreWatch:
     @property
     def parent_loss(self) -> float:
         """The parent's validation loss; 0 where none is known."""
-        monitored = [_short(self._monitor)] if self._mode == "min" else []
+        monitored = [without_split(self._monitor)] if self._mode == "min" else []
         return max(0.0, *(self._parent.get(name, 0.0) for name in ("loss", *monitored)))
 
     def validated(self, metrics: Mapping[str, float]) -> str | None:
@@ -147,7 +149,7 @@ class ScoreWatch:
         fallen, holds = self._fallen("val", metrics), self._scores("val", metrics)
         risen: dict[str, float] = {}
         for name, value in metrics.items():
-            parent = self._parent.get(_short(name), 0.0)
+            parent = self._parent.get(without_split(name), 0.0)
             if name.startswith("val") and self._kind(name) == "loss" and value > self._config.ratio * parent > 0:
                 risen[name] = value
         if holds and all(2 * value >= parent for value, parent in holds.values()):
@@ -156,7 +158,7 @@ class ScoreWatch:
         self.healthy = not fallen and not risen
         stayed = [name for name in risen if name in before and 2 * risen[name] >= before[name]]
         if not fallen and stayed:
-            return f"{stayed[0]} rose from {self._parent[_short(stayed[0])]:.4g} to {risen[stayed[0]]:.4g}"
+            return f"{stayed[0]} rose from {self._parent[without_split(stayed[0])]:.4g} to {risen[stayed[0]]:.4g}"
         return fallen
 
     def trained(self, metrics: Mapping[str, float]) -> str | None:
@@ -184,7 +186,7 @@ class ScoreWatch:
         """The watched scores that had something to fall from: each now, and the parent's."""
         scores = {}
         for name, value in metrics.items():
-            parent = self._parent.get(_short(name), 0.0)
+            parent = self._parent.get(without_split(name), 0.0)
             counts = parent >= _LEAST_SCORE and parent * self._examples >= _LEAST_RIGHT
             if counts and name.startswith(split) and self._kind(name) == "score":
                 scores[name] = (value, parent)
@@ -196,9 +198,9 @@ class ScoreWatch:
             return "score" if self._mode == "max" else "loss"
         if self._config.scores is not None and name in self._config.scores:
             return "score"
-        if name.startswith("val") and _short(name) == "loss":
+        if name.startswith("val") and without_split(name) == "loss":
             return "loss"
-        guessed = self._config.scores is None and name.startswith("val") and _SCORE_NAME.fullmatch(_short(name))
+        guessed = self._config.scores is None and name.startswith("val") and _SCORE_NAME.fullmatch(without_split(name))
         return "score" if guessed else None
 
     def _check_named(self, split: str, metrics: Mapping[str, float]) -> None:
@@ -208,8 +210,10 @@ class ScoreWatch:
                 raise InputError(f"collapse.scores holds '{name}', which is not logged; logged are {logged}.")
 
 
-class CollapseGuard(Callback):
+class CollapseGuard(Checkpoint):
     """Ends a stage's training with ``Collapse`` where one of the rules sees one.
+
+    Lightning calls a ``Checkpoint`` after the module has logged the epoch's training scores, other callbacks before.
 
     Args:
         losses: The rule for training losses.
@@ -315,11 +319,6 @@ def advice(stage: str, collapses: Sequence[Mapping[str, Any]], folder: Path) -> 
         "warm-up (lr_schedule: {warmup: 0.1}) or gradient clipping (gradient_clip_val: 1.0), or let the amounts fall "
         f"in smaller steps; to try it again as it is, remove {folder}."
     )
-
-
-def _short(name: str) -> str:
-    """A metric's name without its split."""
-    return re.sub(r"^(val|train)[/_]", "", name)
 
 
 def _floats(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from gradual.loader import is_borrowed
 from gradual.processes import of_all_processes
 from gradual.runs import write_atomically
 
 
-class EpochHistory(Callback):
+class EpochHistory(Checkpoint):
     """Writes a JSON line an epoch: its number, seconds, learning rates, and every metric logged.
+
+    Lightning calls a ``Checkpoint`` after the module has logged the epoch's training scores, other callbacks before.
 
     Args:
         path: The file; written anew each epoch, so that a resumed stage repeats no line.

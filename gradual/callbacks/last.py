@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from gradual import interruption
 from gradual.interruption import Interrupted
-
-log = logging.getLogger(__name__)
 
 _DUE, _REQUEUE, _STOP = 1, 2, 3  # reasons to save; a signal to stop counts on from the last
 
@@ -105,8 +102,7 @@ class LastCheckpoint(Checkpoint):
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _NOT_VALIDATED
 
     def _save(self, trainer: Trainer) -> None:
-        if not _is_only_tried(trainer):
-            trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
     def _told(self) -> int:
@@ -139,17 +135,12 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     epoch, data = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert data is not None
     return not (
-        _is_only_tried(trainer)
-        or trainer.should_stop
+        trainer.should_stop
         or epoch._should_accumulate()
         or epoch._num_ready_batches_reached()
         or epoch._is_training_done
         or epoch._should_check_val_fx(data)
     )
-
-
-def _is_only_tried(trainer: Trainer) -> bool:
-    return bool(getattr(trainer, "fast_dev_run", False))
 
 
 def _largest(trainer: Trainer, reason: int) -> int:

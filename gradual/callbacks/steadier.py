@@ -26,9 +26,11 @@ class AveragedWeights(Callback):
         self._update: Callable[..., Any] = get_ema_multi_avg_fn(decay)
         self._average: list[Tensor] | None = None
         self._training: list[Tensor] | None = None
+        self._steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the weights that the stage starts from, or go on with the restored average."""
+        self._steps = trainer.global_step
         parameters = list(pl_module.parameters())
         if self._average is None:
             self._average = [parameter.detach().clone() for parameter in parameters]
@@ -44,7 +46,10 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Take the new weights into the average."""
+        """Take the new weights into the average, once a step of the optimizer."""
+        if trainer.global_step == self._steps:
+            return
+        self._steps = trainer.global_step
         self._update(self._average, [parameter.detach() for parameter in pl_module.parameters()], None)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradual.errors import InputError
+from gradual.runs import write_atomically
 
 if TYPE_CHECKING:
     from gradual.report.tables import Table
@@ -55,14 +56,20 @@ def write_report(run_dir: Path) -> Path:
         "report.html": render_page(comparison, shown, missing),
         "results.json": tables.results_json(rows, found, comparison, missing),
     }
-    report = Path(run_dir) / "report"
+    page = report_page(run_dir)
+    report = page.parent
     try:
         report.mkdir(exist_ok=True)
         for name, content in contents.items():
-            _replace(report / name, content.encode() if isinstance(content, str) else content)
+            write_atomically(report / name, content)
     except OSError as error:
         raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
-    return report / "report.html"
+    return page
+
+
+def report_page(run_dir: Path) -> Path:
+    """Where the report of a comparison is, or will be."""
+    return Path(run_dir) / "report" / "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,10 +97,3 @@ def _latex(shown: Sequence[Table]) -> str:
     labels = ("tab:scores", "tab:significance")
     parts = [table.latex(label) for table, label in zip(shown, labels) if table.rows]
     return "\n".join(["% needs \\usepackage{booktabs}\n", *parts])
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment either its old or its new content is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gradual.names import without_split
 from gradual.report.collect import Comparison, StageRecord, Strategy
 
 
@@ -96,6 +97,9 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
     return rows
 
 
+_LOWER_IS_BETTER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "wer", "cer", "nll", "brier"}
+
+
 def best(rows: list[StrategyScores], metric: str, comparison: Comparison) -> float | None:
     """The best mean of a metric; None where no strategy has one."""
     means = [row.scores[metric].mean for row in rows]
@@ -105,9 +109,9 @@ def best(rows: list[StrategyScores], metric: str, comparison: Comparison) -> flo
 
 def lower_is_better(metric: str, comparison: Comparison) -> bool:
     """Whether a smaller score is a better one: as the monitor's mode says, else by the metric's name."""
-    if comparison.monitor.split("/")[-1] == metric:
+    if without_split(comparison.monitor) == metric:
         return comparison.mode == "min"
-    return not _words(metric).isdisjoint({"loss", "error", "perplexity"})
+    return not _words(metric).isdisjoint(_LOWER_IS_BETTER)
 
 
 def in_percent(comparison: Comparison) -> set[str]:
