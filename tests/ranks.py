@@ -124,6 +124,17 @@ def evaluate(root: Path, processes: int) -> None:
             (root / f"scores-{size}.json").write_text(json.dumps(val | test))
 
 
+def compare(root: Path, processes: int) -> None:
+    """Two strategies and their report."""
+    strategies = {"one-stage": [20, 0], "in-domain only": [0]}
+    page = gradual.compare(
+        Line, data(), [20, 0], root / "run", strategies=strategies, seeds=[0, 1], optimizer={"lr": 0.05}, max_epochs=1,
+        **trainer_arguments(processes),
+    )  # fmt: skip
+    everyone = of_all_processes(str(page))
+    (root / "pages.json").write_text(json.dumps(everyone))
+
+
 def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None:
     """Two stages of the dialogue task and the predictions of a checkpoint (None: the last one), by the command line."""
     config = Path(__file__).parents[1] / "configs" / "demo.yaml"
@@ -145,7 +156,7 @@ if __name__ == "__main__":
         train(folder, processes)
         evaluate(folder, processes)
         dialogue(folder, processes)
-    elif what == "train":
-        train(folder, processes)
+    elif what in ("train", "compare"):
+        {"train": train, "compare": compare}[what](folder, processes)
     else:
         train(folder, processes, Death(int(what)))

@@ -50,7 +50,7 @@ def launched(launcher: str, what: str, folder: Path, script: Path = SCRIPT) -> i
     finally:
         for pid in alive(process.pid):
             os.kill(pid, signal.SIGKILL)
-    if what in ("all", "train"):
+    if what in ("all", "train", "compare"):
         assert status == 0, output.read_text()[-3000:]
     return status
 
@@ -215,6 +215,22 @@ def test_each_process_has_random_numbers_of_its_own(two):
     ]
     assert not torch.equal(first["torch"], second["torch"])
     assert first["python"] != second["python"]
+
+
+# Comparison
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_several_processes_compare_and_one_of_them_reports(tmp_path, launcher):
+    launched(launcher, "compare", tmp_path)
+    page = tmp_path / "run/report/report.html"
+    assert json.loads((tmp_path / "pages.json").read_text()) == [str(page)] * 2
+    assert page.exists()
+    assert (tmp_path / "output.txt").read_text().count("stages instead of 6") == 1
+    assert len(list(tmp_path.glob("run/seed-*/**/result.json"))) == 6
+    assert sorted(path.name for path in (tmp_path / "run/strategies").iterdir()) == ["in-domain only", "one-stage"]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 # Death
