@@ -61,7 +61,8 @@ def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = Fal
     tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code)
     if words and getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's: a word has a space before it
         tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code, add_prefix_space=True)
-        _put_space_before_words(tokenizer.backend_tokenizer.pre_tokenizer)  # of the generic class it says so alone
+    if words and tokenizer.is_fast:  # one of the generic class only says so
+        _put_space_before_words(tokenizer.backend_tokenizer.pre_tokenizer)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # made from nothing: every word would be unknown
         raise InputError(f"'{name}' has no tokenizer files, such as tokenizer.json.")
     if not tokenizer.is_fast:

@@ -44,13 +44,14 @@ def write_generic_tokenizer(folder, pre_tokenizer, **settings):
     return str(folder)
 
 
+@pytest.mark.parametrize("says", [False, True])
 @pytest.mark.parametrize(
     "before",
     [[], [pre_tokenizers.Digits()], [pre_tokenizers.Sequence([pre_tokenizers.Digits()]), pre_tokenizers.Digits()]],
     ids=["alone", "in a sequence", "in a sequence of sequences"],
 )
-def test_words_have_the_space_before_them_in_a_tokenizer_of_the_generic_class(tmp_path, before):
-    folder = write_generic_tokenizer(tmp_path, byte_level(*before))
+def test_words_have_the_space_before_them_in_a_tokenizer_of_the_generic_class(tmp_path, before, says):
+    folder = write_generic_tokenizer(tmp_path, byte_level(*before), add_prefix_space=says)
     words, texts = load_tokenizer(folder, words=True), load_tokenizer(folder)
     assert type(words) is type(texts)
     found = words([["shot", "men"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
