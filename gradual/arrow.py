@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -143,7 +143,7 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError("Reading files needs the package datasets: pip install gradual[files].") from None
+        raise InputError("Reading files needs the package datasets: pip install 'gradual[files]'.") from None
     return datasets
 
 
@@ -192,8 +192,9 @@ def _content(path: Path, cache: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}.") from None
     if time.time_ns() - status.st_mtime_ns > 2e9:  # one that is just being written may change within its date
-        _make_folder(note.parent)
-        write_atomically(note, json.dumps({"state": state, "content": content}))
+        with suppress(OSError):  # then it is read again the next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, json.dumps({"state": state, "content": content}))
     return content
 
 
@@ -207,24 +208,30 @@ def _opened(folder: Path) -> Any:
         return None
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _writing_into(cache: Path) -> Iterator[None]:
+    """What cannot be written here is said of this folder."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise InputError(f"The cache folder {folder} cannot be made: {error.strerror}.") from error
+        reason = error.strerror or _reason(error)
+        raise InputError(
+            f"The cache folder {cache} cannot be written to ({reason}): make room, or give another as cache_dir."
+        ) from error
 
 
 @contextmanager
 def _one_process(path: Path, files: Sequence[Path]) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    _make_folder(path.parent)
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.info("Waiting for the process that reads %s.", _named(files))
-        lock.acquire()
+    with _writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log.info("Waiting for the process that reads %s.", _named(files))
+            lock.acquire()
     try:
         yield
     finally:
@@ -236,8 +243,9 @@ def _make(files: Sequence[Path], how: Reading, folder: Path) -> None:
     work = folder.with_suffix(".tmp")
     for old in (work, folder):  # what a killed process left, or is damaged
         shutil.rmtree(old, ignore_errors=True)
+    size = sum(path.stat().st_size for path in files)
     try:
-        with _reported_by_us(sum(path.stat().st_size for path in files)):
+        with _writing_into(folder.parent), _reported_by_us(size):
             table = _converted(files, how, work)
             if how.columns is not None:
                 for name in how.columns:
@@ -247,7 +255,7 @@ def _make(files: Sequence[Path], how: Reading, folder: Path) -> None:
             if how.text:
                 table = _tokenized(table, files, how, work)
             table.save_to_disk(str(work / "table"))
-        (work / "table").replace(folder)
+            (work / "table").replace(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

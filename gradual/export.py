@@ -1,7 +1,8 @@
 """``gradual export``: a stage's weights as safetensors, a format that holds tensors and no code.
 
 The tensors have the names that the model gives them. The file's metadata says where they come from: the class of the
-model, its hyperparameters and, for event extraction, its labels, as JSON.
+model, its hyperparameters and, as JSON, what its outputs mean: for dialogues the slots and their values, for event
+extraction the labels.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +61,7 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
         raise InputError(f"--out is {out}: accepted is a file whose name ends in .safetensors.")
 
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from gradual.weights import read_checkpoint
@@ -72,15 +75,24 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            permissions = temporary.stat().st_mode  # safetensors makes a file for its owner alone
             save_file(tensors, temporary, metadata=_metadata(content))
+            temporary.chmod(permissions)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"--out {out} cannot be written: {_reason(error)}.") from error
     return len(tensors)
+
+
+def _reason(error: Exception) -> str:
+    """Why, as the system says it; safetensors only writes its number into a text of its own."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return os.strerror(int(number[1])) if number else str(getattr(error, "strerror", None) or error)
 
 
 def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
@@ -89,6 +101,7 @@ def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
     said = {
         "class": hyperparameters.pop("_class_path", None),
         "hyperparameters": {name: value for name, value in hyperparameters.items() if name != "_instantiator"},
+        "slots": content.get("slots"),
         "labels": content.get("labels"),
         "max_span_width": content.get("max_span_width"),
     }

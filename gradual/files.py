@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +15,11 @@ from torch.utils.data import Dataset
 
 from gradual.arrow import FORMATS, LENGTH, ArrowColumn, Reading, default_cache, different_columns, read_table, require
 from gradual.datamodule import Domains, MixedDomainDataModule
-from gradual.encoder import load_tokenizer
+from gradual.encoder import load_tokenizer, most_pieces
 from gradual.errors import InputError
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
+_TEXT = ("string", "large_string")  # what Arrow calls it
 _IGNORED = -100  # labels that torch's cross-entropy leaves out
 
 
@@ -39,7 +41,7 @@ class FileDataModule(MixedDomainDataModule):
             where the tokenizer has them, ``token_type_ids``. None leaves the columns as they are.
         tokenizer: Folder or hub's name of an encoder with a fast tokenizer; on the command line it is the model's
             ``encoder``, where the model has one.
-        max_length: Tokens of an example at most, the rest is cut; None for what the tokenizer's model takes.
+        max_length: Tokens of an example at most, the rest is cut; None for what tokenizer and encoder take.
         label_column: Column that every example but those of ``predict`` must have. Text in it becomes an index into
             ``label_names``.
         id_column: Column with the examples' ids; None for their positions.
@@ -138,7 +140,7 @@ class FileDataModule(MixedDomainDataModule):
             raise InputError("in_domain is empty: give a file, a pattern or a list of these.")
         how = self._reading()
         if self.collate_fn is None:
-            self.collate_fn = PaddingCollator(how.tokenizer)
+            self.collate_fn = PaddingCollator(how.tokenizer, self.label_column)
         tables: dict[str, Any] = {}
         for name, paths in files.items():
             needed = [self.id_column, self.length_column, None if name == "predict" else self.label_column]
@@ -155,19 +157,14 @@ class FileDataModule(MixedDomainDataModule):
         return tables
 
     def _reading(self) -> Reading:
-        tokenizer = load_tokenizer(str(self.tokenizer)) if self.text_column else None
-        max_length = self.max_length
-        if tokenizer is not None:
-            longest = tokenizer.model_max_length
-            if max_length is not None and max_length > longest:
-                raise InputError(f"max_length is {max_length}: '{self.tokenizer}' takes at most {longest} tokens.")
-            max_length = max_length or (longest if longest < 1 << 30 else None)  # without a limit it is a huge number
+        name = str(self.tokenizer)
+        tokenizer = load_tokenizer(name) if self.text_column else None
         return Reading(
             default_cache() if self.cache_dir is None else Path(self.cache_dir),
             text=self.text_column,
             ids=self.id_column,
             tokenizer=tokenizer,
-            max_length=max_length,
+            max_length=self.max_length if tokenizer is None else most_pieces(tokenizer, name, self.max_length),
             processes=self.num_proc,
         )
 
@@ -176,7 +173,16 @@ class FileDataModule(MixedDomainDataModule):
         if self.label_column is None:
             return []
         found = {name: tables[name].data.column(self.label_column) for name in tables if name != "predict"}
-        if str(found["in_domain"].type) not in ("string", "large_string"):
+        kinds = {name: "text" if str(column.type) in _TEXT else str(column.type) for name, column in found.items()}
+        kind = kinds["in_domain"]
+        for name, other in kinds.items():
+            if (other == "text") != (kind == "text"):
+                files = [expand(part, self.files[part] or ())[0] for part in (name, "in_domain")]
+                raise InputError(
+                    f"The labels in '{self.label_column}' are {other} in {name} ({files[0]}) and {kind} in in_domain "
+                    f"({files[1]}): accepted is text in all parts or in none."
+                )
+        if kind != "text":
             return []
         labels = {name: set(column.unique().to_pylist()) for name, column in found.items()}
         training = labels["in_domain"] | labels.get("out_of_domain", set())
@@ -242,16 +248,17 @@ class PaddingCollator:
     """Makes a batch of examples that are dicts: a dict with an entry for each of their columns.
 
     Lists of numbers become a tensor padded to the longest, shape (batch, longest): ``input_ids`` with the padding
-    token, a column named ``label`` or ``labels`` with -100, others with 0. Numbers become a tensor, shape (batch,);
-    all else stays a list.
+    token, the label column and those named ``label`` or ``labels`` with -100, others with 0. Numbers become a tensor,
+    shape (batch,); all else stays a list.
 
     Args:
         tokenizer: Says the padding token and on which side it goes; None for 0, on the right.
+        label_column: A column of labels, whatever its name; None for none.
     """
 
-    def __init__(self, tokenizer: Any = None):
+    def __init__(self, tokenizer: Any = None, label_column: str | None = None):
         self.side = "right" if tokenizer is None else tokenizer.padding_side
-        self.padding = {"label": _IGNORED, "labels": _IGNORED}
+        self.padding: dict[str | None, int] = {"label": _IGNORED, "labels": _IGNORED, label_column: _IGNORED}
         if tokenizer is not None:
             self.padding |= {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
 
@@ -264,6 +271,9 @@ class PaddingCollator:
             return torch.tensor(values)
         if all(isinstance(value, list) and all(isinstance(item, int | float) for item in value) for value in values):
             rows = [torch.tensor(value) for value in values]
+            dtypes = {row.dtype for row in rows if len(row)} or {torch.long}  # an empty row is of no type
+            dtype = functools.reduce(torch.promote_types, dtypes)
+            rows = [row.to(dtype) for row in rows]
             return pad_sequence(rows, True, self.padding.get(name, 0), self.side)
         return values
 

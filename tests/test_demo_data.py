@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -261,6 +262,18 @@ def test_a_file_in_the_folders_place_is_an_input_error(tmp_path):
     (tmp_path / "demo").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         write(tmp_path / "demo")
+
+
+def test_what_is_next_names_the_folders(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "a demo"
+    for _ in range(2):  # also where there is nothing to do
+        write(out)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("Next: gradual fit --config configs/demo.yaml ")
+        assert shlex.split(last)[-4:] == ["--data.root", str(out), "--model.encoder", str(out / "encoder")]
+    monkeypatch.chdir(tmp_path)
+    write(Path("demo-data"))
+    assert capsys.readouterr().out.splitlines()[-1] == "Next: gradual fit --config configs/demo.yaml"
 
 
 def test_the_command_line_passes_its_options(monkeypatch):

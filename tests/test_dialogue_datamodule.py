@@ -1,6 +1,8 @@
 """The data of a dialogue experiment: which file gives what, and what the pool's dialogues say of which slots."""
 
+import json
 import logging
+import shutil
 
 import pytest
 from dialogue_files import CANDIDATES, SLOTS, write_dialogues, write_ontology
@@ -327,6 +329,23 @@ def test_more_word_pieces_than_the_encoder_takes_are_an_input_error(make):
     make(max_length=64).setup()
     with pytest.raises(InputError, match="max_length is 65"):
         make(max_length=65).setup()
+
+
+def test_a_tokenizer_without_a_padding_token_is_an_input_error(make, encoder, tmp_path):
+    shutil.copytree(encoder, tmp_path / "encoder")
+    config = tmp_path / "encoder" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token": None}))
+    with pytest.raises(InputError, match="no padding token"):
+        make(tokenizer=str(tmp_path / "encoder")).setup()
+
+
+# ------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_a_folder_that_is_no_domain_is_no_column_of_the_statistics(make, folder):
+    for name in ("bus", "hotel-before-cleaning"):
+        shutil.copytree(folder, folder.with_name(name))
+    assert list(make().statistics()) == ["bus", "hotel"]
 
 
 # ----------------------------------------------------------------------------------------------- held-out dialogues

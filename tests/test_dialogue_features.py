@@ -181,6 +181,7 @@ def test_packed_order_is_what_torch_packs():
     batch = TurnCollator(pad_token_id=0)(examples)
     by_length = [examples[i] for i in (1, 0, 3, 2)]
     assert batch.ids == [example.id for example in by_length]
+    assert batch.positions == [1, 0, 3, 2]
     labels = [torch.from_numpy(example.labels.astype(np.int64)) for example in by_length]
     packed = torch.nn.utils.rnn.pack_sequence(labels)
     assert batch.active == packed.batch_sizes.tolist() == [4, 3, 1, 1]

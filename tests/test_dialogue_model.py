@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import json
 import math
+import re
 import shutil
 
 import pytest
@@ -16,7 +18,14 @@ from transformers.utils import logging as transformers_logging
 from gradual.encoder import load_encoder, load_tokenizer
 from gradual.errors import InputError
 from gradual.packing import Packing
-from gradual.tasks.dialogue import BeliefScores, DialogueDataModule, DialogueStateTracker, Sumbt
+from gradual.tasks.dialogue import (
+    BeliefScores,
+    DialogueDataModule,
+    DialogueStateTracker,
+    Ontology,
+    Sumbt,
+    read_dialogues,
+)
 from gradual.tasks.dialogue.demo import write_demo_data
 from gradual.tasks.dialogue.features import MISSING, TurnCollator
 from gradual.tasks.dialogue.model import SlotAttention, batch_loss, turn_losses
@@ -457,6 +466,7 @@ def test_validation_logs_what_the_description_gives(demo, datamodule, distance):
         assert logged[f"val/joint_accuracy{ending}"] == pytest.approx(joint_accuracy, rel=1e-6)
 
     predicted = [record for batch in trainer.predict(tracker, datamodule) for record in batch]
+    assert [*dict.fromkeys(record["dialogue"] for record in predicted)] == [dialogue.id for dialogue in dialogues]
     expected = [
         {
             "dialogue": dialogue.id,
@@ -473,6 +483,102 @@ def test_validation_logs_what_the_description_gives(demo, datamodule, distance):
     assert sorted(map(str, predicted)) == sorted(map(str, expected))
     by_dialogue = [[record["turn"] for record in predicted if record["dialogue"] == d.id] for d in dialogues]
     assert by_dialogue == [list(range(len(dialogue.tokens))) for dialogue in dialogues]
+
+
+def test_outputs_are_in_the_order_of_the_data(demo, tmp_path):
+    """Short dialogues before long ones too, which a batch has the other way round."""
+    root = tmp_path / "domains/hostel"
+    shutil.copytree(demo / "domains/hostel", root)
+    header, *rows = (root / "train4.tsv").read_text().splitlines()
+    by_id = {}
+    for row in rows:
+        by_id.setdefault(row.split("\t")[0], []).append(f"TEST-{row}")
+    by_length = sorted(by_id.values(), key=len)
+    assert len({len(dialogue) for dialogue in by_length}) > 1
+    (root / "test.tsv").write_text("\n".join([header, *itertools.chain(*by_length)]) + "\n")
+    data = DialogueDataModule(str(tmp_path), "hostel", str(demo / "encoder"), eval_batch_size=5)
+    data.setup()
+    tracker, trainer = make_tracker(demo, data), make_trainer()
+    ids = data.domains.test.ids
+
+    predicted = [record for batch in trainer.predict(tracker, data) for record in batch]
+    expected = [(id_, turn) for id_, dialogue in zip(ids, by_length) for turn in range(len(dialogue))]
+    assert [(record["dialogue"], record["turn"]) for record in predicted] == expected
+
+    tested = []
+    tracker.on_test_batch_end = lambda outputs, *_: tested.extend(outputs)
+    trainer.test(tracker, data, verbose=False)
+    assert [record["id"] for record in tested] == ids
+    slots = len(data.target_slots)
+    assert [record["slot_accuracy"][1] for record in tested] == [slots * len(dialogue) for dialogue in by_length]
+
+
+def with_ontology(demo, tmp_path, change):
+    """The demo's data with a change in its ontology."""
+    root = tmp_path / "domains/hostel"
+    shutil.copytree(demo / "domains/hostel", root)
+    content = json.loads((root / "ontology.json").read_text())
+    change(content)
+    (root / "ontology.json").write_text(json.dumps(content))
+    old = read_dialogues(demo / "domains/hostel/test.tsv", Ontology.read(demo / "domains/hostel/ontology.json"))
+    slots = sorted(content)
+    for name in ("train", "train4", "dev", "test"):
+        rows = ["\t".join([f"{name}-{d.id}", "0", "hello", "", *["none"] * len(slots)]) for d in old]
+        (root / f"{name}.tsv").write_text("\n".join(rows) + "\n")
+    return DialogueDataModule(str(tmp_path), "hostel", str(demo / "encoder"))
+
+
+def rename(content):
+    content["hostel-zone"] = content.pop("hostel-area")
+
+
+def add_values(content):
+    content["hostel-area"] += ["a", "b", "c", "d"]
+
+
+def turn_round(content):
+    content["hostel-area"] = content["hostel-area"][::-1]
+
+
+CHANGES = {
+    rename: "of the slots the checkpoint alone has 'hostel-area' and the data alone has 'hostel-zone'",
+    add_values: "of the values of 'hostel-area' the data alone has 'a', 'b', 'c' and 1 more",
+    turn_round: "the values of 'hostel-area' are in another order",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(demo, datamodule, tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "tracker.ckpt"
+    trainer = make_trainer()
+    trainer.test(make_tracker(demo, datamodule), datamodule, verbose=False)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_is_for_data_with_its_ontology(demo, checkpoint, tmp_path, change):
+    data = with_ontology(demo, tmp_path, change)
+    said = re.escape(f"trained with another ontology than {data.root}/domains/hostel/ontology.json: {CHANGES[change]}.")
+    with pytest.raises(InputError, match=said):
+        make_trainer().test(DialogueStateTracker(str(demo / "encoder")), data, ckpt_path=checkpoint, verbose=False)
+    with pytest.raises(InputError, match=said):
+        make_trainer().test(DialogueStateTracker.load_from_checkpoint(checkpoint), data, verbose=False)
+
+
+def test_a_checkpoint_says_its_ontology_and_older_ones_load_without(demo, datamodule, checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["slots"] == {s: list(v) for s, v in zip(datamodule.ontology.slots, datamodule.ontology.values)}
+    del content["slots"]
+    torch.save(content, tmp_path / "old.ckpt")
+    scores = [
+        make_trainer().test(DialogueStateTracker.load_from_checkpoint(path), datamodule, verbose=False)
+        for path in (checkpoint, tmp_path / "old.ckpt")
+    ]
+    assert scores[0] == scores[1]
+    torch.save({**content, "slots": ["hostel-area"]}, tmp_path / "foreign.ckpt")
+    with pytest.raises(InputError, match="The checkpoint has no slots"):
+        DialogueStateTracker.load_from_checkpoint(tmp_path / "foreign.ckpt")
 
 
 def test_the_encoders_dropout_is_active_in_training_and_only_there(demo, datamodule):
@@ -519,6 +625,29 @@ def test_a_fit_trains_every_parameter_in_training_mode_and_a_checkpoint_keeps_it
     monkeypatch.setattr("gradual.tasks.dialogue.task.text_vectors", lambda *_: pytest.fail("encoded again"))
     trainer = make_trainer()
     assert trainer.test(loaded, datamodule, verbose=False) == trainer.test(tracker, datamodule, verbose=False)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(demo, datamodule, tmp_path, precision):
+    torch.manual_seed(0)
+    tracker = DialogueStateTracker(str(demo / "encoder"), hidden=20)
+    tracker.configure_optimizers = lambda: torch.optim.AdamW(tracker.parameters(), lr=1e-2)
+    trainer = make_trainer(max_epochs=3, precision=precision, inference_mode=False)
+    before = trainer.validate(tracker, datamodule, verbose=False)[0]["val/loss"]
+    trainer.fit(tracker, datamodule)
+    logged = trainer.validate(tracker, datamodule, verbose=False)[0]["val/loss"]
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}[precision]
+    assert {parameter.dtype for parameter in tracker.parameters()} == {dtype}
+    assert logged < before
+    batches = list(datamodule.val_dataloader())
+    with torch.no_grad():
+        losses = torch.cat([turn_losses(tracker.eval()(batch), batch.labels) for batch in batches]).double()
+    assert logged == pytest.approx(losses.mean(0).sum().item(), rel=1e-6)
+
+    trainer.save_checkpoint(tmp_path / "tracker.ckpt")
+    loaded = DialogueStateTracker.load_from_checkpoint(tmp_path / "tracker.ckpt").eval()
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.bool}
+    assert len(loaded(batches[0])) == len(batches[0].labels)
 
 
 def test_the_encoder_keeps_its_first_layers(demo, datamodule):

@@ -189,13 +189,34 @@ def test_downloads_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
         f"domains/hotel/train.tsv: {len(CONTENT)} bytes",
         "train.tsv: 4 bytes",
         "ontology.json: 2 bytes",
-        f"The files are in {out}. Next, for the restaurant domain:",
-        f"  gradual fit --config configs/multiwoz/restaurant.yaml --data.root '{out}'",
+        f"The files are in {out}. Next, for the hotel domain:",
+        f"  gradual fit --config configs/multiwoz/hotel.yaml --data.root '{out}'",
     ]
     assert [wanted for _, wanted in server.requests] == [None, None, None]
     fetch(out, server.url, "hotel", "all")
     assert len(server.requests) == 3
     assert capsys.readouterr().out.splitlines()[0] == "domains/hotel/train.tsv: already there"
+
+
+@pytest.mark.parametrize(
+    ("domains", "command"),
+    [
+        (["restaurant", "hotel"], "fit --config configs/multiwoz/restaurant.yaml --data.root d"),
+        (["hotel", "all"], "fit --config configs/multiwoz/hotel.yaml --data.root d"),
+        (["taxi", "hotel"], "fit --config configs/multiwoz/hotel.yaml --data.root d"),
+        (
+            ["taxi", "train"],
+            "fit --config configs/multiwoz/restaurant.yaml --data.root d --data.domain taxi "
+            "--run_dir runs/multiwoz-taxi",
+        ),
+        (["all"], "download multiwoz --out d --domains restaurant"),
+    ],
+    ids=str,
+)
+def test_what_is_next_works_with_what_was_fetched(domains: list[str], command: str) -> None:
+    assert download._next_step(domains, "d").splitlines()[1] == f"  gradual {command}"
+    config = re.search(r"configs/\S+", command)
+    assert config is None or (Path(__file__).parents[1] / config[0]).exists()
 
 
 def test_terminal_shows_progress(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Documents to word pieces: every token has its pieces, every piece the window that says most about it."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradual.encoder import load_tokenizer
+from gradual.errors import InputError
 from gradual.tasks.events.features import DocumentFeatures, _most_central, _window_starts
 from gradual.tasks.events.labels import LabelSpace
 
@@ -76,6 +79,14 @@ def test_a_token_of_which_nothing_is_left_is_an_unknown_piece(bert):
         encoded = only(encode(bert, document("D", sentence(tokens))))
         assert pieces_by_token(encoded, bert) == expected
         assert bert.convert_ids_to_tokens(encoded.windows[0])[:: len(encoded.windows[0]) - 1] == ["[CLS]", "[SEP]"]
+
+
+def test_a_token_of_which_nothing_is_left_needs_an_unknown_piece(bert):
+    bert = copy.deepcopy(bert)
+    bert.unk_token = None
+    assert only(encode(bert, document("D", "two men"))).length == 2
+    with pytest.raises(InputError, match=r"makes nothing of the token '\\x07', and has no unknown token"):
+        encode(bert, document("D", sentence(["two", "\x07"])))
 
 
 def test_tokens_that_look_like_special_pieces_or_hold_spaces_stay_one_token(bert):

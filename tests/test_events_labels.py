@@ -74,12 +74,3 @@ def test_the_difference_is_what_only_the_other_has():
         "roles": ["Attacker", "Target", "Victim"],
     }
     assert BOTH.difference(english) == {}
-
-
-def test_it_contains_what_it_lacks_nothing_of():
-    english = LabelSpace.of(ENGLISH)
-    assert BOTH.contains(english)
-    assert BOTH.contains(BOTH)
-    assert english.contains(LabelSpace())
-    assert not english.contains(BOTH)
-    assert not english.contains(LabelSpace(roles=("Place",)))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from itertools import chain
 from pathlib import Path
@@ -375,9 +376,39 @@ def test_labels_that_the_pools_schema_lacks(folder, labels):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_windows_are_no_longer_than_the_encoder_takes(folder, tmp_path):
+    shutil.copytree(folder / "encoder", tmp_path / "encoder")
+    config = tmp_path / "encoder" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 1000, "pad_token": None}))
+    with pytest.raises(InputError, match="takes at most 64 word pieces"):  # the encoder's positions
+        data(folder, tokenizer=str(tmp_path / "encoder"), max_length=65).setup()
+    with pytest.raises(InputError, match="no padding token"):
+        data(folder, tokenizer=str(tmp_path / "encoder")).setup()
+
+
 def test_a_wrong_choice_of_the_pools_labels_is_an_input_error(folder):
     with pytest.raises(InputError, match=r"out_of_domain_labels is 'some': accepted are all and own\.$"):
         data(folder, out_of_domain_labels="some")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(folder, precision):
+    torch.manual_seed(0)
+    model, datamodule = extractor(folder), data(folder)
+    datamodule.setup()
+    model.configure_optimizers = lambda: torch.optim.AdamW(model.parameters(), lr=1e-2)
+    made = trainer(max_epochs=3, precision=precision, inference_mode=False)
+    before = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
+    made.fit(model, datamodule)
+    logged = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}[precision]
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert logged < before
+    with torch.no_grad():
+        batches = [made.precision_plugin.convert_input(batch) for batch in datamodule.val_dataloader()]
+        totals = [model.eval()._step(batch, "val")[0].double() for batch in batches]
+    documents = sum(len(batch.ids) for batch in batches)
+    assert logged == pytest.approx(torch.stack(totals).sum().item() / documents, rel=1e-6)
 
 
 def test_the_encoder_is_in_training_mode_while_it_trains(folder):

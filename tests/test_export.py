@@ -1,6 +1,8 @@
 """`gradual export`: a checkpoint's weights as safetensors, the same to the bit, and what it says of them."""
 
 import json
+import os
+import resource
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -55,13 +57,25 @@ def test_weights_come_back_to_the_bit(tmp_path, capsys):
 def test_what_the_checkpoint_says_of_its_model_goes_along(tmp_path):
     hyperparameters = {"_class_path": "a.Model", "_instantiator": "x", "encoder": "é/b", "hidden": 100, "layers": None}
     labels = {"ner": ["PER"], "triggers": []}
-    path = checkpoint(tmp_path / "a.ckpt", hyper_parameters=hyperparameters, labels=labels, max_span_width=8)
+    plain = {"labels": labels, "max_span_width": 8, "slots": {"hotel-area": ["north", "none"]}}
+    path = checkpoint(tmp_path / "a.ckpt", hyper_parameters=hyperparameters, **plain)
     assert export(path, tmp_path / "a.safetensors") == 7
     found = metadata(tmp_path / "a.safetensors")
     assert found["class"] == "a.Model"
     assert json.loads(found["hyperparameters"]) == {"encoder": "é/b", "hidden": 100, "layers": None}
     assert json.loads(found["labels"]) == labels
     assert found["max_span_width"] == "8"
+    assert json.loads(found["slots"]) == {"hotel-area": ["north", "none"]}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_the_file_is_for_those_whom_the_system_lets_read_files(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        export(checkpoint(tmp_path / "a.ckpt"), tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_hyperparameters_that_are_no_plain_data_are_left_out(tmp_path):
@@ -82,6 +96,19 @@ def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
         export(checkpoint(tmp_path / "a.ckpt"), out)
     assert out.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path):
+    """No file may grow beyond a few bytes: what is written by safetensors itself fails."""
+    path = checkpoint(tmp_path / "a.ckpt")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"^--out .* cannot be written: File too large\.$"):
+            export(path, tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def save(path, content):

@@ -1,10 +1,13 @@
 """Anyone's own files: read in every format, tokenized once, shared, and what is wrong with them said in a sentence."""
 
 import csv
+import errno
 import json
 import logging
 import multiprocessing
+import os
 import pickle
+import shutil
 import socket
 import sys
 import time
@@ -20,7 +23,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
 import gradual.arrow
 from gradual import FileDataModule, InputError
@@ -222,6 +225,34 @@ def test_labels_of_tokens_are_padded_with_what_the_loss_leaves_out():
     assert ragged == {"nested": [[[1]], []], "missing": [None, 1]}
 
 
+@pytest.mark.parametrize(
+    ("rows", "dtype"),
+    [
+        ([[], [1, 2]], torch.int64),
+        ([[1], []], torch.int64),
+        ([[], []], torch.int64),
+        ([[1], [2.5]], torch.float32),
+        ([[], [2.5], [1]], torch.float32),
+        ([[True], [False, True]], torch.bool),
+        ([[True], [3]], torch.int64),
+    ],
+    ids=str,
+)
+def test_a_column_of_lists_is_of_one_type_whichever_comes_first(rows, dtype):
+    column = PaddingCollator()([{"x": row} for row in rows])["x"]
+    assert column.dtype == dtype
+    longest = max(map(len, rows))
+    assert column.tolist() == [row + [0] * (longest - len(row)) for row in rows]
+
+
+def test_the_label_column_is_padded_as_labels_are_whatever_its_name(make, tmp_path):
+    rows = [{"text": "a b", "tags": [1, 2], "other": [1, 2]}, {"text": "a", "tags": [3], "other": [3]}]
+    data = make(write(tmp_path / "a.jsonl", rows), val=write(tmp_path / "b.jsonl", rows), label_column="tags")
+    (batch,) = data.val_dataloader()
+    assert batch["tags"].tolist() == [[1, 2], [3, -100]]
+    assert batch["other"].tolist() == [[1, 2], [3, 0]]
+
+
 # Labels and ids
 
 
@@ -238,6 +269,20 @@ def test_labels_that_are_text_become_numbers(make, tmp_path):
     assert [domains.predict[0]["label"], domains.predict[1]["label"]] == [1, -100]
     assert "val has the label 'z', which is in no training file" in refused(
         make(files[0], None, files[4], label_column="label")
+    )
+
+
+@pytest.mark.parametrize("first", ["text", "numbers"])
+def test_labels_are_text_everywhere_or_nowhere(make, tmp_path, first):
+    files = {
+        "text": write(tmp_path / "text.jsonl", [{"text": "a", "label": "x"}]),
+        "numbers": write(tmp_path / "numbers.jsonl", [{"text": "a", "label": 1}]),
+    }
+    kinds = {"text": "text", "numbers": "int64"}
+    (second,) = {*files} - {first}
+    assert refused(make(files[first], None, files[first], files[second], label_column="label")) == (
+        f"The labels in 'label' are {kinds[second]} in test ({files[second]}) and {kinds[first]} in in_domain "
+        f"({files[first]}): accepted is text in all parts or in none."
     )
 
 
@@ -337,6 +382,52 @@ def test_a_damaged_table_is_made_again(make, tmp_path, made, caplog, damage):
     assert len(make(file, tokens=True).domains.in_domain) == 20
     assert made == ["a.jsonl"] * 2
     assert "is damaged and is made anew" in caplog.text
+
+
+def cache_that_is(kind, folder, monkeypatch):
+    """A fault of the cache folder; permissions alone are none for a superuser, who runs many a test."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read_only(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    if kind == "a file":
+        folder.write_text("not a folder")
+    elif kind == "read-only":
+        monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+        monkeypatch.setattr("gradual.arrow.write_atomically", read_only)
+    elif kind == "full for tokens":
+        monkeypatch.setattr("datasets.Dataset.map", full)
+    else:
+        monkeypatch.setattr("datasets.Dataset.save_to_disk", full)
+
+
+FAULTS = {
+    "a file": "File exists",
+    "read-only": "Permission denied",
+    "full for tokens": "No space left on device",
+    "full": "No space left on device",
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_cache_folder_that_takes_nothing_is_named(make, tmp_path, monkeypatch, kind):
+    file = write(tmp_path / "a.jsonl", ROWS)
+    os.utime(file, (1, 1))  # old enough for a note of its content
+    cache_that_is(kind, tmp_path / "cache", monkeypatch)
+    said = f"The cache folder {tmp_path / 'cache'} cannot be written to ({FAULTS[kind]}): make room, or give another"
+    assert said in refused(make(file, tokens=True))
+    assert not list(tmp_path.glob("cache/*.tmp"))
+
+
+def test_a_cache_folder_that_is_full_of_what_is_needed_need_not_be_written(make, tmp_path, monkeypatch):
+    file = write(tmp_path / "a.jsonl", ROWS)
+    assert len(make(file, tokens=True).domains.in_domain) == len(ROWS)
+    os.utime(file, (1, 1))
+    cache_that_is("read-only", tmp_path / "cache", monkeypatch)
+    assert len(make(file, tokens=True).domains.in_domain) == len(ROWS)
 
 
 def test_what_was_interrupted_is_done_again(make, tmp_path, made, monkeypatch):
@@ -468,9 +559,16 @@ def test_more_tokens_than_the_model_takes(make, tmp_path):
     assert "max_length is 7: " in refused(make(write(tmp_path / "a.jsonl", ROWS), tokens=True, max_length=7))
 
 
+def test_texts_are_cut_to_what_the_encoder_takes(make, tmp_path, tokenizer_folder):
+    shutil.copytree(tokenizer_folder, tmp_path / "encoder")
+    BertConfig(max_position_embeddings=4).save_pretrained(tmp_path / "encoder")
+    data = make(write(tmp_path / "a.jsonl", ROWS), tokens=True, tokenizer=str(tmp_path / "encoder"))
+    assert max(data.domains.in_domain.lengths) == 4
+
+
 def test_without_the_package_it_says_how_to_get_it(make, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install gradual[files]" in refused(make(write(tmp_path / "a.jsonl", ROWS)))
+    assert "pip install 'gradual[files]'" in refused(make(write(tmp_path / "a.jsonl", ROWS)))
 
 
 # The whole way

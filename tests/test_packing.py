@@ -7,6 +7,7 @@ import pytest
 import torch
 from dialogue_files import tiny_bert
 from transformers import (
+    BertModel,
     DistilBertConfig,
     DistilBertModel,
     ElectraConfig,
@@ -40,12 +41,24 @@ def distilbert():
     return DistilBertModel(config).eval()
 
 
+class Stranger(BertModel):
+    """An encoder with code of its own, under the name of the type that it is made from."""
+
+
+def stranger():
+    torch.manual_seed(0)
+    return Stranger(tiny_bert().config, add_pooling_layer=False).eval()
+
+
 def packing_of(lengths):
     masks = [torch.arange(max(group)) < torch.tensor(group)[:, None] for group in lengths]
     return Packing(masks, torch.cat([mask.flatten() for mask in masks]).nonzero().flatten())
 
 
-@pytest.mark.parametrize(("make", "packed"), [(tiny_bert, True), (electra, True), (roberta, True), (distilbert, False)])
+@pytest.mark.parametrize(
+    ("make", "packed"),
+    [(tiny_bert, True), (electra, True), (roberta, True), (distilbert, False), (stranger, False)],
+)
 def test_each_sequence_is_encoded_as_if_it_were_alone(make, packed):
     encoder, alone = make(), make()
     assert take_rows(encoder) is packed

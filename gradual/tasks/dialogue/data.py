@@ -15,6 +15,7 @@ from gradual.textfile import JSONError, is_line, parse_json, read_text
 
 NONE = "none"
 _DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists
+_NAMED = 3  # names of a list that a message shows
 _LONGEST_GUESSED = 100  # characters of a value that is compared with all candidates
 _REPR = reprlib.Repr()
 _REPR.maxstring = 60
@@ -65,17 +66,34 @@ class Ontology:
         candidates = ((*dict.fromkeys(value for value in values[slot] if value != NONE), NONE) for slot in slots)
         return cls(slots, tuple(candidates), path)
 
+    def to_dict(self) -> dict[str, list[str]]:
+        """Slot to values as plain data, for checkpoints; ``from_mapping`` makes the ontology of it again."""
+        return {slot: list(values) for slot, values in zip(self.slots, self.values)}
+
+    def difference(self, other: Ontology) -> str:
+        """In what data with another ontology differs, in words, for a checkpoint with this one; empty if in nothing."""
+        if self.slots != other.slots:
+            return _alone("the slots", self.slots, other.slots)
+        for slot, mine, theirs in zip(self.slots, self.values, other.values):
+            if mine != theirs:
+                return _alone(f"the values of {_short(slot)}", mine, theirs)
+        return ""
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that have slots."""
+        return list(dict.fromkeys(slot.split("-")[0] for slot in self.slots))
+
     def slots_of(self, domain: str) -> list[int]:
         """Indices of the slots of a domain: those whose names begin with it.
 
         Raises:
             InputError: There are none.
         """
-        found = [index for index, slot in enumerate(self.slots) if slot.split("-")[0] == domain]
-        if not found:
-            domains = ", ".join(dict.fromkeys(slot.split("-")[0] for slot in self.slots))
-            raise InputError(f"{self.path}: no slot of the domain '{domain}'; accepted are {domains}.")
-        return found
+        if domain not in self.domains:
+            accepted = ", ".join(self.domains)
+            raise InputError(f"{self.path}: no slot of the domain '{domain}'; accepted are {accepted}.")
+        return [index for index, slot in enumerate(self.slots) if slot.split("-")[0] == domain]
 
 
 @dataclass(frozen=True)
@@ -204,6 +222,17 @@ def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) 
 def _line_ends(text: str) -> str:
     """What to say of a row that seems to be several: files of old have carriage returns alone."""
     return "; it has carriage returns inside, and lines end with a line feed" if "\r" in text else ""
+
+
+def _alone(what: str, trained: Sequence[str], data: Sequence[str]) -> str:
+    """What a checkpoint has and the data has not, and the other way round; a few of each."""
+    found = []
+    for who, mine, theirs in (("the checkpoint", trained, data), ("the data", data, trained)):
+        more = sorted(set(mine) - set(theirs))
+        if more:
+            rest = f" and {len(more) - _NAMED} more" if len(more) > _NAMED else ""
+            found.append(f"{who} alone has {', '.join(map(_short, more[:_NAMED]))}{rest}")
+    return f"of {what} {' and '.join(found)}" if found else f"{what} are in another order"
 
 
 def _short(text: str) -> str:

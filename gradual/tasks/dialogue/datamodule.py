@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.datamodule import Domains, MixedDomainDataModule
-from gradual.encoder import load_tokenizer
+from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
+from gradual.notes import note, note_oddities
 from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
-
-log = logging.getLogger(__name__)
 
 
 class DialogueDataModule(MixedDomainDataModule):
@@ -91,12 +86,8 @@ class DialogueDataModule(MixedDomainDataModule):
         in_domain_ids = {dialogue.id for dialogue in train}
         pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
         tokenizer = load_tokenizer(self.tokenizer, trust_remote_code=self.trust_remote_code)
-        if self.max_length > tokenizer.model_max_length:
-            longest = tokenizer.model_max_length
-            raise InputError(
-                f"max_length is {self.max_length}: '{self.tokenizer}' takes at most {longest} word pieces."
-            )
-        self.collate_fn = TurnCollator(tokenizer.pad_token_id, self.max_padding)
+        most_pieces(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
+        self.collate_fn = TurnCollator(padding_piece(tokenizer, self.tokenizer), self.max_padding)
 
         def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:
             return DialogueFeatures(dialogues, tokenizer, self.max_length, self.max_turns, missing)
@@ -110,7 +101,7 @@ class DialogueDataModule(MixedDomainDataModule):
         )
         truncated = sum(part.truncated for part in vars(datasets).values() if part is not None)
         if truncated:
-            _info("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
+            note("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
         return datasets
 
     def statistics(self) -> dict[str, dict[str, int]]:
@@ -118,6 +109,8 @@ class DialogueDataModule(MixedDomainDataModule):
         columns = {}
         for folder in sorted(path.parent for path in Path(self.root).glob("domains/*/ontology.json")):
             ontology = Ontology.read(folder / "ontology.json")
+            if folder.name != self.domain and folder.name not in ontology.domains:
+                continue  # somebody's own, such as a copy
             files = {name: folder / f"{name}.tsv" for name in ("train", "dev", "test")}
             parts = {name: read_dialogues(path, ontology) for name, path in files.items() if path.exists()}
             turns = sum(len(dialogue.turns) for part in parts.values() for dialogue in part)
@@ -150,9 +143,7 @@ class DialogueDataModule(MixedDomainDataModule):
 
     def _read(self, path: Path) -> list[Dialogue]:
         dialogues = read_dialogues(path, self.ontology)
-        odd = oddities(dialogues, self.max_turns)
-        if odd:
-            _info("%s is fine but odd: %s.", path, ", ".join(f"{count} {what}" for what, count in odd.items()))
+        note_oddities(path, oddities(dialogues, self.max_turns))
         return dialogues
 
     def _missing_slots(self, train: Sequence[Dialogue], pool: Sequence[Dialogue]) -> list[int]:
@@ -181,7 +172,3 @@ class DialogueDataModule(MixedDomainDataModule):
             for slot, value in enumerate(turn.values)
             if value != empty[slot]
         }
-
-
-def _info(message: str, *values: Any) -> None:
-    rank_zero_only(log.info)(message, *values)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from gradual.errors import InputError
 from gradual.tasks.dialogue import demo_phrases as phrases
 from gradual.tasks.dialogue.demo_phrases import DO_NOT_CARE, DOMAINS, NONE, TARGET, Slot
 
+DEFAULT_OUT = Path("demo-data")  # where configs/demo.yaml looks
 MARKER = "demo.json"
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The subcommand's parser.
     """
-    parser.add_argument("--out", type=Path, default=Path("demo-data"), metavar="DIR", help="folder to write to")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of the dialogues and of the encoder's weights")
 
 
@@ -90,6 +92,8 @@ def write_demo_data(
     data, encoder = out / "domains" / TARGET, out / "encoder"
     paths = [*(data / name for name in texts), *(encoder / name for name in ENCODER_FILES)]
     next_step = "Next: gradual fit --config configs/demo.yaml"
+    if out != DEFAULT_OUT:
+        next_step += f" --data.root {shlex.quote(str(out))} --model.encoder {shlex.quote(str(encoder))}"
     try:
         if _is_complete(out, marker, paths):
             print(f"{out} already holds the demo data of seed {seed}: nothing to do.\n{next_step}")

@@ -26,6 +26,7 @@ RETRY_DELAYS = (1.0, 3.0, 9.0)  # seconds before each further try of a connectio
 CHUNK = 1 << 16
 LARGEST = 1 << 28  # bytes: many times the largest of the files
 
+_CONFIGURED = ("restaurant", "hotel")  # domains with a configuration of their own
 _ONTOLOGY = "24b4fc6c4a80b212d83ca6c581be3b5f02ea40a8"
 # Git blob ids: a domain, then each file's name less .tsv and its id. Both addresses name a commit, so none changes.
 _TABLE = """
@@ -115,8 +116,18 @@ def run(arguments: argparse.Namespace) -> None:
             outcome = _fetch(file, root, partial(progress.update, task))
             progress.remove_task(task)
             progress.console.print(f"{file.target}: {outcome}", markup=False, highlight=False, soft_wrap=True)
-    command = f"gradual fit --config configs/multiwoz/restaurant.yaml --data.root {shlex.quote(str(root))}"
-    print(f"The files are in {root}. Next, for the restaurant domain:\n  {command}")
+    print(f"The files are in {root}. {_next_step(arguments.domains, shlex.quote(arguments.out))}")
+
+
+def _next_step(domains: Sequence[str], root: str) -> str:
+    """A command that works with the domains that were fetched."""
+    own = [domain for domain in domains if domain != "all"]
+    if not own:
+        return f"Next, a domain to adapt to:\n  gradual download multiwoz --out {root} --domains restaurant"
+    domain = next((name for name in own if name in _CONFIGURED), own[0])
+    config = f"configs/multiwoz/{domain if domain in _CONFIGURED else _CONFIGURED[0]}.yaml"
+    more = "" if domain in _CONFIGURED else f" --data.domain {domain} --run_dir runs/multiwoz-{domain}"
+    return f"Next, for the {domain} domain:\n  gradual fit --config {config} --data.root {root}{more}"
 
 
 def _blob_id(path: Path) -> str:

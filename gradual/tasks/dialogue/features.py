@@ -127,6 +127,7 @@ class TurnBatch:
         active: For each turn index, how many dialogues have such a turn; non-increasing.
         labels: Value indices or ``MISSING`` in packed order, shape ``(turns, slots)``.
         ids: Ids of the dialogues, the longest first.
+        positions: For each of ``ids``, the position of its dialogue in the batch as the data has it.
         dialogue: For each turn in packed order, the index of its dialogue in ``ids``.
     """
 
@@ -136,6 +137,7 @@ class TurnBatch:
     active: list[int]
     labels: Tensor
     ids: list[str]
+    positions: list[int]
     dialogue: list[int]
 
 
@@ -153,7 +155,9 @@ class TurnCollator:
 
     def __call__(self, dialogues: list[EncodedDialogue]) -> TurnBatch:
         """Group, pad and pack."""
-        dialogues = sorted(dialogues, key=lambda dialogue: -len(dialogue.tokens))  # stable: ties keep their order
+        # stable: ties keep their order
+        positions = sorted(range(len(dialogues)), key=lambda position: -len(dialogues[position].tokens))
+        dialogues = [dialogues[position] for position in positions]
         longest = len(dialogues[0].tokens)
         active = [sum(len(dialogue.tokens) > t for dialogue in dialogues) for t in range(longest)]
         packed = [(d, t) for t, count in enumerate(active) for d in range(count)]
@@ -174,6 +178,7 @@ class TurnCollator:
             active,
             torch.from_numpy(labels),
             [dialogue.id for dialogue in dialogues],
+            positions,
             [d for d, _ in packed],
         )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gradual.scores import TaskScores
 from gradual.tasks.dialogue.features import MISSING
 
 
@@ -53,7 +53,7 @@ def _agreement(
     return known, correct, joints
 
 
-class BeliefScores(Metric):
+class BeliefScores(TaskScores):
     """Scores of belief states, summed over batches and processes.
 
     ``slot_accuracy`` is the share of correct (turn, slot) decisions, ``joint_accuracy`` the share of turns with all
@@ -67,7 +67,6 @@ class BeliefScores(Metric):
         per_slot: Also give ``slot_accuracy/NAME`` of each target slot.
     """
 
-    full_state_update = False
     target: Tensor
     correct: Tensor
     known: Tensor
@@ -80,10 +79,10 @@ class BeliefScores(Metric):
         self.slots, self.per_slot = tuple(slots), per_slot
         self.register_buffer("target", torch.tensor(list(target)), persistent=False)
         for name in ("correct", "known"):
-            self.add_state(name, torch.zeros(len(slots), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("loss_sum", torch.zeros(len(slots), dtype=torch.double), dist_reduce_fx="sum")
+            self.add_count(name, len(slots))
+        self.add_sum("loss_sum", len(slots))
         for name in ("joint", "turns"):  # of the target's slots, of all slots
-            self.add_state(name, torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
+            self.add_count(name, 2)
 
     def update(self, predicted: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Add a batch.
@@ -96,7 +95,7 @@ class BeliefScores(Metric):
         known, correct, joints = _agreement(predicted, labels, self.target)
         self.correct += correct.sum(0)
         self.known += known.sum(0)
-        self.loss_sum += losses.detach().double().sum(0)
+        self.loss_sum += losses.detach().to(self.loss_sum.dtype).sum(0)
         for which, (_, joint, some) in enumerate(joints):
             self.joint[which] += joint.sum()
             self.turns[which] += some.sum()

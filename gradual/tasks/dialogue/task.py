@@ -64,6 +64,7 @@ class DialogueStateTracker(TaskModule):
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
         self.model = Sumbt(pretrained, heads, hidden, distance).train()
         self.ontology: Ontology | None = None
+        self._trained_on: Ontology | None = None  # what a checkpoint says
 
     def setup(self, stage: str) -> None:
         """Take the ontology from the data module and encode it, once."""
@@ -73,6 +74,7 @@ class DialogueStateTracker(TaskModule):
             self.ontology = ontology
             if self.model.slot_vectors is None:
                 self._encode_ontology(ontology)
+            self._check_trained_on(ontology)
             for split in ("train", "val", "test"):
                 per_slot = self.hparams["per_slot_scores"]
                 self.add_module(f"{split}_scores", BeliefScores(ontology.slots, datamodule.target_slots, per_slot))
@@ -90,12 +92,34 @@ class DialogueStateTracker(TaskModule):
         )
         self.model.to(self.device)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the slots and their values beside the weights, whose vectors stand in their order."""
+        if self.ontology is not None:
+            checkpoint["slots"] = self.ontology.to_dict()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the slot and value vectors, which have the ontology's shape."""
+        """Make room for the slot and value vectors, which have the ontology's shape.
+
+        Raises:
+            InputError: The data has another ontology than the checkpoint, or the checkpoint's is none.
+        """
+        if "slots" in checkpoint:  # checkpoints of old are without
+            try:
+                self._trained_on = Ontology.from_mapping(checkpoint["slots"])
+            except TypeError:
+                raise InputError("The checkpoint has no slots: accepted are those of a DialogueStateTracker.") from None
+            if self.ontology is not None:
+                self._check_trained_on(self.ontology)
         for name in ("slot_vectors", "value_vectors", "value_mask"):
             stored = checkpoint["state_dict"].get(f"model.{name}")
             if stored is not None and getattr(self.model, name) is None:
-                setattr(self.model, name, torch.empty_like(stored, device=self.device))
+                dtype = next(self.parameters()).dtype if stored.is_floating_point() else stored.dtype
+                setattr(self.model, name, torch.empty_like(stored, device=self.device, dtype=dtype))
+
+    def _check_trained_on(self, ontology: Ontology) -> None:
+        difference = self._trained_on and self._trained_on.difference(ontology)
+        if difference:
+            raise InputError(f"The checkpoint was trained with another ontology than {ontology.path}: {difference}.")
 
     def forward(self, batch: TurnBatch) -> Tensor:
         """Logits of all candidate values, shape ``(turns, slots, values)``."""
@@ -109,22 +133,21 @@ class DialogueStateTracker(TaskModule):
         return loss
 
     def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:
-        """Add a batch to the test scores; returns the accuracies of each dialogue."""
+        """Add a batch to the test scores; returns the accuracies of each dialogue, in the order of the data."""
         _, predicted = self._step(batch, "test")
         dialogue = torch.tensor(batch.dialogue, device=predicted.device)
-        return dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self.scores_of("test").target)
+        records = dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self.scores_of("test").target)
+        return [records[index] for index in sorted(range(len(records)), key=batch.positions.__getitem__)]
 
     def predict_step(self, batch: TurnBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """The belief state of each turn: dialogue id, turn, and the filled slots."""
+        """The belief state of each turn: dialogue id, turn, and the filled slots; in the order of the data."""
         assert self.ontology is not None
         predicted = self(batch).argmax(-1).tolist()
-        seen = [0] * len(batch.ids)
-        records = []
+        records: list[list[dict[str, Any]]] = [[] for _ in batch.ids]
         for dialogue, values in zip(batch.dialogue, predicted):
-            state = belief_state(values, self.ontology)
-            records.append({"dialogue": batch.ids[dialogue], "turn": seen[dialogue], "state": state})
-            seen[dialogue] += 1
-        return sorted(records, key=lambda record: (batch.ids.index(record["dialogue"]), record["turn"]))
+            turns, state = records[batch.positions[dialogue]], belief_state(values, self.ontology)
+            turns.append({"dialogue": batch.ids[dialogue], "turn": len(turns), "state": state})
+        return [record for turns in records for record in turns]
 
     def _step(self, batch: TurnBatch, split: str) -> tuple[Tensor, Tensor]:
         """The losses and the predicted value indices, both of shape ``(turns, slots)``."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import Any
-
-from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.datamodule import Domains, MixedDomainDataModule
-from gradual.encoder import load_tokenizer
+from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
+from gradual.notes import note, note_oddities
 from gradual.tasks.events.batch import Pruning, SentenceCollator
 from gradual.tasks.events.data import Document, oddities, read_documents, statistics
 from gradual.tasks.events.features import DocumentFeatures
 from gradual.tasks.events.labels import LabelSpace
 
-log = logging.getLogger(__name__)
 _LONGEST = 512
 
 
@@ -38,7 +34,7 @@ class EventDataModule(MixedDomainDataModule):
         max_span_width: Tokens of a span at most.
         pruning: How many candidates for arguments and relations a sentence keeps.
         max_length: Word pieces of a window at most: longer sentences are encoded in several, overlapping. None for what
-            the tokenizer says, at most 512.
+            tokenizer and encoder take, at most 512.
         max_padding: Largest share of padding inside attention; elsewhere there is none.
         batch_tokens: Word pieces of a batch, on average at most; a batch holds whole documents.
         eval_batch_size: Documents of a batch in prediction.
@@ -84,13 +80,13 @@ class EventDataModule(MixedDomainDataModule):
         self.labels = LabelSpace.of(*documents.values())
         self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
         tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
-        longest = min(tokenizer.model_max_length, _LONGEST) if self.max_length is None else self.max_length
-        if longest > tokenizer.model_max_length:
-            limit = tokenizer.model_max_length
-            raise InputError(f"max_length is {longest}: '{self.tokenizer}' takes at most {limit} word pieces.")
-        self.collate_fn = SentenceCollator(
-            tokenizer.pad_token_id, self.max_span_width, self.pruning, bool(self.labels.relations), self.max_padding
-        )
+        longest = most_pieces(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
+        if self.max_length is None:
+            longest = min(longest or _LONGEST, _LONGEST)
+        assert longest is not None
+        padding = padding_piece(tokenizer, self.tokenizer)
+        relations = bool(self.labels.relations)
+        self.collate_fn = SentenceCollator(padding, self.max_span_width, self.pruning, relations, self.max_padding)
 
         def features(part: Sequence[Document] | None, schema: int = 0) -> DocumentFeatures | None:
             return None if not part else DocumentFeatures(part, tokenizer, self.labels, longest, schema)
@@ -107,7 +103,7 @@ class EventDataModule(MixedDomainDataModule):
         )
         windowed = sum(part.windowed for part in vars(datasets).values() if part is not None)
         if windowed:
-            _info("%d sentences are longer than %d word pieces and are encoded in windows.", windowed, longest)
+            note("%d sentences are longer than %d word pieces and are encoded in windows.", windowed, longest)
         return datasets
 
     def document(self, id_: str) -> Document:
@@ -138,11 +134,5 @@ class EventDataModule(MixedDomainDataModule):
 
     def _read(self, path: str) -> list[Document]:
         documents = read_documents(path)
-        odd = oddities(documents)
-        if odd:
-            _info("%s is fine but odd: %s.", path, ", ".join(f"{count} {what}" for what, count in odd.items()))
+        note_oddities(path, oddities(documents))
         return documents
-
-
-def _info(message: str, *values: Any) -> None:
-    rank_zero_only(log.info)(message, *values)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from gradual.errors import InputError
 from gradual.tasks.events.data import LAYERS, Document, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
@@ -122,7 +123,7 @@ def _encode(
     encoded = []
     for sentence, pieces in zip(sentences, batch.encodings):
         ids, token = np.array(pieces.ids, dtype=np.int32), np.array(pieces.word_ids, dtype=np.int64)
-        ids, token = _fill_gaps(ids, token, len(sentence.tokens), tokenizer.unk_token_id)
+        ids, token = _fill_gaps(ids, token, sentence.tokens, tokenizer.unk_token_id)
         starts = _window_starts(len(ids), room)
         row, column = _most_central(len(ids), starts, room)
         windows = [np.concatenate([prefix, ids[start : start + room], suffix]) for start in starts]
@@ -145,12 +146,17 @@ def _special_pieces(tokenizer: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[
 
 
 def _fill_gaps(
-    ids: npt.NDArray[np.int32], token: Ints, tokens: int, unknown: int
+    ids: npt.NDArray[np.int32], token: Ints, tokens: Sequence[str], unknown: int | None
 ) -> tuple[npt.NDArray[np.int32], Ints]:
     """An unknown piece for every token that the tokenizer makes nothing of, such as a control character."""
-    missing = np.setdiff1d(np.arange(tokens), token)
+    missing = np.setdiff1d(np.arange(len(tokens)), token)
     if not len(missing):
         return ids, token
+    if unknown is None:
+        raise InputError(
+            f"The tokenizer makes nothing of the token {tokens[missing[0]]!r:.80}, and has no unknown token for it "
+            "(unk_token): take it out of the documents."
+        )
     places = np.searchsorted(token, missing)
     return np.insert(ids, places, unknown), np.insert(token, places, missing)
 

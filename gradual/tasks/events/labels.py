@@ -71,10 +71,6 @@ class LabelSpace:
         }
         return {kind: labels for kind, labels in lacking.items() if labels}
 
-    def contains(self, other: LabelSpace) -> bool:
-        """Whether another label space has no label that this one lacks."""
-        return not self.difference(other)
-
     @cached_property
     def _positions(self) -> dict[str, dict[str, int]]:
         return {kind: {label: at for at, label in enumerate(labels)} for kind, labels in self.to_dict().items()}

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gradual.scores import TaskScores
 from gradual.tasks.events.data import LAYERS
 
 
@@ -102,7 +102,7 @@ def document_scores(
     return records
 
 
-class ExtractionScores(Metric):
+class ExtractionScores(TaskScores):
     """Scores of extraction, summed over batches and processes.
 
     ``trig_id``, ``trig_c``, ``arg_id``, ``arg_c``, ``ner`` and ``relation``, each with ``_precision``, ``_recall`` and
@@ -114,7 +114,6 @@ class ExtractionScores(Metric):
         layers: Those of ``LAYERS`` that are scored; the others' scores do not appear.
     """
 
-    full_state_update = False
     counts: Tensor
     loss_sum: Tensor
     documents: Tensor
@@ -122,10 +121,9 @@ class ExtractionScores(Metric):
     def __init__(self, layers: Sequence[str]):
         super().__init__()
         self.scores = tuple(score for score in _SCORES if score.layer in layers)
-        # of each score: right, predicted, gold
-        self.add_state("counts", torch.zeros(len(self.scores), 3, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("loss_sum", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("documents", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_count("counts", len(self.scores), 3)  # of each score: right, predicted, gold
+        self.add_sum("loss_sum")
+        self.add_count("documents")
 
     def update(self, predicted: Annotations, gold: Annotations, loss: Tensor, documents: int) -> None:
         """Add a batch; nothing in it waits for a GPU.
@@ -138,7 +136,7 @@ class ExtractionScores(Metric):
         """
         for index, score in enumerate(self.scores):
             self.counts[index] += _counts(score, predicted, gold)[0]
-        self.loss_sum += loss.detach().double()
+        self.loss_sum += loss.detach().to(self.loss_sum.dtype)
         self.documents += documents
 
     def compute(self) -> dict[str, Tensor]:

@@ -270,9 +270,11 @@ class Dygie(nn.Module):
         ids = torch.cat([group.input_ids.flatten() for group in batch.groups])[batch.cells]
         words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
         segments = torch.zeros_like(ids) if getattr(self.encoder.config, "type_vocab_size", 0) > 1 else None
+        # the mean is made in single precision, and the scorers take what their weights are in
         states = packing.spread(encode(self.encoder, words, segments, packing).float())
         pieces = _take(torch.cat([part.flatten(0, 1) for part in states]), batch.piece) * batch.piece_share[:, None]
-        return pieces.new_zeros(len(batch.token_sentence), pieces.shape[1]).index_add(0, batch.piece_token, pieces)
+        tokens = pieces.new_zeros(len(batch.token_sentence), pieces.shape[1])
+        return tokens.index_add(0, batch.piece_token, pieces).to(words.dtype)
 
 
 def keep(scores: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
