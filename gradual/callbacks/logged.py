@@ -129,7 +129,7 @@ def _set_state(metric: Metric, saved: dict[str, Any]) -> None:
         if isinstance(value, list):
             setattr(metric, name, [part.to(metric.device) for part in value])
         else:
-            setattr(metric, name, value.to(current.device))
+            setattr(metric, name, value.to(current))  # its type, too: not every device has doubles
     metric._update_count = saved["count"]
     metric._computed = None
 
