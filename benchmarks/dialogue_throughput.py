@@ -19,7 +19,7 @@ import torch
 from plain_sumbt import PlainSumbt, pad
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import ConcatDataset
-from variants import Variant, clock, spread
+from variants import Variant, add_arguments, clock, spread
 
 from gradual.encoder import load_encoder, load_tokenizer
 from gradual.optim import build_optimizer
@@ -233,16 +233,12 @@ def _options() -> argparse.Namespace:
     add("--domain", default="restaurant")
     add("--pool", help="file with the out-of-domain dialogues; default: the one with the highest number")
     add("--encoder", help="folder or hub's name of the encoder")
-    add("--encoder-layers", type=int, help="keep the first so many layers")
     add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="dialogues a batch of ours (%(default)s)")
     add("--plain-batch-size", type=int, default=3, help="dialogues a batch of the plain one (%(default)s)")
     add("--plain-turns", type=int, default=22, help="turns that it pads dialogues to (%(default)s)")
     add("--plain-steps", type=int, default=1, help="steps a round that it trains (%(default)s)")
     add("--dialogues", type=int, default=24, help="dialogues a round that ours trains on (%(default)s)")
-    add("--rounds", type=int, default=5, help="how often the variants take turns (%(default)s)")
-    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
-    add("--bf16", action="store_true", help="both in bfloat16 under autocast")
+    add_arguments(parser)
     add("--profile", action="store_true", help="only show where the time of ours goes, by operator")
     options = parser.parse_args()
     if options.root is None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from plain_dygie import PlainDygie
 from torch.utils.data import ConcatDataset
-from variants import Variant, clock, spread
+from variants import Variant, add_arguments, clock, spread
 
 from gradual.encoder import load_encoder
 from gradual.loader import EpochBatches
@@ -95,7 +95,9 @@ class Ours:
         batches = self.batches(indices)
         start = self.clock()
         for batch in batches:
-            self.loss(self._of(batch)).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bf16):
+                loss = self.loss(self._of(batch))
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -163,12 +165,9 @@ def _options() -> argparse.Namespace:
     add("--in-domain", default="fulltext.train.json", help="file in it (%(default)s)")
     add("--out-of-domain", default="abstracts.train.json", help="file in it (%(default)s)")
     add("--encoder", required=True, help="folder or hub's name of the encoder")
-    add("--encoder-layers", type=int, help="keep the first so many layers")
     add("--batch-tokens", type=int, default=2000, help="word pieces of a batch of ours (%(default)s)")
     add("--documents", type=int, default=24, help="documents a round (%(default)s)")
-    add("--rounds", type=int, default=5, help="how often the variants take turns (%(default)s)")
-    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
+    add_arguments(parser)
     return parser.parse_args()
 
 

@@ -5,6 +5,7 @@ Only one of them computes at a time: the script asks them in turn, several times
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import resource
 import sys
@@ -12,6 +13,18 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
+
+import torch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every comparison of training speeds takes."""
+    add = parser.add_argument
+    add("--encoder-layers", type=int, help="keep the first so many layers")
+    add("--rounds", type=int, default=5, help="how often the variants take turns (%(default)s)")
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
+    add("--bf16", action="store_true", help="all in bfloat16 under autocast")
 
 
 class Variant:
