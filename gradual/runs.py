@@ -262,10 +262,12 @@ class RunDirectory:
                 f"{self.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, "
                 "or change it back."
             )
-        if is_led() or (started and identity.exists()):
+        if is_led():  # the process that leads writes, and may be at it
             return
         for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
             path.unlink(missing_ok=True)
+        if started and identity.exists():
+            return
         if changes:  # collapses that were another experiment's
             for stage in self.root.glob("seed-*/**/stage.json"):
                 StageDirectory(stage.parent).start_over()

@@ -391,7 +391,7 @@ def test_the_lock_ends_with_the_run(tmp_path):
 # Several stages at once, each in a process of its own
 
 WORKERS = """
-import functools, os, sys
+import functools, os, signal, sys
 sys.path.insert(0, {tests!r})
 from line import Line, make_experiment
 from gradual.comparison import compare_tree, plan_tree
@@ -410,6 +410,7 @@ def make(root):
     return experiment
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     experiment = make({root!r})
     tree = plan_tree(experiment, parse_strategies(None, Schedule([3000, 0])), [0, 1])
     try:
