@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from gradual.defaults import Defaults
-from gradual.runs import StageResult
+from gradual.runs import StageResult, read_json
 from gradual.schedule import Schedule
 from gradual.strategies import Strategy, default_strategies, parse_strategies
 from gradual.tree import Tree
@@ -63,7 +63,8 @@ def finished(run_dir: Path) -> None:
         print(f"{run_dir} has no finished stage.")
         return
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
-    limit = (config.get("trainer") or config).get("max_epochs")
+    default = (config.get("trainer") or config).get("max_epochs")
+    limits = {path: read_json(path / "stage.json").get("max_epochs") or default for path in found}
 
     def examples(stage: StageResult, epochs: int) -> int:
         return epochs * (stage.in_domain + stage.out_of_domain)
@@ -73,11 +74,11 @@ def finished(run_dir: Path) -> None:
     alone = sum(examples(found[path], found[path].epochs) for path in paths(run_dir) if path in found)
     if alone:
         print(f"  Sharing: {alone:,} if every strategy trained its own stages, {1 - trained / alone:.0%} saved.")
-    if limit and limit > 0:
-        allowed = sum(examples(stage, limit) for stage in found.values())
+    if all(limit and limit > 0 for limit in limits.values()):
+        allowed = sum(examples(stage, limits[path]) for path, stage in found.items())
         best = sum(examples(stage, stage.best_epoch) for stage in found.values())
         print(
-            f"  Early stopping: {allowed:,} at {limit} epochs a stage, {1 - trained / allowed:.0%} saved; "
+            f"  Early stopping: {allowed:,} with all epochs that max_epochs allows, {1 - trained / allowed:.0%} saved; "
             f"{1 - best / trained:.0%} of what was trained came after the best epoch (patience)."
         )
 
