@@ -97,9 +97,8 @@ def most_pieces(
 
 def _positions(config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or not getattr(
-        config, "position_biased_input", True
-    ):  # relative ones have no end
+    relative = not getattr(config, "position_biased_input", True)  # such positions have no end
+    if relative or not isinstance(positions, int):
         return _LIMITLESS
     behind = config.model_type in _POSITIONS_BEHIND_PADDING
     return positions - (config.pad_token_id or 0) - 1 if behind else positions

@@ -242,8 +242,9 @@ def _stage_trainer(
             f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
             "strategies that start the program again, such as ddp, and in a notebook a single device."
         )
-    if arguments.get("fast_dev_run") or trainer.limit_val_batches == 0:
-        name = "fast_dev_run" if arguments.get("fast_dev_run") else "limit_val_batches: 0"
+    tried = bool(arguments.get("fast_dev_run"))
+    if tried or trainer.limit_val_batches == 0:
+        name = "fast_dev_run" if tried else "limit_val_batches: 0"
         raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
     return trainer
 
