@@ -31,7 +31,7 @@ from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
 from gradual.plan import print_plan, print_statistics
 from gradual.runs import RunDirectory
-from gradual.schedule import Schedule
+from gradual.schedule import Schedule, StageSettings
 from gradual.strategies import parse_strategies
 from gradual.training import trainer_errors
 from gradual.weights import read_checkpoint
@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 
 # what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
 _NOT_IDENTITY = (
-    *("config", "run_dir", "predictions", "schedule", "seed_everything", "checkpoint_every"),
+    *("config", "run_dir", "predictions", "seed_everything", "checkpoint_every"),
+    *("schedule", "later_stages", "last_stage"),  # each stage knows its own
     *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
 )
 _NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
@@ -112,6 +113,8 @@ class GradualCLI(LightningCLI):
             "stage that overrides something is a mapping: {amount: 0, optimizer: {lr: 4.0e-5}, lr_schedule: ..., "
             "max_epochs: ..., patience: ..., batch_size: ..., gradient_clip_val: ...}",
         )
+        for name in ("later_stages", "last_stage"):
+            parser.add_class_arguments(StageSettings, name)
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
@@ -266,7 +269,8 @@ class GradualCLI(LightningCLI):
         return self.config if self.subcommand is None else self.config[self.subcommand]
 
     def _schedule(self) -> Schedule:
-        return Schedule(self._get(self.config, "schedule"))
+        get = functools.partial(self._get, self.config_init)
+        return Schedule(get("schedule"), get("later_stages"), get("last_stage"))
 
     def _defaults(self) -> Defaults:
         config = self.config_init if self.subcommand is None else self.config_init[self.subcommand]

@@ -66,10 +66,11 @@ def compare(
         InputError: A schedule does not fit the pool, or ``run_dir`` holds another experiment.
     """
     defaults, trainer = split_settings(settings)
-    chosen = parse_strategies(strategies, Schedule(schedule))
+    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
+    chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
-    with claimed(run_dir, type(model()), datamodule, Schedule(schedule), defaults, trainer) as run:
+    with claimed(run_dir, type(model()), datamodule, schedule, defaults, trainer) as run:
         experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
         return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
 

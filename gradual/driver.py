@@ -66,8 +66,9 @@ def fit(
         SystemExit: The same after SIGTERM, with status 143.
     """
     defaults, trainer = split_settings(settings)
-    with claimed(run_dir, type(model), datamodule, Schedule(schedule), defaults, trainer) as run:
-        return fit_path(model, datamodule, Schedule(schedule), run, defaults, lambda: copy.deepcopy(trainer))
+    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
+    with claimed(run_dir, type(model), datamodule, schedule, defaults, trainer) as run:
+        return fit_path(model, datamodule, schedule, run, defaults, lambda: copy.deepcopy(trainer))
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:

@@ -8,20 +8,25 @@ from torch import Tensor, nn
 _BITS = 16
 
 
-class QuickDropout(nn.Dropout):
-    """``nn.Dropout`` with 16 random bits an element on a CPU, and a mask of one byte; torch's own on other devices.
+def quick_dropout(input: Tensor, p: float) -> Tensor:
+    """Zero elements of a CPU tensor with probability ``p``, by 16 random bits an element and a mask of one byte.
 
     The probability is rounded to a multiple of 2^-16, and what is kept is scaled by exactly its inverse.
     """
+    dropped = round(p * 2**_BITS)
+    bits = torch.empty(-(-input.numel() * _BITS // 64), dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2 ** (_BITS - 1)
+    return torch.where(kept, input, 0.0) * (2**_BITS / (2**_BITS - dropped))
+
+
+class QuickDropout(nn.Dropout):
+    """``nn.Dropout`` by ``quick_dropout`` on a CPU; torch's own on other devices."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero elements at random in training."""
         if not self.training or self.p in (0, 1) or input.device.type != "cpu":
             return super().forward(input)
-        dropped = round(self.p * 2**_BITS)
-        bits = torch.empty(-(-input.numel() * _BITS // 64), dtype=torch.int64).random_(-(2**63), None)
-        kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2 ** (_BITS - 1)
-        return torch.where(kept, input, 0.0) * (2**_BITS / (2**_BITS - dropped))
+        return quick_dropout(input, self.p)
 
 
 def quicken_dropout(module: nn.Module) -> None:

@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from gradual.dropout import quick_dropout
+
 # A row is of another length in every step. In bfloat16 on a CPU, torch and oneDNN each keep what they have prepared for
 # the last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
 for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
@@ -91,6 +93,37 @@ def encode(encoder: Any, words: Tensor, segments: Tensor | None, packing: Packin
     )
 
 
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0, scaling: float | None = None
+) -> Tensor:
+    """Scaled dot-product attention over the tokens of padded sequences.
+
+    Args:
+        query: Shape ``(n, heads, Q, size)``.
+        key: Shape ``(n, heads, L, size)``.
+        value: Same shape.
+        mask: True for tokens, False for padding, shape ``(n, L)``.
+        dropout: Of the attention weights.
+        scaling: Factor on the products of queries and keys; None for ``size ** -0.5``.
+
+    Returns:
+        Shape ``(n, heads, Q, size)``.
+    """
+    # on a CPU torch has no fused kernel with dropout, and one for bfloat16 that takes longer than the products
+    if query.device.type != "cpu" or (not dropout and query.dtype == torch.float32):
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout, scale=scaling
+        )
+    bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+    bias = bias[:, None, None].expand(*query.shape[:2], 1, -1).flatten(0, 1)  # n * heads, 1, L
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+    weights = scores.softmax(-1)
+    if dropout:
+        weights = quick_dropout(weights, dropout)
+    return torch.bmm(weights, value.flatten(0, 1)).unflatten(0, query.shape[:2])
+
+
 def _packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -112,9 +145,7 @@ def _packed_attention(
     found = []
     for mask, *rows in zip(packing.masks, *parts):
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in rows)  # n, heads, L, size
-        states = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask[:, None, None], dropout_p=dropout, scale=scaling
-        )
+        states = attend(q, k, v, mask, dropout, scaling)
         found.append(states.transpose(1, 2).flatten(2))
     return packing.gather(found).unflatten(-1, (heads, -1))[None], None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 import torch
@@ -34,3 +35,10 @@ def mean_over_processes(mine: Tensor) -> Tensor:
     total = mine.to(torch.float32, copy=True)
     dist.all_reduce(total)
     return total / world_size
+
+
+@atexit.register
+def _leave() -> None:
+    """End the process group while Python still runs: the threads of one that outlives it abort the process."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

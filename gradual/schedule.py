@@ -76,12 +76,11 @@ class LRScheduleConfig:
             )
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage: an amount of out-of-domain data, and what this stage does differently from the experiment's default.
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What a stage does differently from the experiment's default.
 
     Attributes:
-        amount: Out-of-domain examples: a count, or a fraction (a float from 0 to 1) of the pool.
         optimizer: Overrides of the optimizer, merged field by field (and pattern by pattern) into the default's.
         lr_schedule: Overrides of the learning-rate schedule, merged likewise.
         max_epochs: At most this many epochs.
@@ -90,7 +89,6 @@ class Stage:
         gradient_clip_val: Largest gradient norm (or value, as the Trainer's ``gradient_clip_algorithm`` says).
     """
 
-    amount: Amount
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     max_epochs: int | None = None
@@ -99,7 +97,6 @@ class Stage:
     gradient_clip_val: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "amount", check_amount(self.amount))
         for name, least in (("max_epochs", 1), ("patience", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -107,8 +104,34 @@ class Stage:
         _check_at_least_zero("gradient_clip_val", self.gradient_clip_val)
 
     def overrides(self) -> dict[str, Any]:
-        """What this stage sets besides its amount, as plain data: ``{}`` when it follows the defaults."""
+        """What is set, as plain data: ``{}`` where all follows the defaults."""
         return {name: value for name, value in as_plain(self).items() if name != "amount"}
+
+
+@dataclass(frozen=True)
+class Stage(StageSettings):
+    """One stage: an amount of out-of-domain data, and what this stage does differently from the experiment's default.
+
+    Attributes:
+        amount: Out-of-domain examples: a count, or a fraction (a float from 0 to 1) of the pool.
+    """
+
+    amount: Amount
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", check_amount(self.amount))
+        super().__post_init__()
+
+    def over(self, settings: StageSettings) -> Stage:
+        """This stage, with ``settings`` where it sets nothing itself."""
+        changes: dict[str, Any] = {
+            "optimizer": merge(settings.optimizer, self.optimizer),
+            "lr_schedule": merge(settings.lr_schedule, self.lr_schedule),
+        }
+        for name in ("max_epochs", "patience", "batch_size", "gradient_clip_val"):
+            if getattr(self, name) is None:
+                changes[name] = getattr(settings, name)
+        return replace(self, **changes)
 
 
 class Schedule(Sequence[Stage]):
@@ -119,20 +142,33 @@ class Schedule(Sequence[Stage]):
 
     Args:
         stages: The stages.
+        later_stages: What all stages but the first do where they say nothing themselves, as ``StageSettings`` or a
+            mapping of its fields, e.g. ``{"optimizer": {"lr_scale": 0.4}}``.
+        last_stage: What the last of several stages does where it says nothing itself, e.g. the paper's
+            ``{"optimizer": {"lr": 4e-5}}`` (Appendix A.2); before what ``later_stages`` says.
 
     Raises:
         InputError: No stage, an element that is no amount or stage, a negative amount, or amounts that rise. Amounts
             of both kinds, counts and fractions, are compared as soon as the size of the pool is known (``amounts``).
     """
 
-    def __init__(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]):
+    def __init__(
+        self,
+        stages: Iterable[Amount | Stage | Mapping[str, Any]],
+        later_stages: StageSettings | Mapping[str, Any] | None = None,
+        last_stage: StageSettings | Mapping[str, Any] | None = None,
+    ):
         if isinstance(stages, str | bytes | Mapping) or not isinstance(stages, Iterable):
             raise InputError(
                 f"The schedule is {stages!r}: accepted is a list of amounts, such as [4000, 2000, 500, 0]."
             )
-        self._stages = tuple(_stage(element, number) for number, element in enumerate(stages, start=1))
-        if not self._stages:
+        self._later, self._last = _settings("later_stages", later_stages), _settings("last_stage", last_stage)
+        listed = [_stage(element, number) for number, element in enumerate(stages, start=1)]
+        if not listed:
             raise InputError("The schedule is empty: give at least one amount, such as [0] for in-domain data only.")
+        if len(listed) > 1:
+            listed[-1] = listed[-1].over(self._last)
+        self._stages = (listed[0], *(stage.over(self._later) for stage in listed[1:]))
         for kind in (int, float):
             _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])
 
@@ -154,6 +190,10 @@ class Schedule(Sequence[Stage]):
 
     def __repr__(self) -> str:
         return f"Schedule({self.to_list()})"
+
+    def alike(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]) -> Schedule:
+        """Another schedule, whose later stages and last one follow the same settings."""
+        return Schedule(stages, self._later, self._last)
 
     def amounts(self, pool_size: int) -> list[int]:
         """Each stage's number of out-of-domain examples, drawn from a pool of ``pool_size``.
@@ -255,6 +295,17 @@ def _stage(element: Any, number: int) -> Stage:
             raise InputError(f"Stage {number} of the schedule has no 'amount' of out-of-domain data.")
         return from_mapping(Stage, element, f"Stage {number} of the schedule")
     return Stage(check_amount(element))
+
+
+def _settings(name: str, given: StageSettings | Mapping[str, Any] | None) -> StageSettings:
+    if given is None:
+        return StageSettings()
+    if isinstance(given, Mapping):
+        settings: StageSettings = from_mapping(StageSettings, given, name)
+        return settings
+    if not isinstance(given, StageSettings):
+        raise InputError(f"{name} is {given!r}: accepted is a mapping of settings, such as {{max_epochs: 8}}.")
+    return given
 
 
 def _check_falls(amounts: Sequence[Amount]) -> None:

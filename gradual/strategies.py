@@ -48,7 +48,7 @@ def parse_strategies(
     Args:
         given: A mapping from name to schedule (or to ``{schedule: ..., data: {...}}``), a list of names to select, or
             None for the paper's four.
-        schedule: The experiment's schedule.
+        schedule: The experiment's schedule; what it says of later stages and the last one holds for all strategies.
         defined: What names are selected from; None for the paper's four.
 
     Raises:
@@ -63,7 +63,7 @@ def parse_strategies(
             # it also names a folder, for TensorBoard
             if not str(name).strip() or not str(name).isprintable() or str(name) in (".", ".."):
                 raise InputError(f"There is a strategy called {str(name)!r}; accepted is a name that can be printed.")
-        return {str(name): _strategy(str(name), value) for name, value in given.items()}
+        return {str(name): _strategy(str(name), value, schedule) for name, value in given.items()}
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"strategies is {given!r}: accepted is a mapping from name to schedule, or a list of names.")
@@ -74,7 +74,7 @@ def parse_strategies(
     return {name: available[name] for name in names}
 
 
-def _strategy(name: str, value: Any) -> Strategy:
+def _strategy(name: str, value: Any, schedule: Schedule) -> Strategy:
     if isinstance(value, Strategy):
         return value
     if isinstance(value, Mapping):
@@ -83,12 +83,12 @@ def _strategy(name: str, value: Any) -> Strategy:
             raise InputError(
                 f"The strategy '{name}' is {dict(value)!r}: accepted are a schedule, or schedule and data."
             )
-        return Strategy(_schedule(name, value["schedule"]), dict(value.get("data", {})))
-    return Strategy(_schedule(name, value))
+        return Strategy(_schedule(name, value["schedule"], schedule), dict(value.get("data", {})))
+    return Strategy(_schedule(name, value, schedule))
 
 
-def _schedule(name: str, value: Any) -> Schedule:
+def _schedule(name: str, value: Any, schedule: Schedule) -> Schedule:
     try:
-        return Schedule(value)
+        return schedule.alike(value)
     except InputError as error:
         raise InputError(f"The strategy '{name}': {error}") from error

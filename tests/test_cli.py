@@ -187,6 +187,19 @@ def test_plan_prints_each_stage_and_trains_nothing(small_demo, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_schedule_on_the_command_line_keeps_what_is_said_of_later_stages(small_demo, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(
+        "later_stages: {batch_size: 4, optimizer: {lr_scale: 0.5}}\nlast_stage: {optimizer: {lr: 1e-3}, patience: 9}\n"
+    )
+    given = [f"--config={tmp_path}/config.yaml", "--later_stages.optimizer.lr_scale=0.1", "--schedule=[30, 10, 0]"]
+    main(arguments("plan", small_demo, tmp_path / "run", *given))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
+    assert [(row[4], row[6]) for row in rows] == [("8", "8"), ("4", "8"), ("4", "9")]
+    assert ["0.002" in " ".join(row) for row in rows] == [True, False, False]
+    assert "0.0002" in " ".join(rows[1])
+    assert "0.0004" in " ".join(rows[2])
+
+
 def test_print_config_is_a_configuration_that_every_command_accepts(small_demo, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*arguments("fit", small_demo, tmp_path / "run", "--schedule=[5]", "--patience=2"), "--print_config"])
@@ -247,10 +260,9 @@ def test_a_model_and_data_of_one_s_own(tmp_path, monkeypatch):
 def test_the_paper_s_configurations_say_what_the_paper_says():
     for domain in ("restaurant", "hotel"):
         config = yaml.safe_load((DEMO.parent / "multiwoz" / f"{domain}.yaml").read_text())
-        amounts = [stage if isinstance(stage, int) else stage["amount"] for stage in config["schedule"]]
-        assert amounts == [4000, 2000, 500, 0]
+        assert config["schedule"] == [4000, 2000, 500, 0]
         assert config["optimizer"]["lr"] == 1e-4
-        assert config["schedule"][-1]["optimizer"] == {"lr": 4e-5}
+        assert config["last_stage"] == {"optimizer": {"lr": 4e-5}}
         assert config["patience"] == 15
         assert config["trainer"]["max_epochs"] == 200
         assert config["data"]["init_args"]["batch_size"] == 3

@@ -11,6 +11,7 @@ from gradual.schedule import OptimizerConfig
 from gradual.tasks.dialogue import DialogueStateTracker
 
 ROOT = Path(__file__).parents[1]
+TRACKERS = [ROOT / "configs/demo.yaml", *sorted((ROOT / "configs/multiwoz").glob("*.yaml"))]
 PAPERS = [ROOT / "configs/multiwoz" / f"{name}.yaml" for name in ("restaurant", "hotel", "table5")]
 
 
@@ -18,7 +19,7 @@ def readme_example():
     return next(part for part in (ROOT / "README.md").read_text().split("```yaml\n")[1:]).split("```")[0]
 
 
-@pytest.mark.parametrize("text", [*(path.read_text() for path in PAPERS), readme_example()], ids=range(4))
+@pytest.mark.parametrize("text", [*(path.read_text() for path in TRACKERS), readme_example()])
 def test_neither_biases_nor_norms_are_decayed(small_demo, text):
     tracker = DialogueStateTracker(str(small_demo / "encoder"))
     groups = parameter_groups(tracker, OptimizerConfig(**yaml.safe_load(text)["optimizer"]))

@@ -295,6 +295,15 @@ def test_slot_and_value_vectors_are_kept_but_not_trained():
     assert not torch.equal(batch_loss(turn_losses(model(batch), batch.labels), batch.labels), first)
 
 
+def test_at_a_value_s_own_place_the_gradient_is_finite():
+    model, _ = make_model()
+    beliefs = model.value_vectors[:, :1].transpose(0, 1).clone().requires_grad_()  # one turn, in each slot right
+    logits = model.score(beliefs)
+    assert logits[0, :, 0].tolist() == pytest.approx([0.0] * logits.shape[1], abs=1e-3)
+    logits[logits.isfinite()].sum().backward()
+    assert beliefs.grad.isfinite().all()
+
+
 @torch.no_grad()
 def test_keys_and_values_are_computed_once_a_turn():
     """However many slots there are: with 3 slots, a third of what the slot by slot way computes."""

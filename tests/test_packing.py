@@ -16,7 +16,7 @@ from transformers import (
     RobertaModel,
 )
 
-from gradual.packing import Packing, encode, take_rows
+from gradual.packing import Packing, attend, encode, take_rows
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 SIZES |= {"max_position_embeddings": 64, "initializer_range": 0.3}
@@ -109,6 +109,44 @@ def test_dropout_inside_attention_is_active_in_training():
     words, segments, packing = torch.randn(28, 16), torch.zeros(28, dtype=torch.long), packing_of(LENGTHS)
     first, second = (encode(encoder, words, segments, packing) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.7])
+@pytest.mark.parametrize("queries", [5, 3])
+def test_attention_with_dropout_is_the_sum_over_what_was_kept(monkeypatch, scaling, queries):
+    torch.manual_seed(0)
+    shapes = (2, 3, queries, 4), (2, 3, 5, 4), (2, 3, 5, 4)
+    query, key, value = (torch.randn(shape, requires_grad=True) for shape in shapes)
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    kept = []
+
+    def half(weights, p):  # a dropout whose mask is known
+        kept.append((torch.rand_like(weights) < 0.5).float() * 2)
+        return weights * kept[0]
+
+    monkeypatch.setattr("gradual.packing.quick_dropout", half)
+    found = attend(query, key, value, mask, 0.5, scaling)
+    expected = []
+    for i in range(2):
+        length = int(mask[i].sum())
+        for head in range(3):
+            scores = query[i, head] @ key[i, head, :length].T * (4**-0.5 if scaling is None else scaling)
+            weights = scores.softmax(-1) * kept[0].unflatten(0, (2, 3))[i, head, :, :length]
+            expected.append(weights @ value[i, head, :length])
+    expected = torch.stack(expected).unflatten(0, (2, 3))
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(x.square().sum(), (query, key, value)) for x in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_attention_without_dropout_is_torchs_in_every_type(dtype):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 4, dtype=dtype) for _ in range(3))
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+    tolerance = 1e-12 if dtype == torch.float64 else 0.03
+    torch.testing.assert_close(attend(query, key, value, mask), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_spread_and_gather_are_opposites():

@@ -217,6 +217,23 @@ def test_each_process_has_random_numbers_of_its_own(two):
     assert first["python"] != second["python"]
 
 
+# The end
+
+
+LEAVING = """
+import atexit
+import torch.distributed as dist
+atexit.register(lambda: print(dist.is_initialized()))
+import gradual.processes
+dist.init_process_group("gloo", init_method="file://{}", rank=0, world_size=1)
+"""
+
+
+def test_the_process_group_has_ended_when_python_does(tmp_path):
+    command = [sys.executable, "-c", LEAVING.format(tmp_path / "store")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 # Comparison
 
 

@@ -1,6 +1,7 @@
 """Schedules, stages and how a stage's overrides are merged into the defaults."""
 
 import json
+import re
 from dataclasses import fields
 from fractions import Fraction
 
@@ -27,6 +28,48 @@ def refusal(make, *arguments, **named):
 
 
 # What is accepted
+
+
+LATER = {"optimizer": {"lr_scale": 0.4, "lr_by_name": {"a.*": 1e-3}}, "max_epochs": 8}
+LAST = {"optimizer": {"lr": 4e-5, "lr_by_name": {"b.*": 1e-4}}, "max_epochs": 5}
+
+
+def test_later_stages_and_the_last_follow_what_is_said_of_them_where_they_say_nothing():
+    first, second, last = Schedule([30, {"amount": 20, "max_epochs": 3}, 0], LATER, LAST)
+    assert first == Stage(30)
+    assert second == Stage(20, optimizer=OptimizerConfig(lr_scale=0.4, lr_by_name={"a.*": 1e-3}), max_epochs=3)
+    rates = {"b.*": 1e-4, "a.*": 1e-3}
+    assert last == Stage(0, optimizer=OptimizerConfig(lr_scale=0.4, lr=4e-5, lr_by_name=rates), max_epochs=5)
+    assert list(last.optimizer.lr_by_name) == ["b.*", "a.*"]  # the first match holds: the last stage's own
+
+
+def test_an_only_stage_is_a_first_one():
+    assert list(Schedule([0], LATER, LAST)) == [Stage(0)]
+
+
+def test_of_two_stages_the_last_is_a_later_one_too():
+    assert Schedule([5, 0], LATER)[1].max_epochs == 8
+    assert Schedule([5, 0], None, LAST)[1] == Schedule([5, {"amount": 0, **LAST}])[1]
+    assert Schedule([5, 0], LATER, LAST)[1].optimizer.lr_scale == 0.4
+
+
+def test_a_schedule_alike_follows_the_same_settings():
+    schedule = Schedule([9, 5, 0], LATER, LAST)
+    assert schedule.alike([9, 0]) == Schedule([9, 0], LATER, LAST)
+    assert schedule.alike(schedule) == schedule, "to follow them twice changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"later_stages": {"pateince": 3}}, "later_stages has no setting 'pateince'.*Did you mean 'patience'"),
+        ({"last_stage": {"max_epochs": 0}}, "max_epochs of a stage is 0"),
+        ({"last_stage": {"amount": 0}}, "last_stage has no setting 'amount'"),
+        ({"later_stages": 3}, "later_stages is 3: accepted is a mapping of settings"),
+    ],
+)
+def test_what_cannot_be_said_of_them_is_refused(given, says):
+    assert re.search(says, refusal(Schedule, [5, 0], **given))
 
 
 def test_the_short_form_is_a_list_of_amounts():

@@ -31,7 +31,7 @@ def amounts(strategies: dict[str, Strategy]) -> dict[str, list]:
 def table5() -> dict[str, Strategy]:
     config = Path(__file__).parents[1] / "configs/multiwoz/table5.yaml"
     content = yaml.safe_load(config.read_text())
-    return parse_strategies(content["strategies"], Schedule(content["schedule"]))
+    return parse_strategies(content["strategies"], Schedule(content["schedule"], last_stage=content["last_stage"]))
 
 
 def test_the_paper_s_four_come_from_the_schedule():
@@ -57,6 +57,13 @@ def test_table_5_costs_12_stages_and_not_14():
     assert sum(node.amounts == (4000,) for node in shared.nodes) == 1
     with_mixed = tree(rows | {"mixed": Strategy(Schedule([4000]))})
     assert len(with_mixed.nodes) == 12
+
+
+def test_table_5_s_last_stages_have_the_paper_s_rate_and_single_ones_the_first_s():
+    for name, strategy in table5().items():
+        *others, last = strategy.schedule
+        assert all(stage.overrides() == {} for stage in others)
+        assert last.optimizer.lr == (4e-5 if others else None), name
 
 
 def test_table_5_has_the_all_domain_row_on_the_whole_training_set():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gradual.dropout import QuickDropout
-from gradual.packing import Packing, encode, take_rows
+from gradual.packing import Packing, attend, encode, take_rows
 from gradual.processes import mean_over_processes
 from gradual.tasks.dialogue.features import MISSING, TurnBatch
 
@@ -50,8 +50,7 @@ class SlotAttention(nn.Module):
         keys, values = packing.spread(self.key(states)), packing.spread(self.value(states))  # n, L, d in each group
         found = []
         for key, value, mask in zip(keys, values, packing.masks):
-            parts = (query.expand(len(key), -1, -1, -1), self._split(key), self._split(value))
-            found.append(F.scaled_dot_product_attention(*parts, attn_mask=mask[:, None, None]))
+            found.append(attend(query.expand(len(key), -1, -1, -1), self._split(key), self._split(value), mask))
         return self.output(torch.cat(found).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -167,8 +166,22 @@ class Sumbt(nn.Module):
         if self.distance == "cosine":
             logits = F.normalize(by_slot, dim=-1) @ F.normalize(self.value_vectors, dim=-1).transpose(1, 2)
         else:
-            logits = -torch.cdist(by_slot, self.value_vectors, compute_mode="use_mm_for_euclid_dist")
+            logits = -_distances(by_slot, self.value_vectors)
         return logits.masked_fill(~self.value_mask[:, None], -torch.inf).transpose(0, 1)
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances of ``x``, shape ``(S, N, d)``, to ``y``, shape ``(S, V, d)``; shape ``(S, N, V)``.
+
+    At least in single precision, since near distances are small differences of large squares.
+
+    ``torch.cdist`` by matrix products does the same, but copies ``y`` and computes a gradient for it in every step.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (x, y))
+        squares = [torch.linalg.vecdot(z, z) for z in (x, y)]
+        squared = torch.baddbmm(squares[1][:, None], x, y.transpose(1, 2), alpha=-2) + squares[0][..., None]
+        return squared.clamp_min(1e-12).sqrt()  # rounding may end below zero, and at zero the slope has no end
 
 
 def turn_losses(logits: Tensor, labels: Tensor) -> Tensor:
