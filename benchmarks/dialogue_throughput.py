@@ -19,7 +19,7 @@ import torch
 from plain_sumbt import PlainSumbt, pad
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import ConcatDataset
-from variants import Variant, add_arguments, clock, spread
+from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.encoder import load_encoder, load_tokenizer
 from gradual.optim import build_optimizer
@@ -53,11 +53,15 @@ class Ours:
         _set_vectors(model, options.encoder, data.ontology)
         self.model = model
         self.network = self.make_network(model).train()
-        self.optimizer = build_optimizer(self.network, OptimizerConfig(lr=1e-5))
+        self.optimizer = self.make_optimizer()
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
         """What is trained."""
         return model
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """What trains it."""
+        return build_optimizer(self.network, OptimizerConfig(lr=1e-5))
 
     def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
         """What the network takes."""
@@ -133,11 +137,16 @@ class Ours:
 
 
 class Plain(Ours):
-    """The same, computed plainly."""
+    """The same, computed plainly, with torch's own dropout and optimizer, and the slots' and values' encoder kept."""
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
         """What is trained."""
-        return PlainSumbt(model)
+        self.frozen = load_encoder(self.options.encoder)
+        return as_torch_has_it(PlainSumbt(model))
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """What trains it."""
+        return torch.optim.AdamW(self.network.parameters(), lr=1e-5)
 
     def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
         """What the network takes."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from plain_dygie import PlainDygie
 from torch.utils.data import ConcatDataset
-from variants import Variant, add_arguments, clock, spread
+from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.encoder import load_encoder
 from gradual.loader import EpochBatches
@@ -52,11 +52,15 @@ class Ours:
         model = Dygie(load_encoder(options.encoder, options.encoder_layers))
         model.add_scorers(data.labels, data.max_span_width, LossWeights().layers)
         self.network = self.make_network(model).train()
-        self.optimizer = build_optimizer(self.network, OptimizerConfig(lr=1e-5))
+        self.optimizer = self.make_optimizer()
 
     def make_network(self, model: Dygie) -> torch.nn.Module:
         """What is trained."""
         return model
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """What trains it."""
+        return build_optimizer(self.network, OptimizerConfig(lr=1e-5))
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
         """Documents in batches of about so many word pieces, as the data module makes them."""
@@ -110,11 +114,15 @@ class Ours:
 
 
 class Plain(Ours):
-    """The same, one document a batch, computed plainly."""
+    """The same, one document a batch, computed plainly, with torch's own dropout and optimizer."""
 
     def make_network(self, model: Dygie) -> torch.nn.Module:
         """What is trained."""
-        return PlainDygie(model, self.collate.pad_token_id)
+        return as_torch_has_it(PlainDygie(model, self.collate.pad_token_id))
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """What trains it."""
+        return torch.optim.AdamW(self.network.parameters(), lr=1e-5)
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
         """A document each."""

@@ -16,7 +16,7 @@ def quick_dropout(input: Tensor, p: float) -> Tensor:
     dropped = round(p * 2**_BITS)
     bits = torch.empty(-(-input.numel() * _BITS // 64), dtype=torch.int64).random_(-(2**63), None)
     kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2 ** (_BITS - 1)
-    return torch.where(kept, input, 0.0) * (2**_BITS / (2**_BITS - dropped))
+    return input * kept.view(torch.uint8) * (2**_BITS / (2**_BITS - dropped))  # bytes convert faster than booleans
 
 
 class QuickDropout(nn.Dropout):

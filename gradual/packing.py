@@ -5,7 +5,6 @@ Only inside attention are sequences of similar length padded to a common one; th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +16,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gradual.dropout import quick_dropout
+from gradual.memory import keep_memory
 
-# A row is of another length in every step. In bfloat16 on a CPU, torch and oneDNN each keep what they have prepared for
-# the last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
-for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_name, "64")
-
+keep_memory()
 _TAKES_ROWS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 

@@ -36,6 +36,7 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
+from gradual.memory import keep_memory
 from gradual.names import without_split
 from gradual.optim import build_lr_scheduler, build_optimizer, scale_learning_rates
 from gradual.repair import resume_point
@@ -45,6 +46,7 @@ from gradual.schedule import Stage, is_configured, merge
 from gradual.weights import check_plain
 
 _log = logging.getLogger(__name__)
+keep_memory()
 
 TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
