@@ -467,21 +467,36 @@ def test_a_layer_in_parts_begins_as_the_whole_would():
     ]:
         assert whole_layer(layer)[0].shape == (hidden, inputs)
         assert sum(p.numel() for p in layer.parameters()) == hidden * (inputs + 1), "one bias"
-        bound = 1 / math.sqrt(inputs)
+        bias_bound = 1 / math.sqrt(inputs)
         for parameter in layer.parameters():
-            assert parameter.abs().max() <= bound
-            assert parameter.abs().max() > 0.95 * bound
             if parameter.dim() > 1:
-                assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+                assert_xavier_normal(parameter, inputs + hidden, 0.05)
+            else:
+                assert 0.95 * bias_bound < parameter.abs().max() <= bias_bound
         parts = [parameter[:, :5] for parameter in layer.parameters() if parameter.dim() > 1]
         assert not any(torch.equal(a, b) for a, b in itertools.combinations(parts, 2))
 
 
-def test_a_scorers_output_begins_xavier_normal():
+def assert_xavier_normal(weight, inputs_and_outputs, tolerance=0.02):
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / inputs_and_outputs), rel=tolerance)
+    kurtosis = (weight / weight.std()).pow(4).mean().item()
+    assert kurtosis == pytest.approx(3, rel=3 * tolerance), "normal, not uniform (1.8)"
+
+
+def test_a_scorers_weights_begin_xavier_normal():
     torch.manual_seed(0)
-    weight = Scorer(nn.Linear(4, 200), 200, 300, 0.4).output.weight
-    assert weight.std().item() == pytest.approx(math.sqrt(2 / 500), rel=0.02)
-    assert (weight / weight.std()).pow(4).mean().item() == pytest.approx(3, rel=0.05), "normal, not uniform (1.8)"
+    scorer = Scorer(nn.Linear(400, 200), 200, 300, 0.4)
+    for layer, size in ((scorer.first, 600), (scorer.second, 400), (scorer.output, 500)):
+        assert_xavier_normal(layer.weight, size)
+
+
+def test_embeddings_begin_xavier_normal():
+    torch.manual_seed(0)
+    model = Dygie(tiny_bert(), features=300)
+    labels = LabelSpace(ner=["A"], relations=[], triggers=["T"], roles=["R"])
+    model.add_scorers(labels, max_span_width=100)
+    assert_xavier_normal(model.widths.weight, 400)
+    assert_xavier_normal(model.distances.weight, 310, 0.05)
 
 
 # ------------------------------------------------------------------------------------------------------------ memory

@@ -55,6 +55,8 @@ class Scores:
 class Scorer(nn.Module):
     """Two hidden layers with ReLU and dropout, and an output for each class, from whatever makes the first layer.
 
+    All weights begin Xavier-normal, as the published code has it.
+
     Args:
         first: Its first layer, ``hidden`` wide; called with what the scorer is called with.
         hidden: Width of the hidden layers.
@@ -68,7 +70,9 @@ class Scorer(nn.Module):
         self.second = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, classes)
         self.dropout = QuickDropout(dropout)
-        nn.init.xavier_normal_(self.output.weight)
+        for layer in (first, self.second, self.output):
+            if isinstance(layer, nn.Linear):  # the others have begun so
+                nn.init.xavier_normal_(layer.weight)
 
     def forward(self, *inputs: Any) -> Tensor:
         """Scores, shape ``(rows, classes)``."""
@@ -225,8 +229,10 @@ class Dygie(nn.Module):
         # no parameter without a gradient: distributed training would wait for it
         if set(self.scorers) - {"triggers"}:
             self.widths = nn.Embedding(max_span_width, self.features)
+            nn.init.xavier_normal_(self.widths.weight)
         if "arguments" in self.scorers:
             self.distances = nn.Embedding(DISTANCES, self.features)
+            nn.init.xavier_normal_(self.distances.weight)
 
     def forward(self, batch: SentenceBatch) -> Scores:
         """Score a batch."""
@@ -304,8 +310,9 @@ def _take(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def _initialise_as_one(*layers: nn.Linear) -> None:
-    """Initialise layers on the parts of a vector as one layer on the whole of it would be."""
+    """Initialise layers on the parts of a vector as one layer on the whole of it would be: Xavier-normal."""
     whole = nn.Linear(sum(layer.in_features for layer in layers), layers[0].out_features)
+    nn.init.xavier_normal_(whole.weight)
     for layer, weight in zip(layers, whole.weight.split([layer.in_features for layer in layers], dim=1)):
         layer.weight.data.copy_(weight)
         if layer.bias is not None:
