@@ -33,7 +33,7 @@ def experiments() -> dict[str, dict[str, Strategy]]:
     The model that has seen all domains is left out: its data is its own, it shares no stage, and is trained once.
     """
     config = yaml.safe_load((CONFIGS / "table5.yaml").read_text())
-    schedule = Schedule(config["schedule"])
+    schedule = Schedule(config["schedule"], last_stage=config["last_stage"])
     table5 = parse_strategies(config["strategies"], schedule)
     return {
         "Table 2": default_strategies(schedule),
