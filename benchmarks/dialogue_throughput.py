@@ -1,7 +1,7 @@
 """Training throughput of the dialogue model, against the same model computed as its published code computes it.
 
-Each variant trains in a process of its own, with the same weights and optimizer, in turn with the others; ratios are
-those within a round. How near it comes to the machine is measured in the same rounds: the floating-point operations
+Each variant trains in a process of its own, with the same weights, in turn with the others; ratios are those within a
+round. How near it comes to the machine is measured in the same rounds: the floating-point operations
 that the real word pieces need, per second, by the rate of matrix products of the model's own shapes.
 
     python benchmarks/dialogue_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
@@ -22,6 +22,7 @@ from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.encoder import load_encoder, load_tokenizer
+from gradual.memory import keep_memory
 from gradual.optim import build_optimizer
 from gradual.schedule import OptimizerConfig
 from gradual.tasks.dialogue import DialogueDataModule, Sumbt
@@ -41,6 +42,7 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace):
         torch.set_num_threads(options.threads)
+        keep_memory()  # as in every stage
         self.options, self.clock = options, clock(options.clock)
         data = DialogueDataModule(options.root, options.domain, options.encoder, options.pool)
         data.setup()

@@ -1,6 +1,6 @@
 """Training throughput of the event model, against one document a batch with every span's vector made.
 
-Each variant trains in a process of its own, with the same weights and optimizer, on the same documents, in turn with
+Each variant trains in a process of its own, with the same weights, on the same documents, in turn with
 the other; ratios are those within a round.
 
     python benchmarks/events_throughput.py --root DIR --encoder PATH
@@ -22,6 +22,7 @@ from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.encoder import load_encoder
 from gradual.loader import EpochBatches
+from gradual.memory import keep_memory
 from gradual.optim import build_optimizer
 from gradual.schedule import OptimizerConfig
 from gradual.tasks.events import EventDataModule
@@ -39,6 +40,7 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace):
         torch.set_num_threads(options.threads)
+        keep_memory()  # as in every stage
         self.options, self.clock = options, clock(options.clock)
         root = Path(options.root)
         train, pool = str(root / options.in_domain), str(root / options.out_of_domain)

@@ -21,6 +21,7 @@ _WHERE = {
     "Schedule": "gradual.schedule",
     "Stage": "gradual.schedule",
     "StageResult": "gradual.runs",
+    "StageSettings": "gradual.schedule",
     "Strategy": "gradual.strategies",
     "compare": "gradual.comparison",
     "fit": "gradual.driver",
@@ -39,6 +40,7 @@ __all__ = [
     "Schedule",
     "Stage",
     "StageResult",
+    "StageSettings",
     "Strategy",
     "__version__",
     "compare",
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from gradual.files import FileDataModule
     from gradual.results import RunResult
     from gradual.runs import StageResult
-    from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage
+    from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, StageSettings
     from gradual.strategies import Strategy
 
 

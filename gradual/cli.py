@@ -113,7 +113,10 @@ class GradualCLI(LightningCLI):
             "stage that overrides something is a mapping: {amount: 0, optimizer: {lr: 4.0e-5}, lr_schedule: ..., "
             "max_epochs: ..., patience: ..., batch_size: ..., gradient_clip_val: ...}",
         )
-        for name, which in (("later_stages", "Every stage but the first"), ("last_stage", "The last of several stages")):
+        for name, which in (
+            ("later_stages", "Every stage but the first"),
+            ("last_stage", "The last of several stages"),
+        ):
             parser.add_class_arguments(StageSettings, name)
             (parser.groups or {})[name].title = f"{which}, where the schedule says nothing else of it"
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")

@@ -52,8 +52,9 @@ def compare(
         datamodule: The data.
         schedule: The schedule of gradual fine-tuning.
         run_dir: Folder of the experiment; what is done there, by ``gradual.fit`` too, is not trained again.
-        strategies: Schedules by name, or names of the paper's four (in-domain only, mixed, one-stage, gradual), which
-            are derived from ``schedule``; None for all four.
+        strategies: Schedules by name (lists follow what ``schedule`` says of later stages and the last one), or names
+            of the paper's four (in-domain only, mixed, one-stage, gradual), which are derived from ``schedule``; None
+            for all four.
         seeds: Each strategy is trained with each.
         metrics: Test scores to report; None for all but the loss.
         baseline: The strategy that differences are taken from; None for in-domain only.

@@ -9,13 +9,15 @@ import yaml
 from gradual.errors import InputError
 from gradual.textfile import read_text
 
+_GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage")
+
 
 def check_configuration(path: Path) -> None:
     """Refuse a file that is no configuration. Nothing in it is made or run.
 
     Raises:
-        InputError: It cannot be read, is not UTF-8, not YAML, no mapping, asks for Python objects, or has a setting
-            twice.
+        InputError: It cannot be read, is not UTF-8, not YAML, no mapping, asks for Python objects, has a setting
+            twice, or nothing where a group of settings begins.
     """
     accepted = "accepted is a mapping from settings to values"
     try:
@@ -25,12 +27,24 @@ def check_configuration(path: Path) -> None:
         if not isinstance(top, yaml.MappingNode):
             raise InputError(f"{path}: found {'a list' if isinstance(top, yaml.SequenceNode) else 'text'}; {accepted}.")
         _check(top, path, set())
+        _check_groups(top, path)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not YAML ({error.problem}); {accepted}.") from error
     except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not YAML that can be read ({reason}); {accepted}.") from error
+
+
+def _check_groups(node: yaml.MappingNode, path: Path) -> None:
+    for key, value in node.value:
+        if key.value not in _GROUPS:
+            continue
+        if isinstance(value, yaml.MappingNode):
+            _check_groups(value, path)
+        elif value.tag == "tag:yaml.org,2002:null":
+            line = key.start_mark.line + 1
+            raise InputError(f"{path}:{line}: {key.value} has no settings; accepted is a mapping, or to leave it out.")
 
 
 def _check(node: yaml.Node, path: Path, seen: set[int]) -> None:

@@ -14,6 +14,8 @@ def quick_dropout(input: Tensor, p: float) -> Tensor:
     The probability is rounded to a multiple of 2^-16, and what is kept is scaled by exactly its inverse.
     """
     dropped = round(p * 2**_BITS)
+    if dropped == 2**_BITS:
+        return input * 0.0
     bits = torch.empty(-(-input.numel() * _BITS // 64), dtype=torch.int64).random_(-(2**63), None)
     kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2 ** (_BITS - 1)
     return input * kept.view(torch.uint8) * (2**_BITS / (2**_BITS - dropped))  # bytes convert faster than booleans
@@ -24,7 +26,7 @@ class QuickDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero elements at random in training."""
-        if not self.training or self.p in (0, 1) or input.device.type != "cpu":
+        if not self.training or not self.p or input.device.type != "cpu":
             return super().forward(input)
         return quick_dropout(input, self.p)
 

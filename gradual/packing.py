@@ -5,6 +5,7 @@ Only inside attention are sequences of similar length padded to a common one; th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gradual.dropout import quick_dropout
-from gradual.memory import keep_memory
 
-keep_memory()
+# A row is of another length in every step. In bfloat16 on a CPU, torch and oneDNN each keep what they have prepared for
+# the last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
+for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "64")
+
 _TAKES_ROWS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
@@ -98,15 +102,14 @@ def attend(
         query: Shape ``(n, heads, Q, size)``.
         key: Shape ``(n, heads, L, size)``.
         value: Same shape.
-        mask: True for tokens, False for padding, shape ``(n, L)``.
+        mask: True for tokens, False for padding, shape ``(n, L)``; each sequence has a token.
         dropout: Of the attention weights.
         scaling: Factor on the products of queries and keys; None for ``size ** -0.5``.
 
     Returns:
         Shape ``(n, heads, Q, size)``.
     """
-    # on a CPU torch has no fused kernel with dropout, and one for bfloat16 that takes longer than the products
-    if query.device.type != "cpu" or (not dropout and query.dtype == torch.float32):
+    if query.device.type != "cpu" or not dropout:  # with dropout torch has no fused kernel there
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout, scale=scaling
         )
@@ -114,9 +117,7 @@ def attend(
     bias = bias[:, None, None].expand(*query.shape[:2], 1, -1).flatten(0, 1)  # n * heads, 1, L
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
-    weights = scores.softmax(-1)
-    if dropout:
-        weights = quick_dropout(weights, dropout)
+    weights = quick_dropout(scores.softmax(-1), dropout)
     return torch.bmm(weights, value.flatten(0, 1)).unflatten(0, query.shape[:2])
 
 

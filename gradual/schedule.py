@@ -105,7 +105,7 @@ class StageSettings:
 
     def overrides(self) -> dict[str, Any]:
         """What is set, as plain data: ``{}`` where all follows the defaults."""
-        return {name: value for name, value in as_plain(self).items() if name != "amount"}
+        return as_plain(self)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,10 @@ class Stage(StageSettings):
     def __post_init__(self) -> None:
         object.__setattr__(self, "amount", check_amount(self.amount))
         super().__post_init__()
+
+    def overrides(self) -> dict[str, Any]:
+        """What this stage sets besides its amount, as plain data: ``{}`` where it follows the defaults."""
+        return {name: value for name, value in as_plain(self).items() if name != "amount"}
 
     def over(self, settings: StageSettings) -> Stage:
         """This stage, with ``settings`` where it sets nothing itself."""
@@ -303,7 +307,7 @@ def _settings(name: str, given: StageSettings | Mapping[str, Any] | None) -> Sta
     if isinstance(given, Mapping):
         settings: StageSettings = from_mapping(StageSettings, given, name)
         return settings
-    if not isinstance(given, StageSettings):
+    if not isinstance(given, StageSettings) or isinstance(given, Stage):
         raise InputError(f"{name} is {given!r}: accepted is a mapping of settings, such as {{max_epochs: 8}}.")
     return given
 
@@ -336,7 +340,7 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
         }
     plain = {getattr(kind, "__origin__", kind) for kind in accepted}
     if isinstance(value, int) and not isinstance(value, bool) and float in plain:
-        return value
+        return value if int in plain else float(value)  # 1 and 1.0 are one setting
     if value is not None and not isinstance(value, tuple(plain)):
         names = " or ".join(sorted(kind.__name__ for kind in plain if kind is not type(None)))
         raise InputError(f"{where} is {value!r}: accepted is {names}.")

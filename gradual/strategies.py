@@ -37,7 +37,7 @@ def default_strategies(schedule: Schedule) -> dict[str, Strategy]:
     """
     first, last = schedule[0], schedule[-1]
     paths = {IN_DOMAIN_ONLY: [replace(first, amount=0)], MIXED: [first], ONE_STAGE: [first, last], GRADUAL: [*schedule]}
-    return {name: Strategy(Schedule(path)) for name, path in paths.items()}
+    return {name: Strategy(schedule.alike(path)) for name, path in paths.items()}
 
 
 def parse_strategies(
@@ -48,7 +48,8 @@ def parse_strategies(
     Args:
         given: A mapping from name to schedule (or to ``{schedule: ..., data: {...}}``), a list of names to select, or
             None for the paper's four.
-        schedule: The experiment's schedule; what it says of later stages and the last one holds for all strategies.
+        schedule: The experiment's schedule; what it says of later stages and the last one holds for strategies that are
+            given as lists, while one that is a ``Schedule`` is taken as it is.
         defined: What names are selected from; None for the paper's four.
 
     Raises:
@@ -89,6 +90,6 @@ def _strategy(name: str, value: Any, schedule: Schedule) -> Strategy:
 
 def _schedule(name: str, value: Any, schedule: Schedule) -> Schedule:
     try:
-        return schedule.alike(value)
+        return value if isinstance(value, Schedule) else schedule.alike(value)
     except InputError as error:
         raise InputError(f"The strategy '{name}': {error}") from error

@@ -46,7 +46,6 @@ from gradual.schedule import Stage, is_configured, merge
 from gradual.weights import check_plain
 
 _log = logging.getLogger(__name__)
-keep_memory()
 
 TrainerArguments = Callable[[], dict[str, Any]]
 """Gives the arguments of a stage's Trainer, with callbacks and loggers made anew at each call."""
@@ -89,6 +88,7 @@ class StageTraining:
         Raises:
             InputError: It collapsed in every attempt.
         """
+        keep_memory()
         while True:
             result = _attempt(self)
             if result is not None:

@@ -48,6 +48,8 @@ CONFIGURATIONS = {
     "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml: not YAML that can be read"),
     "runs Python": ("mode: min\nrun_dir: !!python/object/apply:os.getcwd []", "bad.yaml:2: asks for a Python object"),
     "has a setting twice": ("patience: 1\nmode: min\npatience: 2", "bad.yaml:3: the setting 'patience' comes twice"),
+    "has an empty group": ("patience: 1\noptimizer:\n", "bad.yaml:2: optimizer has no settings"),
+    "has an empty group in one": ("later_stages:\n  lr_schedule: null", "bad.yaml:2: lr_schedule has no settings"),
     "has an unknown alias": ("run_dir: *other", "bad.yaml:1: not YAML"),
     "has another setting": ("shedule: [10, 0]", "Did you mean 'schedule'?"),
     "has a setting of another kind": ("trainer: {max_epochs: many}", "max_epochs"),

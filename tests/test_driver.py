@@ -164,7 +164,7 @@ def test_a_stage_ends_when_it_no_longer_improves_and_keeps_its_best(tmp_path):
 def test_a_stage_overrides_what_it_sets_and_nothing_else(tmp_path):
     schedule = [
         20,
-        Stage(5, OptimizerConfig(lr_by_name={"encoder.*": 0.001}), max_epochs=1, batch_size=16, patience=7),
+        Stage(5, optimizer=OptimizerConfig(lr_by_name={"encoder.*": 0.001}), max_epochs=1, batch_size=16, patience=7),
         {"amount": 0, "optimizer": {"lr_scale": 0.5}, "gradient_clip_val": 0.7},
     ]
     model, _ = run(tmp_path, schedule=schedule, patience=2)

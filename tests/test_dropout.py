@@ -39,6 +39,7 @@ def test_the_ends_and_evaluation_are_torchs():
     x = torch.randn(10)
     assert torch.equal(QuickDropout(0.0)(x), x)
     assert not QuickDropout(1.0)(x).any()
+    assert not QuickDropout(1 - 1e-6)(x).any()
     assert torch.equal(QuickDropout(0.5).eval()(x), x)
     assert QuickDropout(0.5)(x.bfloat16()).dtype == torch.bfloat16
 

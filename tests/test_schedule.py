@@ -64,6 +64,7 @@ def test_a_schedule_alike_follows_the_same_settings():
     [
         ({"later_stages": {"pateince": 3}}, "later_stages has no setting 'pateince'.*Did you mean 'patience'"),
         ({"last_stage": {"max_epochs": 0}}, "max_epochs of a stage is 0"),
+        ({"last_stage": Stage(0, patience=3)}, "last_stage is Stage"),
         ({"last_stage": {"amount": 0}}, "last_stage has no setting 'amount'"),
         ({"later_stages": 3}, "later_stages is 3: accepted is a mapping of settings"),
     ],

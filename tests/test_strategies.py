@@ -47,6 +47,16 @@ def test_the_paper_s_four_come_from_the_schedule():
     assert four["one-stage"].schedule[-1].optimizer.lr == 4e-5
 
 
+def test_what_is_said_of_later_stages_holds_for_lists_and_not_for_schedules():
+    schedule = Schedule([9, 5, 0], {"patience": 3}, {"max_epochs": 2})
+    own = Schedule([9, 0], {"patience": 4})
+    found = parse_strategies({"list": [9, 0], "own": own, "strategy": Strategy(own)}, schedule)
+    assert found["list"].schedule.to_list() == [9, {"amount": 0, "patience": 3, "max_epochs": 2}]
+    assert found["own"].schedule == found["strategy"].schedule == own
+    assert default_strategies(schedule)["one-stage"].schedule == found["list"].schedule
+    assert default_strategies(Schedule([9], {"patience": 3}))["one-stage"].schedule[1].patience == 3
+
+
 def test_table_5_costs_12_stages_and_not_14():
     rows = {name: strategy for name, strategy in table5().items() if name not in ("all domains", "mixed")}
     assert sorted(map(tuple, amounts(rows).values())) == sorted(
