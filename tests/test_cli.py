@@ -365,6 +365,12 @@ def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path,
     assert "5 stages instead of 7, 0 of them done" in output
     assert output.rstrip().endswith(f"Report: {run_dir}/report/report.html")
     assert "| gradual" in output
+    scales = {  # the configuration's last_stage, for every strategy that ends in one
+        str(path.parent.relative_to(run_dir)): json.loads(path.read_text())["optimizer"].get("lr_scale")
+        for path in run_dir.rglob("stage.json")
+    }
+    one_stage, gradual = ("seed-0/20/0", "seed-0/20/5/0")
+    assert scales == dict.fromkeys(["seed-0/0", "seed-0/20", "seed-0/20/5"]) | {one_stage: 0.4, gradual: 0.4}
     table = (run_dir / "report/table.csv").read_bytes()
     (run_dir / "report/table.csv").unlink()
     main(["report", str(run_dir)])
