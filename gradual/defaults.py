@@ -57,8 +57,8 @@ class Defaults:
         lr_schedule: The learning-rate schedule of a configured optimizer.
         weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
             is validated, kept and carried forward. None for the weights themselves.
-        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values. None for
-            its value.
+        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values, from the
+            stage's so many-th validation on. None for its value.
         collapse: What to do about a stage that collapses.
         checkpoint_every: Minutes of training after which a stage saves all that it needs to go on from there, besides
             the end of each epoch.

@@ -114,25 +114,26 @@ def _attempt(training: StageTraining) -> StageResult | None:
     amounts = datamodule.amounts[: datamodule.stage + 1]
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
     steadier: list[Callback] = []
-    monitor = defaults.monitor
+    monitor: str = defaults.monitor
+    decides: Callable[[], bool] = _always
     if defaults.weight_averaging is not None:
         steadier.append(AveragedWeights(defaults.weight_averaging))
     if defaults.smoothing is not None:
         smoothed = SmoothedScore(monitor, defaults.smoothing)
         steadier.append(smoothed)
-        monitor = smoothed.name
-    best = BestCheckpoint(directory.path, monitor, defaults.mode)
+        monitor, decides = smoothed.name, smoothed.decides
+    best = BestCheckpoint(directory.path, monitor, defaults.mode, decides)
     clock = TrainingClock()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
         WholeScores(),
         *steadier,
-        Convergence(monitor, defaults.mode, patience, defaults.min_delta),
+        Convergence(monitor, defaults.mode, patience, defaults.min_delta, decides),
         ExampleScores(directory.test_examples),
         LoggedValues(),
         RandomState(),
         clock,
-        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode),
+        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode, decides),
         best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
         EpochHistory(directory.history),
         LastCheckpoint(directory.last, defaults.checkpoint_every),
@@ -204,6 +205,10 @@ def _collapse_guard(
     before = parent.val if parent else {}
     scores = ScoreWatch(defaults.collapse, defaults.monitor, defaults.mode, before, examples)
     return CollapseGuard(LossWatch(defaults.collapse.ratio, scores.parent_loss), scores, keep, collapses)
+
+
+def _always() -> bool:
+    return True
 
 
 def _slower(stage: Stage, defaults: Defaults, scale: float) -> Stage:

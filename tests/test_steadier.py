@@ -94,14 +94,29 @@ class Scripted(line.Line):
 def test_the_best_epoch_is_that_of_the_lowest_mean(tmp_path):
     model = Scripted(tmp_path / "trained.txt")
     _, result = fit(tmp_path, model, smoothing=3, patience=4, max_epochs=10)
-    means = [
-        sum(Scripted.losses[max(0, e - 2) : e + 1]) / len(Scripted.losses[max(0, e - 2) : e + 1]) for e in range(10)
-    ]
-    best = min(range(10), key=means.__getitem__)
+    best = min(range(2, 10), key=lambda e: sum(Scripted.losses[e - 2 : e + 1]) / 3)
     assert best == 5  # mean of 3.0, 2.0 and 2.5; the lowest single value came earlier
     stage = result.stages[0]
     assert (stage.best_epoch, stage.epochs) == (best + 1, best + 5)
     assert stage.val["loss"] == Scripted.losses[best]
+
+
+class Lucky(Scripted):
+    losses = [1.0, 2.0, 3.0, 3.1, 2.9, 3.0, 3.2, 3.3, 3.4, 3.5]
+
+
+def test_one_lucky_validation_is_no_mean(tmp_path, capsys):
+    _, result = fit(tmp_path, Lucky(tmp_path / "trained.txt"), smoothing=3, patience=2, max_epochs=10)
+    stage = result.stages[0]
+    # the third mean is the first of three; those of the fourth and fifth epoch are above it
+    assert (stage.best_epoch, stage.epochs, stage.val["loss"]) == (3, 5, 3.0)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_stage_that_ends_before_the_first_mean_keeps_its_last_epoch(tmp_path, epochs):
+    _, result = fit(tmp_path, Lucky(tmp_path / "trained.txt"), smoothing=3, patience=1, max_epochs=epochs)
+    assert (result.stages[0].best_epoch, result.stages[0].epochs) == (epochs, epochs)
+    assert result.stages[0].val["loss"] == Lucky.losses[epochs - 1]
 
 
 def test_without_smoothing_it_is_that_of_the_lowest_value(tmp_path):

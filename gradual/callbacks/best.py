@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ class BestCheckpoint(ModelCheckpoint):
         directory: The stage's folder; the file is ``best.ckpt``.
         monitor: The validation score that decides.
         mode: ``min`` or ``max``.
+        decides: Whether the score as it is decides already; until it does, the last validation stands in for the best.
 
     Attributes:
         scores: Every metric logged so far, as it was at the best validation.
         epoch: The epoch of the best validation, counted from 1; 0 before the first.
     """
 
-    def __init__(self, directory: Path, monitor: str, mode: str):
+    def __init__(self, directory: Path, monitor: str, mode: str, decides: Callable[[], bool] = lambda: True):
         super().__init__(
             dirpath=directory,
             filename="best",
@@ -35,6 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+        self.decides = decides
         self.scores: dict[str, float] = {}
         self.epoch = 0
 
@@ -54,6 +57,8 @@ class BestCheckpoint(ModelCheckpoint):
                     f"{type(trainer.strategy).__name__} saves weights in shares, one a process: accepted is one that "
                     "saves them whole (state_dict_type: full, or save_distributed_checkpoint: false)."
                 )
+        if not self.decides():
+            self.best_k_models, self.best_model_score = {}, None  # the next one takes its place, whatever it scores
 
     def state_dict(self) -> dict[str, Any]:
         """ModelCheckpoint's state and ours."""

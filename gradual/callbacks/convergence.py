@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -16,9 +18,13 @@ class Convergence(EarlyStopping):
         mode: ``min`` or ``max``.
         patience: Validations without improvement after which the stage has converged.
         min_delta: Least change that counts as an improvement.
+        decides: Whether the score as it is counts already.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float):
+    def __init__(
+        self, monitor: str, mode: str, patience: int, min_delta: float, decides: Callable[[], bool] = lambda: True
+    ):
+        self.decides = decides
         super().__init__(
             monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False
         )
@@ -28,7 +34,8 @@ class Convergence(EarlyStopping):
         if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
             logged = ", ".join(sorted(map(str, trainer.callback_metrics))) or "nothing"
             raise InputError(f"monitor is '{self.monitor}', which validation does not log; logged are {logged}.")
-        super().on_validation_end(trainer, pl_module)
+        if self.decides():
+            super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the restored count says that the stage had converged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -24,6 +24,7 @@ class StageProgress(ProgressBar):
         amounts: Out-of-domain examples of the stages up to this one.
         monitor: Validation score to show.
         mode: ``min`` or ``max``: which one is better.
+        decides: Whether it counts already as the best.
         console: Where to write; None for standard output.
     """
 
@@ -34,11 +35,12 @@ class StageProgress(ProgressBar):
         amounts: Sequence[int],
         monitor: str,
         mode: str = "min",
+        decides: Callable[[], bool] = lambda: True,
         console: Console | None = None,
     ):
         super().__init__()
         self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
-        self._monitor, self._sign = monitor, 1.0 if mode == "min" else -1.0
+        self._monitor, self._sign, self._decides = monitor, 1.0 if mode == "min" else -1.0, decides
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None
         self._best_epoch = 0
@@ -75,7 +77,8 @@ class StageProgress(ProgressBar):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         score = trainer.callback_metrics.get(self._monitor)
-        if score is not None and (self._best is None or self._sign * float(score) < self._sign * self._best):
+        better = self._best is None or (score is not None and self._sign * float(score) < self._sign * self._best)
+        if score is not None and better and self._decides():
             self._best, self._best_epoch = float(score), trainer.current_epoch + 1
         if self._live is None:
             done = trainer.current_epoch + 1 - self._started_epoch

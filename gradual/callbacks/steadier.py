@@ -85,7 +85,7 @@ class SmoothedScore(Callback):
 
     Args:
         monitor: The score to smooth.
-        window: How many validations the mean is over; fewer at the start of a stage.
+        window: How many validations the mean is over; fewer at the start of a stage, where it decides nothing yet.
 
     Attributes:
         name: What the mean is called.
@@ -95,6 +95,10 @@ class SmoothedScore(Callback):
         self.monitor, self.window = monitor, window
         self.name = f"{monitor}_mean_of_{window}"
         self._last: list[float] = []
+
+    def decides(self) -> bool:
+        """Whether the mean is over a whole window; one of fewer values is high or low by luck more easily."""
+        return len(self._last) == self.window
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the mean to the scores; this callback stands before those that look at it."""
