@@ -40,9 +40,12 @@ class Ours:
         options: The script's.
     """
 
+    keeps_memory = True
+
     def __init__(self, options: argparse.Namespace):
         torch.set_num_threads(options.threads)
-        keep_memory()  # as in every stage
+        if self.keeps_memory:
+            keep_memory()  # as in every stage
         self.options, self.clock = options, clock(options.clock)
         data = DialogueDataModule(options.root, options.domain, options.encoder, options.pool)
         data.setup()
@@ -140,6 +143,8 @@ class Ours:
 
 class Plain(Ours):
     """The same, computed plainly, with torch's own dropout and optimizer, and the slots' and values' encoder kept."""
+
+    keeps_memory = False
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
         """What is trained."""

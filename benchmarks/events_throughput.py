@@ -38,9 +38,12 @@ class Ours:
         options: The script's.
     """
 
+    keeps_memory = True
+
     def __init__(self, options: argparse.Namespace):
         torch.set_num_threads(options.threads)
-        keep_memory()  # as in every stage
+        if self.keeps_memory:
+            keep_memory()  # as in every stage
         self.options, self.clock = options, clock(options.clock)
         root = Path(options.root)
         train, pool = str(root / options.in_domain), str(root / options.out_of_domain)
@@ -117,6 +120,8 @@ class Ours:
 
 class Plain(Ours):
     """The same, one document a batch, computed plainly, with torch's own dropout and optimizer."""
+
+    keeps_memory = False
 
     def make_network(self, model: Dygie) -> torch.nn.Module:
         """What is trained."""
