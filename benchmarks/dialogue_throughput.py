@@ -1,8 +1,8 @@
 """Training throughput of the dialogue model, against the same model computed as its published code computes it.
 
 Each variant trains in a process of its own, with the same weights, in turn with the others; ratios are those within a
-round. How near it comes to the machine is measured in the same rounds: the floating-point operations
-that the real word pieces need, per second, by the rate of matrix products of the model's own shapes.
+round. How near it comes to the machine is measured in the same rounds: the floating-point operations that the real word
+pieces need, per second, by the rate of matrix products of the model's own shapes.
 
     python benchmarks/dialogue_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
 """

@@ -1,7 +1,7 @@
 """Training throughput of the event model, against one document a batch with every span's vector made.
 
-Each variant trains in a process of its own, with the same weights, on the same documents, in turn with
-the other; ratios are those within a round.
+Each variant trains in a process of its own, with the same weights, on the same documents, in turn with the other;
+ratios are those within a round.
 
     python benchmarks/events_throughput.py --root DIR --encoder PATH
 

@@ -17,15 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradual.dropout import QuickDropout
+from gradual.dropout import QuickDropout, replace_dropout
 
 
 def as_torch_has_it(module: nn.Module) -> nn.Module:
     """The module with torch's own dropout, as published code has it."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, QuickDropout):
-                setattr(parent, name, nn.Dropout(child.p))
+    replace_dropout(module, QuickDropout, nn.Dropout)
     return module
 
 

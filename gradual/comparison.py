@@ -67,7 +67,7 @@ def compare(
         InputError: A schedule does not fit the pool, or ``run_dir`` holds another experiment.
     """
     defaults, trainer = split_settings(settings)
-    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
+    schedule = Schedule(schedule)
     chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")

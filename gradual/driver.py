@@ -66,7 +66,7 @@ def fit(
         SystemExit: The same after SIGTERM, with status 143.
     """
     defaults, trainer = split_settings(settings)
-    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
+    schedule = Schedule(schedule)
     with claimed(run_dir, type(model), datamodule, schedule, defaults, trainer) as run:
         return fit_path(model, datamodule, schedule, run, defaults, lambda: copy.deepcopy(trainer))
 

@@ -33,7 +33,12 @@ class QuickDropout(nn.Dropout):
 
 def quicken_dropout(module: nn.Module) -> None:
     """Put ``QuickDropout`` in the place of every dropout inside a module."""
+    replace_dropout(module, nn.Dropout, QuickDropout)
+
+
+def replace_dropout(module: nn.Module, old: type[nn.Dropout], new: type[nn.Dropout]) -> None:
+    """Put dropouts of the class ``new`` in the place of those of exactly the class ``old`` inside a module."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, QuickDropout(child.p).train(child.training))
+            if type(child) is old:
+                setattr(parent, name, new(child.p).train(child.training))

@@ -16,9 +16,10 @@ def keep_memory() -> None:
     system is cleared by it, page by page, when it is taken anew: 20 ms for the gradient of 30,000 word vectors, 384
     wide. Where the environment itself says what is kept (``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``), that holds.
     """
-    said = [name for name in os.environ if name.startswith(("MALLOC_TRIM_", "MALLOC_MMAP_"))]
-    said += ["glibc.malloc"] if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") else []
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" and not said else None
+    said = any(name.startswith(("MALLOC_TRIM_", "MALLOC_MMAP_")) for name in os.environ)
+    if sys.platform != "linux" or said or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries of Linux are without
         mallopt(_TRIM_THRESHOLD, 512 * 2**20)
         mallopt(_MMAP_MAX, 0)

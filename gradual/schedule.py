@@ -128,14 +128,7 @@ class Stage(StageSettings):
 
     def over(self, settings: StageSettings) -> Stage:
         """This stage, with ``settings`` where it sets nothing itself."""
-        changes: dict[str, Any] = {
-            "optimizer": merge(settings.optimizer, self.optimizer),
-            "lr_schedule": merge(settings.lr_schedule, self.lr_schedule),
-        }
-        for name in ("max_epochs", "patience", "batch_size", "gradient_clip_val"):
-            if getattr(self, name) is None:
-                changes[name] = getattr(settings, name)
-        return replace(self, **changes)
+        return merge(Stage(self.amount, **vars(settings)), self)
 
 
 class Schedule(Sequence[Stage]):
@@ -145,7 +138,7 @@ class Schedule(Sequence[Stage]):
     fields, e.g. ``{"amount": 0, "optimizer": {"lr": 4e-5}}``.
 
     Args:
-        stages: The stages.
+        stages: The stages; those of another schedule bring what it says of later ones and the last.
         later_stages: What all stages but the first do where they say nothing themselves, as ``StageSettings`` or a
             mapping of its fields, e.g. ``{"optimizer": {"lr_scale": 0.4}}``.
         last_stage: What the last of several stages does where it says nothing itself, e.g. the paper's
@@ -155,6 +148,9 @@ class Schedule(Sequence[Stage]):
         InputError: No stage, an element that is no amount or stage, a negative amount, or amounts that rise. Amounts
             of both kinds, counts and fractions, are compared as soon as the size of the pool is known (``amounts``).
     """
+
+    _later: StageSettings
+    _last: StageSettings
 
     def __init__(
         self,
@@ -166,6 +162,9 @@ class Schedule(Sequence[Stage]):
             raise InputError(
                 f"The schedule is {stages!r}: accepted is a list of amounts, such as [4000, 2000, 500, 0]."
             )
+        if isinstance(stages, Schedule):
+            later_stages = stages._later if later_stages is None else later_stages
+            last_stage = stages._last if last_stage is None else last_stage
         self._later, self._last = _settings("later_stages", later_stages), _settings("last_stage", last_stage)
         listed = [_stage(element, number) for number, element in enumerate(stages, start=1)]
         if not listed:
@@ -223,16 +222,21 @@ class Schedule(Sequence[Stage]):
         return [{"amount": stage.amount, **stage.overrides()} if stage.overrides() else stage.amount for stage in self]
 
 
-Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig)
+Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig, Stage)
 
 
 def merge(default: Config, override: Config) -> Config:
-    """``default`` with every field that ``override`` sets; mappings are merged, the override's entries first."""
+    """``default`` with every field that ``override`` sets; mappings are merged, the override's entries first.
+
+    Fields that are configurations themselves are merged likewise.
+    """
     changes: dict[str, Any] = {}
     for config_field in fields(override):
         value, old = getattr(override, config_field.name), getattr(default, config_field.name)
         if isinstance(value, dict):
             value = {**value, **{key: entry for key, entry in (old or {}).items() if key not in value}}
+        elif is_dataclass(value):
+            value = merge(old, value)
         if value is not None:
             changes[config_field.name] = value
     return replace(default, **changes)
@@ -305,8 +309,7 @@ def _settings(name: str, given: StageSettings | Mapping[str, Any] | None) -> Sta
     if given is None:
         return StageSettings()
     if isinstance(given, Mapping):
-        settings: StageSettings = from_mapping(StageSettings, given, name)
-        return settings
+        given = from_mapping(StageSettings, given, name)
     if not isinstance(given, StageSettings) or isinstance(given, Stage):
         raise InputError(f"{name} is {given!r}: accepted is a mapping of settings, such as {{max_epochs: 8}}.")
     return given

@@ -26,7 +26,7 @@ class BestCheckpoint(ModelCheckpoint):
         epoch: The epoch of the best validation, counted from 1; 0 before the first.
     """
 
-    def __init__(self, directory: Path, monitor: str, mode: str, decides: Callable[[], bool] = lambda: True):
+    def __init__(self, directory: Path, monitor: str, mode: str, decides: Callable[[], bool]):
         super().__init__(
             dirpath=directory,
             filename="best",

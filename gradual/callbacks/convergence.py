@@ -21,9 +21,7 @@ class Convergence(EarlyStopping):
         decides: Whether the score as it is counts already.
     """
 
-    def __init__(
-        self, monitor: str, mode: str, patience: int, min_delta: float, decides: Callable[[], bool] = lambda: True
-    ):
+    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float, decides: Callable[[], bool]):
         self.decides = decides
         super().__init__(
             monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False

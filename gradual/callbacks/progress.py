@@ -34,8 +34,8 @@ class StageProgress(ProgressBar):
         stages: int,
         amounts: Sequence[int],
         monitor: str,
-        mode: str = "min",
-        decides: Callable[[], bool] = lambda: True,
+        mode: str,
+        decides: Callable[[], bool],
         console: Console | None = None,
     ):
         super().__init__()
@@ -77,8 +77,11 @@ class StageProgress(ProgressBar):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         score = trainer.callback_metrics.get(self._monitor)
-        better = self._best is None or (score is not None and self._sign * float(score) < self._sign * self._best)
-        if score is not None and better and self._decides():
+        if (
+            score is not None
+            and self._decides()
+            and (self._best is None or self._sign * float(score) < self._sign * self._best)
+        ):
             self._best, self._best_epoch = float(score), trainer.current_epoch + 1
         if self._live is None:
             done = trainer.current_epoch + 1 - self._started_epoch
