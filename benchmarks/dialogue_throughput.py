@@ -33,6 +33,40 @@ from gradual.tasks.dialogue.model import batch_loss, turn_losses
 from gradual.tasks.dialogue.vectors import text_vectors
 
 
+class Products:
+    """The matrix products of an encoder's training step, and nothing else.
+
+    Args:
+        options: The script's.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        torch.set_num_threads(options.threads)
+        self.clock, self.dtype = clock(options.clock), torch.bfloat16 if options.bf16 else torch.float32
+
+    def rate(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> float:
+        """Floating-point operations a second.
+
+        As in training, each layer has matrices of its own, and all that was done counts over all the time it took.
+        """
+        shapes = ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
+        products = []
+        for inputs, outputs in shapes:
+            x, weight, y = (
+                torch.randn(size, dtype=self.dtype) for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))
+            )
+            products.append((x, weight, y, torch.empty_like(x), torch.empty_like(weight)))
+        start = 0.0
+        for number in range(1 + rounds):
+            if number == 1:  # the first touches the memory
+                start = self.clock()
+            for x, weight, y, dx, dw in products:
+                torch.mm(x, weight.t(), out=y)
+                torch.mm(y, weight, out=dx)
+                torch.mm(y.t(), x, out=dw)
+        return rounds * sum(6 * tokens * inputs * outputs for inputs, outputs in shapes) / (self.clock() - start)
+
+
 class Ours:
     """The package's model in training.
 
@@ -111,25 +145,11 @@ class Ours:
             spent["flops"] += training_flops(self.model, dialogues)
         return spent
 
-    def matrix_rate(self, indices: Sequence[int]) -> float:
-        """Floating-point operations a second of matrix products as a training step has them, of a batch's shapes."""
+    def shapes(self, indices: Sequence[int]) -> tuple[int, int, int, int]:
+        """Word pieces of a batch, and the encoder's width, inner width and layers."""
         config = self.model.encoder.config
-        d, inner = config.hidden_size, config.intermediate_size
         tokens = sum(len(turn) for dialogue in self._of(indices) for turn in dialogue.tokens)
-        seconds = flops = 0.0
-        for width, outputs, times in ((d, d, 4), (d, inner, 1), (inner, d, 1)):
-            x, weight, y = torch.randn(tokens, width), torch.randn(outputs, width), torch.randn(tokens, outputs)
-            dx, dw = torch.empty_like(x), torch.empty_like(weight)
-            taken = []
-            for _ in range(5):  # the first touches the memory, others may be interrupted: the least counts
-                start = self.clock()
-                torch.mm(x, weight.t(), out=y)
-                torch.mm(y, weight, out=dx)
-                torch.mm(y.t(), x, out=dw)
-                taken.append(self.clock() - start)
-            seconds += times * min(taken)
-            flops += times * 6 * tokens * width * outputs
-        return flops / seconds
+        return tokens, config.hidden_size, config.intermediate_size, config.num_hidden_layers
 
     def profile(self, batches: Sequence[Sequence[int]]) -> str:
         """Where the time of training goes, by operator."""
@@ -145,11 +165,12 @@ class Plain(Ours):
     """The same, computed plainly, with torch's own dropout and optimizer, and the slots' and values' encoder kept."""
 
     keeps_memory = False
+    stepwise = True
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
         """What is trained."""
         self.frozen = load_encoder(self.options.encoder)
-        return as_torch_has_it(PlainSumbt(model))
+        return as_torch_has_it(PlainSumbt(model, self.stepwise))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """What trains it."""
@@ -162,6 +183,12 @@ class Plain(Ours):
     def loss(self, batch: Any) -> torch.Tensor:
         """The loss of a batch."""
         return self.network(batch)
+
+
+class PlainFused(Plain):
+    """The same with torch's own GELU and layer normalisation, which take less time and memory."""
+
+    stepwise = False
 
 
 def training_flops(model: Sumbt, dialogues: Sequence[EncodedDialogue]) -> float:
@@ -197,30 +224,37 @@ def _set_vectors(model: Sumbt, encoder: str, ontology: Ontology) -> None:
 
 def main() -> None:
     options = _options()
-    ours, plain = Variant(Ours, options), Variant(Plain, options)
+    ours, fused, plain = (Variant(kind, options) for kind in (Ours, PlainFused, Plain))
     size, parameters = ours.sizes()
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
-    losses = [variant.loss_without_dropout(order[:3]) for variant in (ours, plain)]
+    losses = [variant.loss_without_dropout(order[:3]) for variant in (ours, fused, plain)]
     print(f"{size} dialogues, {parameters / 1e6:.1f} M parameters, threads: {options.threads}, clock: {options.clock}")
-    print(f"loss of one batch without dropout: ours {losses[0]:.6f}, plain {losses[1]:.6f}")
-    assert abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]), "the two do not compute the same model"
+    print("loss of one batch without dropout: ours {:.6f}, plain with fused steps {:.6f}, plain {:.6f}".format(*losses))
+    assert max(losses) - min(losses) <= 1e-4 * abs(losses[-1]), "they do not compute the same model"
 
+    products = Variant(Products, options)
     more = [Variant(Ours, options) for _ in options.batch_sizes[1:]]  # a process each, for its peak of memory
-    names = [f"ours, batch {size}" for size in options.batch_sizes] + [f"plain, batch {options.plain_batch_size}"]
-    variants, sizes = [ours, *more, plain], [*options.batch_sizes, options.plain_batch_size]
+    plain_size = options.plain_batch_size
+    names = [f"ours, batch {size}" for size in options.batch_sizes]
+    names += [f"plain with torch's GELU and layer norm, batch {plain_size}", f"plain, batch {plain_size}"]
+    variants, sizes = [ours, *more, fused, plain], [*options.batch_sizes, plain_size, plain_size]
     for variant, batch in zip(variants, sizes):
         variant.train([order[:batch]])  # the first step makes the optimizer's state
     results: list[list[dict[str, float]]] = [[] for _ in variants]
-    rates: list[list[float]] = [[] for _ in variants[:-1]]
+    rates: list[list[float]] = [[] for _ in options.batch_sizes]
     for number in range(options.rounds):
         drawn = [order[(number * options.dialogues + i) % size] for i in range(options.dialogues)]
         for place, (variant, batch) in enumerate(zip(variants, sizes)):
             batches = [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
-            if place == len(variants) - 1:
+            if place >= len(rates):
                 batches = batches[: options.plain_steps]  # every one of its steps takes as long as any other
-            if place < len(rates):
-                rates[place].append(variant.matrix_rate(batches[0]))
-            results[place].append(variant.train(batches))
+                results[place].append(variant.train(batches))
+            else:  # the machine's rate may change from minute to minute
+                shapes = variant.shapes(batches[0])
+                before = products.rate(*shapes)
+                results[place].append(variant.train(batches))
+                rates[place].append((before + products.rate(*shapes)) / 2)
+    products.close()
     peaks = [variant.close() for variant in variants]
 
     print(f"\nMedians of {options.rounds} rounds, the least and the greatest in parentheses.\n")

@@ -1,7 +1,9 @@
 """SUMBT computed plainly, as its published code computes it: what the package's model is compared with.
 
 Every turn is padded to 64 word pieces and every dialogue to 22 turns; the token states are repeated for every slot
-before keys and values are projected; the candidate values are repeated for every turn, slot by slot.
+before keys and values are projected; the candidate values are repeated for every turn, slot by slot. The encoder
+computes attention, GELU and layer normalisation step by step, as the library of that code did where it had no CUDA
+extension for them.
 """
 
 from __future__ import annotations
@@ -48,18 +50,57 @@ def pad(dialogues: Sequence[EncodedDialogue], turns: int, length: int, pad_token
     return PaddedBatch(ids, types, mask, labels)
 
 
+class PlainGelu(nn.Module):
+    """GELU by its formula, of which every step is kept for the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """GELU of every element."""
+        return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+class PlainLayerNorm(nn.Module):
+    """Layer normalisation by its formula.
+
+    Args:
+        norm: Whose parameters to use.
+    """
+
+    def __init__(self, norm: nn.LayerNorm):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.pow(2).mean(-1, keepdim=True)
+        return self.weight * (centred / torch.sqrt(variance + self.eps)) + self.bias
+
+
+def compute_stepwise(encoder: nn.Module) -> None:
+    """Have a BERT compute its activations and layer normalisations by their formulas."""
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.LayerNorm):
+                setattr(parent, name, PlainLayerNorm(child))
+            elif name == "intermediate_act_fn":
+                setattr(parent, name, PlainGelu())
+
+
 class PlainSumbt(nn.Module):
     """The published way to compute the model, with euclidean distances.
 
     Args:
         model: Whose weights and vectors to use. Its encoder is set to compute attention step by step, as was usual
             then, and as turns that are nothing but padding need it.
+        stepwise: GELU and layer normalisation by their formulas, too; False for torch's own.
     """
 
-    def __init__(self, model: Sumbt):
+    def __init__(self, model: Sumbt, stepwise: bool = True):
         super().__init__()
         self.encoder, self.tracker = model.encoder, model.tracker
         self.encoder.set_attn_implementation("eager")
+        if stepwise:
+            compute_stepwise(self.encoder)
         self.query, self.key, self.value = model.attention.query, model.attention.key, model.attention.value
         self.output, self.heads = model.attention.output, model.attention.heads
         assert model.slot_vectors is not None

@@ -29,19 +29,20 @@ def make_model():
     return model
 
 
-@pytest.mark.parametrize("turns", [5, 22])
-def test_the_plain_dialogue_model_has_our_loss_and_gradients(turns):
+@pytest.mark.parametrize(("turns", "stepwise"), [(5, True), (22, True), (22, False)])
+def test_the_plain_dialogue_model_has_our_loss_and_gradients(turns, stepwise):
     dialogues = encoded([[4, 9, 6], [12], [7, 7, 3, 20, 5]], CANDIDATES, missing=0.2)
     model, twin = make_model(), make_model()
     batch = TurnCollator(pad_token_id=0)(dialogues)
     ours = batch_loss(turn_losses(model(batch), batch.labels), batch.labels)
-    plain = PlainSumbt(twin)(pad(dialogues, turns, 64, 0))
+    plain = PlainSumbt(twin, stepwise)(pad(dialogues, turns, 64, 0))
     torch.testing.assert_close(plain, ours, rtol=1e-4, atol=1e-4)
     ours.backward()
     plain.backward()
     expected = {name: parameter.grad for name, parameter in model.named_parameters()}
     for name, parameter in twin.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-4)
+    assert any(isinstance(module, torch.nn.LayerNorm) for module in twin.encoder.modules()) != stepwise
 
 
 def make_extractor(labels):
