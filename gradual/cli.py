@@ -9,7 +9,6 @@ import logging
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +29,7 @@ from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
 from gradual.plan import print_plan, print_statistics
+from gradual.quiet import quieten
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
 from gradual.strategies import parse_strategies
@@ -318,7 +318,7 @@ class GradualCLI(LightningCLI):
 
 def make_experiment(config: str, run_dir: str) -> Experiment:
     """The experiment of a comparison in another process, from its resolved configuration."""
-    _quieten()
+    _prepare_output()
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
@@ -340,7 +340,7 @@ def _add_comparison_arguments(parser: LightningArgumentParser) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
-    _quieten()
+    _prepare_output()
     _cli(arguments)
 
 
@@ -363,17 +363,8 @@ def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
     )
 
 
-def _quieten() -> None:
-    """Our own log lines to standard error as they are; of Lightning's only the warnings that a user can act on."""
+def _prepare_output() -> None:
+    """Our own log lines to standard error as they are; little of Lightning's."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("gradual").setLevel(logging.INFO)
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for pattern in (
-        ".*LeafSpec.*is deprecated.*",
-        ".*LightningCLI's args parameter is intended.*",
-        ".*does not have many workers.*",
-        ".*Checkpoint directory.*",
-        ".*is smaller than the logging interval.*",
-    ):
-        warnings.filterwarnings("ignore", pattern)
+    quieten()

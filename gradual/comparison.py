@@ -22,6 +22,7 @@ from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
+from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
@@ -148,6 +149,7 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
 
 
 @interruptible()
+@quiet()
 def compare_tree(
     experiment: Experiment,
     tree: Tree,

@@ -20,6 +20,7 @@ from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import CollapseConfig, Defaults
 from gradual.errors import InputError
 from gradual.interruption import interruptible
+from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory
@@ -114,6 +115,7 @@ def claimed(
 
 
 @interruptible()
+@quiet()
 def fit_path(
     model: LightningModule,
     datamodule: MixedDomainDataModule,

@@ -1,6 +1,8 @@
 """The driver: a fresh Trainer a stage, the best weights carried forward, the optimizer swapped, nothing done twice."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import pytest
@@ -468,3 +470,34 @@ def test_a_finished_run_gives_its_weights_to_a_module_that_has_no_layers_yet(tmp
     assert not again.losses
     assert same(first.state_dict(), again.state_dict())
     assert same(again.state_dict(), weights(result.best_checkpoint()))
+
+
+def test_of_what_lightning_says_only_warnings_to_act_on_come_through(tmp_path, monkeypatch, recwarn):
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    for name, level in (("lightning.pytorch", logging.INFO), ("lightning.fabric", logging.DEBUG)):
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", [handler])
+        monkeypatch.setattr(logger, "level", logger.level)
+        logger.setLevel(level)
+    warnings.simplefilter("always")
+    filters = list(warnings.filters)
+
+    class Warns(Line):
+        def on_train_start(self):
+            warnings.warn("something of the user's", stacklevel=1)
+            logging.getLogger("lightning.pytorch").info("nothing to act on")
+            logging.getLogger("lightning.pytorch").warning("something of Lightning's")
+            logging.getLogger("lightning.fabric").debug("what the user has asked for")
+            super().on_train_start()
+
+    gradual.fit(Warns(), data(), [2, 0], tmp_path, max_epochs=1, optimizer={"lr": 0.1})
+    own = [record.getMessage() for record in said if record.funcName == "on_train_start"]
+    assert own == ["something of Lightning's", "what the user has asked for"] * 2
+    assert {record.levelno for record in said if record.name == "lightning.pytorch"} == {logging.WARNING}
+    assert {str(w.message) for w in recwarn if "deprecated" not in str(w.message)} == {"something of the user's"}
+    # and afterwards all is as it was
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
+    assert logging.getLogger("lightning.fabric").level == logging.DEBUG
+    assert warnings.filters == filters
