@@ -332,7 +332,12 @@ def _add_comparison_arguments(parser: LightningArgumentParser) -> None:
     text += "settings; a list of names selects from the file's; default: the paper's four, derived from the schedule"
     add("--strategies", type=dict[str, Any] | list[str] | None, default=None, help=text)
     add("--seeds", type=list[int], default=[0, 1, 2], help="the seeds that compare trains each strategy with")
-    add("--metrics", type=list[str] | None, default=None, help="the scores to report; default: all but the loss")
+    add(
+        "--metrics",
+        type=list[str] | None,
+        default=None,
+        help="the scores to report; default: all but the loss, or the loss alone",
+    )
     add("--baseline", type=str | None, default=None, help="the strategy that differences are taken from")
     add("--jobs", type=int, default=1, help="stages that compare trains at once, each in a process of its own")
     add("--ray", type=str | None, default=None, help="address of a Ray cluster to train on; local starts one here")

@@ -26,7 +26,7 @@ from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
-from gradual.runs import RunDirectory, StageResult, write_atomically
+from gradual.runs import RunDirectory, StageResult, reported_scores, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
 from gradual.tensorboard import save_strategies
@@ -57,7 +57,7 @@ def compare(
             of the paper's four (in-domain only, mixed, one-stage, gradual), which are derived from ``schedule``; None
             for all four.
         seeds: Each strategy is trained with each.
-        metrics: Test scores to report; None for all but the loss.
+        metrics: Test scores to report; None for all but the loss, or the loss alone.
         baseline: The strategy that differences are taken from; None for in-domain only.
         **settings: As ``gradual.fit`` takes them.
 
@@ -163,7 +163,7 @@ def compare_tree(
         experiment: What to train with.
         tree: The stages.
         execute: Runs the stages: in this process, in several, or on a cluster.
-        metrics: Scores to report; None for all but the loss.
+        metrics: Scores to report; None for all but the loss, or the loss alone.
         baseline: The strategy that differences are taken from; None for in-domain only, or else the first.
 
     Returns:
@@ -227,8 +227,7 @@ def _write_comparison(experiment: Experiment, tree: Tree, metrics: Iterable[str]
     for (name, seed), path in tree.paths.items():
         paths.setdefault(name, {})[str(seed)] = [run.relative(node.directory(run).path) for node in path]
     if metrics is None:
-        results = [result for node in tree.nodes if (result := node.directory(run).result())]
-        metrics = [name for name in (results[0].test if results else ()) if name != "loss"]
+        metrics = reported_scores(result for node in tree.nodes if (result := node.directory(run).result()))
     content = {
         "strategies": {
             name: {**strategy.to_plain(), "amounts": tree.amounts[name]} for name, strategy in tree.strategies.items()

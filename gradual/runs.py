@@ -65,6 +65,12 @@ class StageResult:
     collapses: list[dict[str, Any]] = field(default_factory=list)
 
 
+def reported_scores(results: Iterable[StageResult]) -> list[str]:
+    """The test scores that a report shows unless it is told: all but the loss, or the loss alone."""
+    names = dict.fromkeys(name for result in results for name in result.test)
+    return [name for name in names if name != "loss"] or list(names)
+
+
 class StageDirectory:
     """One stage's folder."""
 

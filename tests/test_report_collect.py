@@ -139,3 +139,30 @@ def test_where_no_metric_is_named_all_but_the_loss_are_shown(tmp_path):
     write_stage(tmp_path, "seed-0/0", {"loss": 2.0, "trigger_f1": 0.5, "role_f1": 0.25})
 
     assert read_comparison(tmp_path).metrics == ["trigger_f1", "role_f1"]
+
+
+def test_of_a_module_that_logs_the_loss_alone_the_loss_is_shown(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0], "mixed": [5]}, seeds=(0,), metrics=())
+    write_stage(tmp_path, "seed-0/0", {"loss": 2.0})
+    write_stage(tmp_path, "seed-0/5", {"loss": 1.5})
+
+    assert read_comparison(tmp_path).metrics == ["loss"]
+    rows = list(csv.DictReader((report.write_report(tmp_path).parent / "table.csv").open()))
+    assert [row["loss_mean"] for row in rows] == ["2.0", "1.5"]
+
+
+def test_a_module_without_results_by_example_is_told_of_them_once(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0], "mixed": [5]}, seeds=(0,), metrics=("f1",))
+    write_stage(tmp_path, "seed-0/0", {"f1": 0.5})
+    write_stage(tmp_path, "seed-0/5", {"f1": 0.25})
+    made = report.write_report(tmp_path).parent
+
+    (line,) = json.loads((made / "results.json").read_text())["missing"]
+    assert line == (
+        "There are no test results by example, and so no significance: a module gives them where its test_step returns "
+        'a list of {"id": ..., SCORE: [numerator, denominator]}.'
+    )
+    write_stage(tmp_path, "seed-0/5", {"f1": 0.25}, examples=[{"id": "a", "f1": [1, 4]}])
+    assert read_comparison(tmp_path).missing == [
+        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so it takes no part in the significance."
+    ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from gradual.errors import InputError
 from gradual.report.checked import is_number, kind_of, list_in, mapping_in, read_lines, read_mapping
-from gradual.runs import StageResult
+from gradual.runs import StageResult, reported_scores
 
 Examples = dict[str, dict[str, tuple[float, float]]]
 """Test results by example and metric: numerator and denominator; sums of both give the score of a set of examples."""
@@ -86,7 +86,7 @@ class Comparison:
         root: The run directory.
         strategies: In the order of the configuration.
         seeds: The seeds that the comparison asks for.
-        metrics: Test scores to show; where ``compare.json`` names none, all but the loss.
+        metrics: Test scores to show; where ``compare.json`` names none, all but the loss, or the loss alone.
         baseline: The strategy that differences are taken from; None for none.
         monitor: Validation metric that decided on convergence and on the best epoch.
         mode: ``min`` or ``max``: which value of it is better.
@@ -109,7 +109,20 @@ class Comparison:
     @cached_property
     def missing(self) -> list[str]:
         """What the comparison asks for and is not there, a sentence each."""
-        return [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
+        lines = [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
+        if self.knows_no_examples:
+            lines.append(
+                "There are no test results by example, and so no significance: a module gives them where its test_step "
+                'returns a list of {"id": ..., SCORE: [numerator, denominator]}.'
+            )
+        return lines
+
+    @cached_property
+    def knows_no_examples(self) -> bool:
+        """Strategies are finished, and none has test results by example: the module does not give them."""
+        finals = [strategy.final(seed) for strategy in self.strategies for seed in self.seeds]
+        kept = [final.examples is not None for final in finals if final is not None]
+        return bool(kept) and not any(kept)
 
     def _missing(self, strategy: Strategy, seed: int) -> list[str]:
         who = f"{strategy.name}, seed {seed}"
@@ -134,7 +147,7 @@ class Comparison:
                     f"{who}: '{metric}' over {final.path}/test_examples.jsonl is {kept:.4f}, but {score:.4f} in "
                     "result.json; the significance is that of the former."
                 )
-        if final.examples is None:
+        if final.examples is None and not self.knows_no_examples:
             lines.append(f"{who}: no {final.path}/test_examples.jsonl, so it takes no part in the significance.")
         return lines
 
@@ -229,8 +242,7 @@ def _stage(root: Path, path: str) -> StageRecord:
 
 def _metrics(strategies: list[Strategy]) -> list[str]:
     stages = [stage for strategy in strategies for path in strategy.stages.values() for stage in path]
-    names = (name for stage in stages if stage.result for name in stage.result.test)
-    return [name for name in dict.fromkeys(names) if name != "loss"]
+    return reported_scores(stage.result for stage in stages if stage.result)
 
 
 def _result(file: Path) -> StageResult:
