@@ -22,6 +22,7 @@ from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.encoder import load_encoder, load_tokenizer
+from gradual.layers import onednn_product
 from gradual.memory import keep_memory
 from gradual.optim import build_optimizer
 from gradual.schedule import OptimizerConfig
@@ -42,29 +43,32 @@ class Products:
 
     def __init__(self, options: argparse.Namespace):
         torch.set_num_threads(options.threads)
+        keep_memory()
         self.clock, self.dtype = clock(options.clock), torch.bfloat16 if options.bf16 else torch.float32
 
-    def rate(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> float:
-        """Floating-point operations a second.
+    def rates(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> tuple[float, float]:
+        """Floating-point operations a second: by torch's own product, and by oneDNN's.
 
         As in training, each layer has matrices of its own, and all that was done counts over all the time it took.
         """
         shapes = ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
-        products = []
-        for inputs, outputs in shapes:
-            x, weight, y = (
-                torch.randn(size, dtype=self.dtype) for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))
-            )
-            products.append((x, weight, y, torch.empty_like(x), torch.empty_like(weight)))
-        start = 0.0
-        for number in range(1 + rounds):
-            if number == 1:  # the first touches the memory
-                start = self.clock()
-            for x, weight, y, dx, dw in products:
-                torch.mm(x, weight.t(), out=y)
-                torch.mm(y, weight, out=dx)
-                torch.mm(y.t(), x, out=dw)
-        return rounds * sum(6 * tokens * inputs * outputs for inputs, outputs in shapes) / (self.clock() - start)
+        operands = [
+            [torch.randn(size, dtype=self.dtype) for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))]
+            for inputs, outputs in shapes
+        ]
+        operations = rounds * sum(6 * tokens * inputs * outputs for inputs, outputs in shapes)
+        rates = []
+        for product in (lambda a, b: torch.mm(a, b.t()), onednn_product):
+            start = 0.0
+            for number in range(1 + rounds):
+                if number == 1:  # the first touches the memory
+                    start = self.clock()
+                for x, weight, y in operands:
+                    product(x, weight)
+                    product(y, weight.t())
+                    product(y.t(), x.t())
+            rates.append(operations / (self.clock() - start))
+        return rates[0], rates[1]
 
 
 class Ours:
@@ -241,7 +245,7 @@ def main() -> None:
     for variant, batch in zip(variants, sizes):
         variant.train([order[:batch]])  # the first step makes the optimizer's state
     results: list[list[dict[str, float]]] = [[] for _ in variants]
-    rates: list[list[float]] = [[] for _ in options.batch_sizes]
+    rates: list[list[list[float]]] = [[] for _ in options.batch_sizes]
     for number in range(options.rounds):
         drawn = [order[(number * options.dialogues + i) % size] for i in range(options.dialogues)]
         for place, (variant, batch) in enumerate(zip(variants, sizes)):
@@ -251,9 +255,9 @@ def main() -> None:
                 results[place].append(variant.train(batches))
             else:  # the machine's rate may change from minute to minute
                 shapes = variant.shapes(batches[0])
-                before = products.rate(*shapes)
+                before = products.rates(*shapes)
                 results[place].append(variant.train(batches))
-                rates[place].append((before + products.rate(*shapes)) / 2)
+                rates[place].append([(a + b) / 2 for a, b in zip(before, products.rates(*shapes))])
     products.close()
     peaks = [variant.close() for variant in variants]
 
@@ -266,14 +270,14 @@ def main() -> None:
         steps, tokens = ([r[what] / r["seconds"] for r in rounds] for what in ("steps", "tokens"))
         cells = [spread(steps, 2), spread(speeds, 2), spread(times), spread(tokens, 0)]
         print(f"| {name} | {' | '.join(cells)} | {peak:.0f} | {peak / peaks[-1]:.2f} |")
-    print("\n| | products, GFLOP/s | model, GFLOP/s | share, % | share without the optimizer, % |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for name, rounds, rate in zip(names, results, rates):
-        model = [r["flops"] / r["seconds"] for r in rounds]
-        without = [r["flops"] / (r["seconds"] - r["optimizer"]) for r in rounds]
-        shares = [[100 * m / r for m, r in zip(values, rate)] for values in (model, without)]
-        cells = [spread([r / 1e9 for r in rate]), spread([m / 1e9 for m in model]), *map(spread, shares)]
-        print(f"| {name} | {' | '.join(cells)} |")
+    print("\n| | torch's products, GFLOP/s | oneDNN's | model | share of torch's, % | of oneDNN's | no optimizer |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, rounds, pairs in zip(names, results, rates):
+        own, wide = ([pair[i] / 1e9 for pair in pairs] for i in (0, 1))
+        model = [r["flops"] / r["seconds"] / 1e9 for r in rounds]
+        without = [r["flops"] / (r["seconds"] - r["optimizer"]) / 1e9 for r in rounds]
+        shares = [[100 * m / r for m, r in zip(*both)] for both in ((model, own), (model, wide), (without, wide))]
+        print(f"| {name} | {' | '.join(map(spread, (own, wide, model, *shares)))} |")
 
 
 def _options() -> argparse.Namespace:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradual.dropout import QuickDropout, replace_dropout
+from gradual.layers import QuickDropout, QuickLinear, change_classes
 
 
 def as_torch_has_it(module: nn.Module) -> nn.Module:
-    """The module with torch's own dropout, as published code has it."""
-    replace_dropout(module, QuickDropout, nn.Dropout)
+    """The module with torch's own dropout and linear layers, as published code has them."""
+    change_classes(module, {QuickDropout: nn.Dropout, QuickLinear: nn.Linear})
     return module
 
 

@@ -64,7 +64,7 @@ class Parser(LightningArgumentParser):
     """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``), and whose errors are one sentence."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL"})
+        super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL", "allow_abbrev": False})
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Read a configuration file; one that is none is refused with its name and line."""
@@ -80,12 +80,14 @@ class Parser(LightningArgumentParser):
         sentence = " ".join(line.strip() for line in str(message).splitlines() if line.strip())
         if "arguments are required" in sentence:
             sentence += ". Give a configuration: --config FILE."
-        unknown = re.search(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) ')([\w.]+)", sentence)
+        unknown = re.search(
+            r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) '|Option ')([\w.]+)", sentence
+        )
         if unknown:
             subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
             known = {action.dest for parser in (self, *subcommands) for action in parser._actions}
             close = difflib.get_close_matches(unknown[1], sorted(known), n=1)
-            sentence += f" Did you mean '{close[0]}'?" if close else ""
+            sentence = f"{sentence.rstrip('.')}." + (f" Did you mean '{close[0]}'?" if close else "")
         return sentence
 
 

@@ -11,8 +11,8 @@ from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from gradual.dropout import quicken_dropout
 from gradual.errors import InputError
+from gradual.layers import quicken
 
 _LIMITLESS = 1 << 30  # a tokenizer without a limit gives a huge number
 # these number their positions from behind the padding token's id: 514 of them are for 512 word pieces
@@ -43,7 +43,7 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
         encoder = _load(AutoModel, "an encoder", name, trust_remote_code, config=config, dtype=torch.float32)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
-    quicken_dropout(encoder)
+    quicken(encoder)
     return encoder
 
 

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from gradual.dropout import quick_dropout
+from gradual.layers import quick_dropout
 
 # A row is of another length in every step. In bfloat16 on a CPU, torch and oneDNN each keep what they have prepared for
 # the last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.

@@ -304,7 +304,8 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--model.heads=7"], "accepted are divisors"),
         (["--config=no-such.yaml"], "no-such.yaml"),
         (["--patients=3"], "Did you mean 'patience'?"),
-        (["--data.batchsize=3"], "batchsize"),
+        (["--patienc=3"], "--patienc=3. Did you mean 'patience'?"),  # no option may be shortened
+        (["--data.batchsize=3"], "Option 'batchsize' is not accepted. Did you mean 'batch_size'?"),
         (["--model=gradual.tasks.dialogue.Trackker"], "Trackker"),
     ],
 )

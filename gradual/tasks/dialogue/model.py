@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gradual.dropout import QuickDropout
+from gradual.layers import QuickDropout, QuickLinear
 from gradual.packing import Packing, attend, encode, take_rows
 from gradual.processes import mean_over_processes
 from gradual.tasks.dialogue.features import MISSING, TurnBatch
@@ -33,7 +33,7 @@ class SlotAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.key, self.value, self.output = (QuickLinear(width, width) for _ in range(4))
 
     def forward(self, slots: Tensor, states: Tensor, packing: Packing) -> Tensor:
         """Attend.
@@ -68,9 +68,9 @@ class BeliefTracker(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
-        self.start = nn.Linear(width, hidden)
+        self.start = QuickLinear(width, hidden)
         self.gru = nn.GRU(width, hidden, batch_first=True)
-        self.output = nn.Linear(hidden, width)
+        self.output = QuickLinear(hidden, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = QuickDropout(dropout)
         for name, parameter in self.gru.named_parameters():

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradual.dropout import QuickDropout
+from gradual.layers import QuickDropout, QuickLinear
 from gradual.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
 from gradual.tasks.events.data import LAYERS
@@ -67,8 +67,8 @@ class Scorer(nn.Module):
     def __init__(self, first: nn.Module, hidden: int, classes: int, dropout: float):
         super().__init__()
         self.first = first
-        self.second = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, classes)
+        self.second = QuickLinear(hidden, hidden)
+        self.output = QuickLinear(hidden, classes)
         self.dropout = QuickDropout(dropout)
         for layer in (first, self.second, self.output):
             if isinstance(layer, nn.Linear):  # the others have begun so
@@ -95,9 +95,9 @@ class SpanLinear(nn.Module):
 
     def __init__(self, width: int, features: int, hidden: int, bias: bool = True):
         super().__init__()
-        self.start = nn.Linear(width, hidden, bias=bias)
-        self.end = nn.Linear(width, hidden, bias=False)
-        self.width = nn.Linear(features, hidden, bias=False)
+        self.start = QuickLinear(width, hidden, bias=bias)
+        self.end = QuickLinear(width, hidden, bias=False)
+        self.width = QuickLinear(features, hidden, bias=False)
         _initialise_as_one(self.start, self.end, self.width)
 
     def forward(self, tokens: Tensor, widths: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -127,9 +127,9 @@ class ArgumentLinear(nn.Module):
 
     def __init__(self, width: int, features: int, hidden: int):
         super().__init__()
-        self.trigger = nn.Linear(width, hidden, bias=False)
+        self.trigger = QuickLinear(width, hidden, bias=False)
         self.span = SpanLinear(width, features, hidden)
-        self.place = nn.Linear(features + 2, hidden, bias=False)
+        self.place = QuickLinear(features + 2, hidden, bias=False)
         _initialise_as_one(self.span.start, self.span.end, self.span.width, self.trigger, self.place)
 
     def forward(
@@ -164,7 +164,7 @@ class RelationLinear(nn.Module):
     def __init__(self, width: int, features: int, hidden: int):
         super().__init__()
         self.first, self.second = (SpanLinear(width, features, hidden, bias) for bias in (True, False))
-        self.product = nn.Linear(2 * width + features, hidden, bias=False)
+        self.product = QuickLinear(2 * width + features, hidden, bias=False)
         parts = [layer for span in (self.first, self.second) for layer in (span.start, span.end, span.width)]
         _initialise_as_one(*parts, self.product)
 
@@ -221,9 +221,9 @@ class Dygie(nn.Module):
             add("relation_candidates", span(), 1)
             add("relations", RelationLinear(width, self.features, self.hidden), len(labels.relations))
         if "events" in layers and labels.triggers:
-            add("triggers", nn.Linear(width, self.hidden), len(labels.triggers))
+            add("triggers", QuickLinear(width, self.hidden), len(labels.triggers))
             if labels.roles:
-                add("trigger_candidates", nn.Linear(width, self.hidden), 1)
+                add("trigger_candidates", QuickLinear(width, self.hidden), 1)
                 add("argument_candidates", span(), 1)
                 add("arguments", ArgumentLinear(width, self.features, self.hidden), len(labels.roles))
         # no parameter without a gradient: distributed training would wait for it
