@@ -51,12 +51,8 @@ class Products:
 
         As in training, each layer has matrices of its own, and all that was done counts over all the time it took.
         """
-        shapes = ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
-        operands = [
-            [torch.randn(size, dtype=self.dtype) for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))]
-            for inputs, outputs in shapes
-        ]
-        operations = rounds * sum(6 * tokens * inputs * outputs for inputs, outputs in shapes)
+        operands = self.operands(tokens, width, inner, layers, self.dtype)
+        operations = rounds * self.operations(tokens, width, inner, layers)
         rates = []
         for product in (lambda a, b: torch.mm(a, b.t()), onednn_product):
             start = 0.0
@@ -69,6 +65,29 @@ class Products:
                     product(y.t(), x.t())
             rates.append(operations / (self.clock() - start))
         return rates[0], rates[1]
+
+    @staticmethod
+    def shapes(width: int, inner: int, layers: int) -> list[tuple[int, int]]:
+        """Inputs and outputs of the linear layers of an encoder."""
+        return ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
+
+    @classmethod
+    def operands(
+        cls, tokens: int, width: int, inner: int, layers: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> list[tuple[torch.Tensor, ...]]:
+        """Inputs, weights and outputs of all of them."""
+        return [
+            tuple(
+                torch.randn(size, dtype=dtype, device=device)
+                for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))
+            )
+            for inputs, outputs in cls.shapes(width, inner, layers)
+        ]
+
+    @classmethod
+    def operations(cls, tokens: int, width: int, inner: int, layers: int) -> int:
+        """Floating-point operations of their products, forward and backward."""
+        return sum(6 * tokens * inputs * outputs for inputs, outputs in cls.shapes(width, inner, layers))
 
 
 class Ours:
@@ -146,8 +165,12 @@ class Ours:
             spent["tokens"] += sum(len(turn) for dialogue in dialogues for turn in dialogue.tokens)
             spent["dialogues"] += len(dialogues)
             spent["steps"] += 1
-            spent["flops"] += training_flops(self.model, dialogues)
+            spent["flops"] += self.flops(dialogues)
         return spent
+
+    def flops(self, dialogues: Sequence[EncodedDialogue]) -> float:
+        """Floating-point operations of a training step on dialogues."""
+        return training_flops(self.model, dialogues)
 
     def shapes(self, indices: Sequence[int]) -> tuple[int, int, int, int]:
         """Word pieces of a batch, and the encoder's width, inner width and layers."""
@@ -280,13 +303,29 @@ def main() -> None:
         print(f"| {name} | {' | '.join(map(spread, (own, wide, model, *shares)))} |")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to train on, and which encoder."""
     add = parser.add_argument
     add("--root", help="folder that holds domains/; without it, a demo corpus and a tiny encoder are made")
     add("--domain", default="restaurant")
     add("--pool", help="file with the out-of-domain dialogues; default: the one with the highest number")
     add("--encoder", help="folder or hub's name of the encoder")
+
+
+def make_data(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Make demo data where none is given."""
+    if options.root is None:
+        options.root = tempfile.mkdtemp()
+        write_demo_data(Path(options.root))
+        options.domain, options.encoder = "hostel", str(Path(options.root) / "encoder")
+    if options.encoder is None:
+        parser.error("--root needs --encoder")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add_data_arguments(parser)
     add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="dialogues a batch of ours (%(default)s)")
     add("--plain-batch-size", type=int, default=3, help="dialogues a batch of the plain one (%(default)s)")
     add("--plain-turns", type=int, default=22, help="turns that it pads dialogues to (%(default)s)")
@@ -295,12 +334,7 @@ def _options() -> argparse.Namespace:
     add_arguments(parser)
     add("--profile", action="store_true", help="only show where the time of ours goes, by operator")
     options = parser.parse_args()
-    if options.root is None:
-        options.root = tempfile.mkdtemp()
-        write_demo_data(Path(options.root))
-        options.domain, options.encoder = "hostel", str(Path(options.root) / "encoder")
-    if options.encoder is None:
-        parser.error("--root needs --encoder")
+    make_data(parser, options)
     if options.profile:
         ours = Ours(options)
         order = torch.randperm(len(ours.dialogues), generator=torch.Generator().manual_seed(0)).tolist()

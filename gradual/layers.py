@@ -50,10 +50,12 @@ class QuickLinear(nn.Linear):
         quick = (
             _WIDE
             and torch.backends.mkldnn.enabled
+            and not torch.compiler.is_compiling()  # a compiler makes its own choice
+            and not torch.jit.is_tracing()
+            and not torch.is_autocast_enabled("cpu")
             and input.device.type == "cpu"
             and input.dtype == self.weight.dtype == torch.float32
             and input.numel() * self.out_features >= _FEW_PRODUCTS
-            and not torch.is_autocast_enabled("cpu")
         )
         if not quick:
             return super().forward(input)

@@ -122,6 +122,8 @@ def test_elsewhere_it_is_torchs_own(products, monkeypatch):
     assert layer.double()(x.double()).dtype == torch.float64
     layer.float()
     assert layer(x[:0]).shape == (0, 12)
+    assert torch.equal(torch.compile(layer, backend="aot_eager", fullgraph=True)(x), torchs)
+    assert torch.equal(torch.jit.trace(layer, x, check_trace=False)(x), torchs)
     monkeypatch.setattr(layers, "_FEW_PRODUCTS", 5 * 20 * 12 + 1)
     assert torch.equal(layer(x), torchs)
     monkeypatch.setattr(layers, "_FEW_PRODUCTS", 1)

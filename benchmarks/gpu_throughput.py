@@ -1,0 +1,152 @@
+"""Training throughput of the dialogue model on a GPU, by batch size, precision and compilation.
+
+Each line is a process of its own. Beside real word pieces a second stands how near the step comes to the machine: the
+floating-point operations that real word pieces need, per second, by the rate of bfloat16 products of the model's own
+shapes, measured in the same process.
+
+    python benchmarks/gpu_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from dialogue_throughput import Ours, Products, add_data_arguments, make_data
+from lightning.fabric.utilities import move_data_to_device
+from torch.profiler import ProfilerActivity, profile
+from variants import Variant
+
+COMPILATIONS = ("none", "default", "reduce-overhead")
+
+
+class OnDevice(Ours):
+    """The package's model in training on a device, at one batch size, precision and compilation.
+
+    Args:
+        options: The script's, and what this line is about: ``precision`` and ``compilation``.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
+        self.device = torch.device(options.device)
+        super().__init__(options)
+        if options.compilation != "none":
+            mode = None if options.compilation == "default" else options.compilation
+            self.model.encoder.compile(dynamic=True, mode=mode)
+
+    def make_network(self, model: Any) -> torch.nn.Module:
+        """What is trained."""
+        return model.to(self.device)
+
+    def make_batch(self, dialogues: list[Any]) -> Any:
+        """What the network takes."""
+        return move_data_to_device(self.collate(dialogues), self.device)
+
+    def train(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Train on batches that the loader's processes have made; what it took and what was done."""
+        chosen = [self._of(indices) for indices in batches]
+        made = [self.collate(dialogues) for dialogues in chosen]
+        bf16 = self.options.precision == "bf16"
+        self.wait()
+        start = time.perf_counter()
+        for batch in made:
+            batch = move_data_to_device(batch, self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss = self.loss(batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.wait()
+        seconds = time.perf_counter() - start
+        tokens = sum(len(turn) for dialogues in chosen for dialogue in dialogues for turn in dialogue.tokens)
+        flops = sum(self.flops(dialogues) for dialogues in chosen)
+        return {"seconds": seconds, "steps": len(batches), "tokens": tokens, "flops": flops}
+
+    def product_rate(self, indices: Sequence[int]) -> float:
+        """Floating-point operations a second of bfloat16 products of a batch's shapes, and nothing else."""
+        tokens, width, inner, layers = self.shapes(indices)
+        operands = Products.operands(tokens, width, inner, layers, torch.bfloat16, self.device)
+        seconds = []
+        for _ in range(8):
+            self.wait()
+            start = time.perf_counter()
+            for x, weight, y in operands:
+                torch.mm(x, weight.t())
+                torch.mm(y, weight)
+                torch.mm(y.t(), x)
+            self.wait()
+            seconds.append(time.perf_counter() - start)
+        return Products.operations(tokens, width, inner, layers) / median(seconds[1:])
+
+    def wait(self) -> None:
+        """Until the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def launches(self, indices: Sequence[int]) -> int:
+        """Kernels that a step launches; on a CPU, calls of operators."""
+        cuda = self.device.type == "cuda"
+        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiled:
+            self.train([indices])
+        return sum(event.count for event in profiled.key_averages())
+
+    def peak(self) -> float:
+        """Peak memory of the device in MB; 0 for a CPU."""
+        return torch.cuda.max_memory_allocated() / 2**20 if self.device.type == "cuda" else 0.0
+
+
+def main() -> None:
+    options = _options()
+    print(f"{_name(options.device)}, torch {torch.__version__}; medians of {options.rounds} rounds.\n")
+    print(
+        "| precision | compiled | batch | steps/s | real tokens/s | share of bf16 products, % | launches | memory, MB |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for precision, compilation, batch in itertools.product(options.precisions, options.compile, options.batch_sizes):
+        variant = Variant(OnDevice, argparse.Namespace(**vars(options), precision=precision, compilation=compilation))
+        size = variant.sizes()[0]
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
+        drawn = [[order[(step * batch + i) % size] for i in range(batch)] for step in range(options.steps)]
+        variant.train(drawn)  # compiles, and makes the optimizer's state
+        rate = variant.product_rate(drawn[0])
+        rounds = [variant.train(drawn) for _ in range(options.rounds)]
+        steps, tokens, flops = (
+            median([r[what] / r["seconds"] for r in rounds]) for what in ("steps", "tokens", "flops")
+        )
+        numbers = f"{steps:.1f} | {tokens:,.0f} | {100 * flops / rate:.1f} | {variant.launches(drawn[0]):,}"
+        print(f"| {precision} | {compilation} | {batch} | {numbers} | {variant.peak():.0f} |", flush=True)
+        variant.close()
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add_data_arguments(parser)
+    add("--encoder-layers", type=int, help="keep the first so many layers")
+    add("--device", default="cuda", help="(%(default)s)")
+    add("--batch-sizes", type=int, nargs="+", default=[8, 32, 128, 256], help="dialogues a batch (%(default)s)")
+    add("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], choices=("fp32", "tf32", "bf16"))
+    add("--compile", nargs="+", default=["none", "default"], choices=COMPILATIONS, help="the encoder (%(default)s)")
+    add("--steps", type=int, default=10, help="steps a round (%(default)s)")
+    add("--rounds", type=int, default=3, help="(%(default)s)")
+    options = parser.parse_args()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --device cpu runs the same on the CPU.")
+    options.threads, options.clock, options.bf16 = torch.get_num_threads(), "wall", False
+    make_data(parser, options)
+    return options
+
+
+if __name__ == "__main__":
+    main()
