@@ -6,7 +6,7 @@ Only inside attention are sequences of similar length padded to a common one; th
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,16 +37,44 @@ class Packing:
 
     masks: list[Tensor]
     cells: Tensor
+    _by_head: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
-    def spread(self, rows: Tensor) -> list[Tensor]:
-        """The row, shape ``(T, ...)``, as the padded sequences of each group, shape ``(n, L, ...)``; 0 in padding."""
-        sizes = [mask.numel() for mask in self.masks]
-        padded = rows.new_zeros(sum(sizes), *rows.shape[1:]).index_copy(0, self.cells, rows)
-        return [part.unflatten(0, mask.shape) for part, mask in zip(padded.split(sizes), self.masks)]
+    def spread(self, rows: Tensor) -> Tensor:
+        """Rows of shape ``(T, d)`` in the cells, 0 in padding; shape ``(cells, d)``."""
+        return rows.new_zeros(sum(mask.numel() for mask in self.masks), rows.shape[1]).index_copy(0, self.cells, rows)
 
-    def gather(self, groups: list[Tensor]) -> Tensor:
-        """The opposite: from ``(n, L, d)`` to ``(T, d)``."""
-        return F.embedding(self.cells, torch.cat([part.flatten(0, 1) for part in groups]))
+    def split(self, cells: Tensor) -> list[Tensor]:
+        """The cells of each group, from shape ``(cells, ...)`` to ``(n, L, ...)``."""
+        parts = cells.split([mask.numel() for mask in self.masks])
+        return [part.unflatten(0, mask.shape) for part, mask in zip(parts, self.masks)]
+
+    def spread_heads(self, rows: Tensor) -> list[Tensor]:
+        """Rows of shape ``(T, heads, size)`` as padded sequences, shape ``(heads, n, L, size)`` in each group.
+
+        Each group's lie in memory as matrix products take them.
+        """
+        heads, size = rows.shape[1:]
+        sizes = [mask.numel() * heads for mask in self.masks]
+        padded = rows.new_zeros(sum(sizes), size).index_copy(0, self._of_heads(heads), rows.reshape(-1, size))
+        return [part.view(heads, *mask.shape, size) for part, mask in zip(padded.split(sizes), self.masks)]
+
+    def gather_heads(self, groups: list[Tensor]) -> Tensor:
+        """The opposite: from ``(heads, n, L, size)`` to ``(T, heads, size)``."""
+        heads, size = groups[0].shape[0], groups[0].shape[-1]
+        rows = torch.cat([part.reshape(-1, size) for part in groups])
+        return F.embedding(self._of_heads(heads), rows).view(-1, heads, size)
+
+    def _of_heads(self, heads: int) -> Tensor:
+        """For each token and head its place among the groups' heads, made once; shape ``(T * heads,)``."""
+        if heads not in self._by_head:
+            device, places, start = self.cells.device, [], 0
+            for mask in self.masks:
+                size = mask.numel()
+                head = torch.arange(heads, device=device) * size
+                places.append(start * heads + torch.arange(size, device=device)[:, None] + head)
+                start += size
+            self._by_head[heads] = torch.cat(places)[self.cells].flatten()
+        return self._by_head[heads]
 
     def positions(self) -> Tensor:
         """The place of each token in its sequence, shape ``(T,)``."""
@@ -80,17 +108,13 @@ def encode(encoder: Any, words: Tensor, segments: Tensor | None, packing: Packin
         more = {} if segments is None else {"token_type_ids": segments[None]}
         states = encoder(inputs_embeds=words[None], position_ids=positions[None], packing=packing, **more)
         return states.last_hidden_state[0]
-    groups = zip(packing.spread(words), packing.masks, packing.masks if segments is None else packing.spread(segments))
-    return packing.gather(
-        [
-            encoder(
-                inputs_embeds=part,
-                attention_mask=mask.long(),
-                **({} if segments is None else {"token_type_ids": types}),
-            ).last_hidden_state
-            for part, mask, types in groups
-        ]
-    )
+    types = None if segments is None else packing.split(packing.spread(segments[:, None])[:, 0])
+    states = []
+    for number, (part, mask) in enumerate(zip(packing.split(packing.spread(words)), packing.masks)):
+        more = {} if types is None else {"token_type_ids": types[number]}
+        found = encoder(inputs_embeds=part, attention_mask=mask.long(), **more).last_hidden_state
+        states.append(found.flatten(0, 1))
+    return F.embedding(packing.cells, torch.cat(states))
 
 
 def attend(
@@ -99,22 +123,22 @@ def attend(
     """Scaled dot-product attention over the tokens of padded sequences.
 
     Args:
-        query: Shape ``(n, heads, Q, size)``.
-        key: Shape ``(n, heads, L, size)``.
+        query: Shape ``(heads, n, Q, size)``.
+        key: Shape ``(heads, n, L, size)``.
         value: Same shape.
         mask: True for tokens, False for padding, shape ``(n, L)``; each sequence has a token.
         dropout: Of the attention weights.
         scaling: Factor on the products of queries and keys; None for ``size ** -0.5``.
 
     Returns:
-        Shape ``(n, heads, Q, size)``.
+        Shape ``(heads, n, Q, size)``.
     """
     if query.device.type != "cpu" or not dropout:  # with dropout torch has no fused kernel there
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout, scale=scaling
+            query, key, value, attn_mask=mask[:, None], dropout_p=dropout, scale=scaling
         )
     bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill(~mask, -torch.inf)
-    bias = bias[:, None, None].expand(*query.shape[:2], 1, -1).flatten(0, 1)  # n * heads, 1, L
+    bias = bias[:, None].repeat(len(query), 1, 1)  # heads * n, 1, L
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
     weights = quick_dropout(scores.softmax(-1), dropout)
@@ -137,14 +161,9 @@ def _packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    heads = query.shape[1]
-    parts = [packing.spread(x[0].transpose(0, 1).flatten(1)) for x in (query, key, value)]
-    found = []
-    for mask, *rows in zip(packing.masks, *parts):
-        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in rows)  # n, heads, L, size
-        states = attend(q, k, v, mask, dropout, scaling)
-        found.append(states.transpose(1, 2).flatten(2))
-    return packing.gather(found).unflatten(-1, (heads, -1))[None], None
+    parts = [packing.spread_heads(x[0].transpose(0, 1)) for x in (query, key, value)]
+    found = [attend(q, k, v, mask, dropout, scaling) for q, k, v, mask in zip(*parts, packing.masks)]
+    return packing.gather_heads(found)[None], None
 
 
 AttentionInterface.register("packed", _packed_attention)

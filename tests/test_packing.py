@@ -115,7 +115,7 @@ def test_dropout_inside_attention_is_active_in_training():
 @pytest.mark.parametrize("queries", [5, 3])
 def test_attention_with_dropout_is_the_sum_over_what_was_kept(monkeypatch, scaling, queries):
     torch.manual_seed(0)
-    shapes = (2, 3, queries, 4), (2, 3, 5, 4), (2, 3, 5, 4)
+    shapes = (3, 2, queries, 4), (3, 2, 5, 4), (3, 2, 5, 4)
     query, key, value = (torch.randn(shape, requires_grad=True) for shape in shapes)
     mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
     kept = []
@@ -127,26 +127,38 @@ def test_attention_with_dropout_is_the_sum_over_what_was_kept(monkeypatch, scali
     monkeypatch.setattr("gradual.packing.quick_dropout", half)
     found = attend(query, key, value, mask, 0.5, scaling)
     expected = []
-    for i in range(2):
-        length = int(mask[i].sum())
-        for head in range(3):
-            scores = query[i, head] @ key[i, head, :length].T * (4**-0.5 if scaling is None else scaling)
-            weights = scores.softmax(-1) * kept[0].unflatten(0, (2, 3))[i, head, :, :length]
-            expected.append(weights @ value[i, head, :length])
-    expected = torch.stack(expected).unflatten(0, (2, 3))
+    for head in range(3):
+        for i in range(2):
+            length = int(mask[i].sum())
+            scores = query[head, i] @ key[head, i, :length].T * (4**-0.5 if scaling is None else scaling)
+            weights = scores.softmax(-1) * kept[0].unflatten(0, (3, 2))[head, i, :, :length]
+            expected.append(weights @ value[head, i, :length])
+    expected = torch.stack(expected).unflatten(0, (3, 2))
     torch.testing.assert_close(found, expected)
     ours, theirs = (torch.autograd.grad(x.square().sum(), (query, key, value)) for x in (found, expected))
     torch.testing.assert_close(ours, theirs)
 
 
-def test_spread_and_gather_are_opposites():
+def test_rows_are_spread_over_groups_and_gathered_again():
     packing = packing_of(LENGTHS)
     rows = torch.randn(28, 3)
-    parts = packing.spread(rows)
+    parts = packing.split(packing.spread(rows))
     assert [part.shape for part in parts] == [(3, 9, 3), (1, 3, 3), (2, 2, 3)]
     assert all((part[~mask] == 0).all() for part, mask in zip(parts, packing.masks))
-    assert torch.equal(packing.gather(parts), rows)
+    assert torch.equal(packing.spread(rows)[packing.cells], rows)
     assert packing.positions().tolist() == [*range(9), *range(9), *range(4), *range(3), *range(2), *range(1)]
+
+
+def test_heads_are_spread_as_rows_are_each_for_itself():
+    packing = packing_of(LENGTHS)
+    for heads, size in ((4, 3), (1, 3), (2, 5), (4, 3)):
+        rows = torch.randn(28, heads, size)
+        groups = packing.spread_heads(rows)
+        for head in range(heads):
+            for group, alone in zip(groups, packing.split(packing.spread(rows[:, head])), strict=True):
+                assert torch.equal(group[head], alone)
+        assert all(group.flatten(0, 1).is_contiguous() for group in groups)
+        assert torch.equal(packing.gather_heads(groups), rows)
 
 
 GROWTH = """

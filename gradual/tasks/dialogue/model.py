@@ -46,15 +46,16 @@ class SlotAttention(nn.Module):
         Returns:
             What each slot found in each turn, in the order of the groups, shape ``(N, S, d)``.
         """
-        query = self._split(self.query(slots)[None])  # 1, heads, S, d / heads
-        keys, values = packing.spread(self.key(states)), packing.spread(self.value(states))  # n, L, d in each group
-        found = []
-        for key, value, mask in zip(keys, values, packing.masks):
-            found.append(attend(query.expand(len(key), -1, -1, -1), self._split(key), self._split(value), mask))
-        return self.output(torch.cat(found).transpose(1, 2).flatten(2))
+        query = self._heads(self.query(slots)).transpose(0, 1)[:, None]  # heads, 1, S, d / heads
+        parts = [packing.spread_heads(self._heads(layer(states))) for layer in (self.key, self.value)]
+        found = [
+            attend(query.expand(-1, len(mask), -1, -1), key, value, mask)  # heads, n, S, d / heads
+            for key, value, mask in zip(*parts, packing.masks)
+        ]
+        return self.output(torch.cat(found, dim=1).permute(1, 2, 0, 3).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
 
 
 class BeliefTracker(nn.Module):

@@ -278,7 +278,7 @@ class Dygie(nn.Module):
         segments = torch.zeros_like(ids) if getattr(self.encoder.config, "type_vocab_size", 0) > 1 else None
         # the mean is made in single precision, and the scorers take what their weights are in
         states = packing.spread(encode(self.encoder, words, segments, packing).float())
-        pieces = _take(torch.cat([part.flatten(0, 1) for part in states]), batch.piece) * batch.piece_share[:, None]
+        pieces = _take(states, batch.piece) * batch.piece_share[:, None]
         tokens = pieces.new_zeros(len(batch.token_sentence), pieces.shape[1])
         return tokens.index_add(0, batch.piece_token, pieces).to(words.dtype)
 
