@@ -135,7 +135,7 @@ def attend(
     """
     if query.device.type != "cpu" or not dropout:  # with dropout torch has no fused kernel there
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask[:, None], dropout_p=dropout, scale=scaling
+            query, key, value, attn_mask=mask[None, :, None], dropout_p=dropout, scale=scaling
         )
     bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill(~mask, -torch.inf)
     bias = bias[:, None].repeat(len(query), 1, 1)  # heads * n, 1, L
