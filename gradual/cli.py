@@ -78,17 +78,27 @@ class Parser(LightningArgumentParser):
 
     def _sentence(self, message: str) -> str:
         sentence = " ".join(line.strip() for line in str(message).splitlines() if line.strip())
+        group = re.match(r"Parser key \"([\w.]+)\": Unable to load config '(.*?)' - ", sentence)
+        if group:
+            own = [name for name in self._known() if name.startswith(f"{group[1]}.") and not name.endswith(".help")]
+            sentence = (
+                f"{group[1]} is '{group[2]}': it is a group of settings; accepted are a mapping of them, a file with "
+                f"one, or single ones, such as --{own[0]}."
+            )
         if "arguments are required" in sentence:
             sentence += ". Give a configuration: --config FILE."
         unknown = re.search(
             r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) '|Option ')([\w.]+)", sentence
         )
         if unknown:
-            subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-            known = {action.dest for parser in (self, *subcommands) for action in parser._actions}
-            close = difflib.get_close_matches(unknown[1], sorted(known), n=1)
+            close = difflib.get_close_matches(unknown[1], sorted(set(self._known())), n=1)
             sentence = f"{sentence.rstrip('.')}." + (f" Did you mean '{close[0]}'?" if close else "")
         return sentence
+
+    def _known(self) -> list[str]:
+        """The names of all settings, those of the subcommands included."""
+        subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+        return [action.dest for parser in (self, *subcommands) for action in parser._actions]
 
 
 class GradualCLI(LightningCLI):
