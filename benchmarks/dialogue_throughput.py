@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from plain_sumbt import PlainSumbt, pad
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import ConcatDataset
@@ -47,14 +48,15 @@ class Products:
         self.clock, self.dtype = clock(options.clock), torch.bfloat16 if options.bf16 else torch.float32
 
     def rates(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> tuple[float, float]:
-        """Floating-point operations a second: by torch's own product, and by oneDNN's.
+        """Floating-point operations a second: by torch's own product, and by oneDNN's where torch has it.
 
         As in training, each layer has matrices of its own, and all that was done counts over all the time it took.
         """
         operands = self.operands(tokens, width, inner, layers, self.dtype)
         operations = rounds * self.operations(tokens, width, inner, layers)
         rates = []
-        for product in (lambda a, b: torch.mm(a, b.t()), onednn_product):
+        by_torch = F.linear
+        for product in (by_torch, onednn_product if torch.backends.mkldnn.is_available() else by_torch):
             start = 0.0
             for number in range(1 + rounds):
                 if number == 1:  # the first touches the memory

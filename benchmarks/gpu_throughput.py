@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from dialogue_throughput import Ours, Products, add_data_arguments, make_data
 from lightning.fabric.utilities import move_data_to_device
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from variants import Variant
 
@@ -43,10 +44,6 @@ class OnDevice(Ours):
     def make_network(self, model: Any) -> torch.nn.Module:
         """What is trained."""
         return model.to(self.device)
-
-    def make_batch(self, dialogues: list[Any]) -> Any:
-        """What the network takes."""
-        return move_data_to_device(self.collate(dialogues), self.device)
 
     def train(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
         """Train on batches that the loader's processes have made; what it took and what was done."""
@@ -91,11 +88,12 @@ class OnDevice(Ours):
             torch.cuda.synchronize()
 
     def launches(self, indices: Sequence[int]) -> int:
-        """Kernels that a step launches; on a CPU, calls of operators."""
+        """What a step has the device do: kernels and copies; on a CPU, calls of operators."""
         cuda = self.device.type == "cuda"
         with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiled:
             self.train([indices])
-        return sum(event.count for event in profiled.key_averages())
+        kind = DeviceType.CUDA if cuda else DeviceType.CPU
+        return sum(event.count for event in profiled.key_averages() if event.device_type == kind)
 
     def peak(self) -> float:
         """Peak memory of the device in MB; 0 for a CPU."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import logging
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
-from gradual.configuration import check_configuration
+from gradual.configuration import GROUPS, check_configuration
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults, check_seed
 from gradual.driver import fit_path
@@ -32,6 +30,7 @@ from gradual.plan import print_plan, print_statistics
 from gradual.quiet import quieten
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
+from gradual.sentences import sentence_of
 from gradual.strategies import parse_strategies
 from gradual.training import trainer_errors
 from gradual.weights import read_checkpoint
@@ -73,27 +72,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the sentence to standard error and exit with status 2."""
-        print(f"gradual: {self._sentence(message)}", file=sys.stderr)
+        print(f"gradual: {sentence_of(str(message), self._known())}", file=sys.stderr)
         raise SystemExit(2)
-
-    def _sentence(self, message: str) -> str:
-        sentence = " ".join(line.strip() for line in str(message).splitlines() if line.strip())
-        group = re.match(r"Parser key \"([\w.]+)\": Unable to load config '(.*?)' - ", sentence)
-        if group:
-            own = [name for name in self._known() if name.startswith(f"{group[1]}.") and not name.endswith(".help")]
-            sentence = (
-                f"{group[1]} is '{group[2]}': it is a group of settings; accepted are a mapping of them, a file with "
-                f"one, or single ones, such as --{own[0]}."
-            )
-        if "arguments are required" in sentence:
-            sentence += ". Give a configuration: --config FILE."
-        unknown = re.search(
-            r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) '|Option ')([\w.]+)", sentence
-        )
-        if unknown:
-            close = difflib.get_close_matches(unknown[1], sorted(set(self._known())), n=1)
-            sentence = f"{sentence.rstrip('.')}." + (f" Did you mean '{close[0]}'?" if close else "")
-        return sentence
 
     def _known(self) -> list[str]:
         """The names of all settings, those of the subcommands included."""
@@ -143,6 +123,14 @@ class GradualCLI(LightningCLI):
         parser.set_defaults({"trainer.max_epochs": 20})
         parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
         parser.link_arguments("model.init_args.trust_remote_code", "data.init_args.trust_remote_code")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a value where a group of settings belongs, which the parser takes inside of a mapping."""
+        groups = [*GROUPS, *(f"{stages}.{group}" for stages in ("later_stages", "last_stage") for group in GROUPS)]
+        for name in groups:
+            value = self._get(self.config, name)
+            if value is not None and not isinstance(value, Namespace):
+                raise InputError(f"{name} is {value!r}: it is a group of settings; accepted is a mapping of them.")
 
     def _parse_ckpt_path(self) -> None:
         """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""

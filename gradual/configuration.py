@@ -9,7 +9,8 @@ import yaml
 from gradual.errors import InputError
 from gradual.textfile import read_text
 
-_GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage")
+GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage", "trainer")
+"""Settings that are mappings of further ones."""
 
 
 def check_configuration(path: Path) -> None:
@@ -17,7 +18,7 @@ def check_configuration(path: Path) -> None:
 
     Raises:
         InputError: It cannot be read, is not UTF-8, not YAML, no mapping, asks for Python objects, has a setting
-            twice, or nothing where a group of settings begins.
+            twice, or none where a group of settings belongs.
     """
     accepted = "accepted is a mapping from settings to values"
     try:
@@ -38,11 +39,11 @@ def check_configuration(path: Path) -> None:
 
 def _check_groups(node: yaml.MappingNode, path: Path) -> None:
     for key, value in node.value:
-        if key.value not in _GROUPS:
+        if key.value not in GROUPS:
             continue
         if isinstance(value, yaml.MappingNode):
             _check_groups(value, path)
-        elif value.tag == "tag:yaml.org,2002:null":
+        elif value.tag != "tag:yaml.org,2002:str":  # which may be a file's name
             line = key.start_mark.line + 1
             raise InputError(f"{path}:{line}: {key.value} has no settings; accepted is a mapping, or to leave it out.")
 

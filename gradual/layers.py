@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+# The rows of a batch are of another number in every step. torch and oneDNN each keep what they have prepared for the
+# last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
+for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "64")
+
+
+def _is_wide() -> bool:
+    """Whether this processor has wider instructions than torch uses for products in single precision.
+
+    torch takes MKL for them, which leaves AVX-512 to Intel's processors. oneDNN, which torch takes for bfloat16, has it
+    for all.
+    """
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    intel = "Intel" in capabilities.get("cpu_name", "")
+    return torch.backends.mkldnn.is_available() and capabilities.get("avx512_f", False) and not intel
+
 
 _BITS = 16
-# For products in single precision torch takes MKL, which uses instructions of half the width on processors that are not
-# Intel's. oneDNN, which torch takes for bfloat16 and for compiled code, uses the whole width on all.
-_WIDE = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-_FEW_PRODUCTS = 2**21  # of fewer, the calls take longer than they save
+_WIDE = _is_wide()
+_FEW_PRODUCTS = 2**25  # fewer are done before oneDNN has prepared itself for a new number of rows
 
 
 def quick_dropout(input: Tensor, p: float) -> Tensor:
@@ -40,28 +56,32 @@ class QuickDropout(nn.Dropout):
 
 
 class QuickLinear(nn.Linear):
-    """``nn.Linear`` by oneDNN in single precision on a CPU with AVX-512; torch's own everywhere else, and where small.
+    """``nn.Linear`` by oneDNN where that is quicker: large, in single precision, on a CPU with AVX-512, but Intel's.
 
-    With ``torch.backends.mkldnn.enabled = False`` it is torch's own there, too.
+    It is torch's own everywhere else, in compiled code and under ``torch.func``, too, and everywhere with
+    ``torch.backends.mkldnn.enabled = False``.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's outputs, shape ``(..., out_features)``."""
+        weight, bias = self.weight, self.bias
         quick = (
             _WIDE
-            and torch.backends.mkldnn.enabled
             and not torch.compiler.is_compiling()  # a compiler makes its own choice
             and not torch.jit.is_tracing()
+            and not torch._C._are_functorch_transforms_active()
             and not torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.enabled
+            and type(weight) in (nn.Parameter, Tensor)
             and input.device.type == "cpu"
-            and input.dtype == self.weight.dtype == torch.float32
-            and input.numel() * self.out_features >= _FEW_PRODUCTS
+            and input.dtype == weight.dtype == torch.float32
+            and input.shape[-1] == weight.shape[1]
+            and input.numel() * len(weight) >= _FEW_PRODUCTS
         )
         if not quick:
-            return super().forward(input)
-        rows = input.reshape(-1, self.in_features).contiguous()
-        outputs: Tensor = _Linear.apply(rows, self.weight, self.bias)
-        return outputs.view(*input.shape[:-1], self.out_features)
+            return F.linear(input, weight, bias)
+        outputs: Tensor = _Linear.apply(input.reshape(-1, weight.shape[1]).contiguous(), weight, bias)
+        return outputs.view(*input.shape[:-1], len(weight))
 
 
 class _Linear(torch.autograd.Function):
@@ -73,14 +93,14 @@ class _Linear(torch.autograd.Function):
         return onednn_product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         gradient = gradient.contiguous()
+        product = F.linear if torch.is_grad_enabled() else onednn_product  # the first for gradients of gradients
         return (
-            onednn_product(gradient, weight.t()) if for_x else None,
-            onednn_product(gradient.t(), x.t()) if for_weight else None,
+            product(gradient, weight.t()) if for_x else None,
+            product(gradient.t(), x.t()) if for_weight else None,
             gradient.sum(0) if for_bias else None,
         )
 
@@ -92,11 +112,15 @@ def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def quicken(module: nn.Module) -> None:
-    """Make the dropouts and linear layers inside a module those of here."""
+    """Make the dropouts and linear layers inside a module those of here.
+
+    What looks for layers of exactly torch's classes, such as its quantization, wants them back: ``change_classes``.
+    """
     change_classes(module, {nn.Dropout: QuickDropout, nn.Linear: QuickLinear})
 
 
 def change_classes(module: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
     """Let layers inside a module that are of exactly one class be of another that has the same attributes."""
     for layer in module.modules():
-        layer.__class__ = classes.get(type(layer), type(layer))
+        if type(layer) in classes:
+            layer.__class__ = classes[type(layer)]

@@ -5,7 +5,6 @@ Only inside attention are sequences of similar length padded to a common one; th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gradual.layers import quick_dropout
-
-# A row is of another length in every step. In bfloat16 on a CPU, torch and oneDNN each keep what they have prepared for
-# the last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
-for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_name, "64")
 
 _TAKES_ROWS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
@@ -43,9 +37,9 @@ class Packing:
         """Rows of shape ``(T, d)`` in the cells, 0 in padding; shape ``(cells, d)``."""
         return rows.new_zeros(sum(mask.numel() for mask in self.masks), rows.shape[1]).index_copy(0, self.cells, rows)
 
-    def split(self, cells: Tensor) -> list[Tensor]:
-        """The cells of each group, from shape ``(cells, ...)`` to ``(n, L, ...)``."""
-        parts = cells.split([mask.numel() for mask in self.masks])
+    def split(self, padded: Tensor) -> list[Tensor]:
+        """What ``spread`` gave, group by group, from shape ``(cells, ...)`` to ``(n, L, ...)``."""
+        parts = padded.split([mask.numel() for mask in self.masks])
         return [part.unflatten(0, mask.shape) for part, mask in zip(parts, self.masks)]
 
     def spread_heads(self, rows: Tensor) -> list[Tensor]:

@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -135,6 +137,36 @@ def test_elsewhere_it_is_torchs_own(products, monkeypatch):
     assert not products
 
 
+class Wrapped(torch.Tensor):
+    """A weight of a class of its own, as quantised ones are."""
+
+
+def test_weights_of_other_classes_other_widths_and_transforms_are_torchs(products):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20)
+    gradient = torch.func.grad(lambda x: layer(x).square().sum())(x)
+    torch.testing.assert_close(gradient, 2 * layer(x).detach() @ layer.weight.detach())
+    del products[:]
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        layer(torch.randn(5, 19))
+    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Wrapped))
+    layer(x)
+    assert not products
+
+
+def test_gradients_have_gradients(products):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20, requires_grad=True)
+    plain = nn.Linear(20, 12)
+    plain.load_state_dict(layer.state_dict())
+    found = []
+    for one in (layer, plain):
+        (first,) = torch.autograd.grad(one(x).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), (x, one.weight)))
+    assert products
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_an_encoder_gets_them_everywhere_with_its_own_parameters():
     encoder = tiny_bert(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
     before = {name: m.p for name, m in encoder.named_modules() if isinstance(m, nn.Dropout)}
@@ -161,3 +193,29 @@ def test_an_encoder_learns_the_same_with_them(products):
     for mine, torchs in zip(quick.parameters(), encoder.parameters(), strict=True):
         if torchs.grad is not None:
             torch.testing.assert_close(mine.grad, torchs.grad, rtol=1e-4, atol=1e-5)
+
+
+GROWTH = """
+import random, resource, sys
+import torch
+from gradual import layers
+
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+layers._WIDE, layers._FEW_PRODUCTS = torch.backends.mkldnn.is_available(), 1
+rows, layer = torch.randn(3000, 32), layers.QuickLinear(32, 32)
+lengths = random.Random(0).sample(range(10, 3000), 400)
+with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[1] == "bfloat16"):
+    for number, length in enumerate(lengths):
+        layer(rows[:length]).sum().backward()
+        if number == 100:
+            before = memory()
+print(memory() - before)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept(precision):
+    run = subprocess.run([sys.executable, "-c", GROWTH, precision], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 50_000, "kilobytes; several hundred thousand where it is kept"

@@ -1,8 +1,5 @@
 """An encoder on sequences in one row against the same encoder on each of them alone."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from dialogue_files import tiny_bert
@@ -159,27 +156,3 @@ def test_heads_are_spread_as_rows_are_each_for_itself():
                 assert torch.equal(group[head], alone)
         assert all(group.flatten(0, 1).is_contiguous() for group in groups)
         assert torch.equal(packing.gather_heads(groups), rows)
-
-
-GROWTH = """
-import random, resource
-import torch
-import gradual.packing
-
-def memory():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-rows, weight = torch.randn(3000, 32).bfloat16(), torch.randn(32, 32).bfloat16()
-lengths = random.Random(0).sample(range(10, 3000), 400)
-for length in lengths[:100]:
-    rows[:length] @ weight
-before = memory()
-for length in lengths[100:]:
-    rows[:length] @ weight
-print(memory() - before)
-"""
-
-
-def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept():
-    grown = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout
-    assert int(grown) < 50_000, "kilobytes; about 200,000 where it is kept"
