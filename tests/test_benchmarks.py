@@ -1,5 +1,9 @@
 """The plain implementations that benchmarks compare with compute the package's models."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +111,26 @@ def as_features(document, labels, words):
 
 def rows(values, columns):
     return np.array(values, dtype=np.int64).reshape(-1, columns)
+
+
+def on_device(*options):
+    script = Path(__file__).parent.parent / "benchmarks/gpu_throughput.py"
+    return subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_on_a_cpu_too():
+    options = ["--batch-sizes", "2", "4", "--precisions", "bf16", "--compile", "none", "--steps", "2", "--rounds", "1"]
+    run = on_device("--device", "cpu", *options)
+    assert run.returncode == 0, run.stderr
+    lines = [line.strip("| ").split(" | ") for line in run.stdout.splitlines() if line.startswith("| bf16")]
+    assert [line[:3] for line in lines] == [["bf16", "none", "2"], ["bf16", "none", "4"]]
+    assert all(float(cell.replace(",", "")) > 0 for line in lines for cell in line[3:7])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_for_gpus_says_that_there_is_none():
+    run = on_device()
+    assert run.returncode == 2
+    assert "there is no GPU here" in run.stderr
