@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,12 @@ class Products:
         operands = self.operands(tokens, width, inner, layers, self.dtype)
         operations = rounds * self.operations(tokens, width, inner, layers)
         rates = []
-        by_torch = F.linear
-        for product in (by_torch, onednn_product if torch.backends.mkldnn.is_available() else by_torch):
+        for product in (F.linear, onednn_product if torch.backends.mkldnn.is_available() else F.linear):
             start = 0.0
             for number in range(1 + rounds):
                 if number == 1:  # the first touches the memory
                     start = self.clock()
-                for x, weight, y in operands:
-                    product(x, weight)
-                    product(y, weight.t())
-                    product(y.t(), x.t())
+                self.multiply(operands, product)
             rates.append(operations / (self.clock() - start))
         return rates[0], rates[1]
 
@@ -85,6 +81,14 @@ class Products:
             )
             for inputs, outputs in cls.shapes(width, inner, layers)
         ]
+
+    @staticmethod
+    def multiply(operands: Sequence[tuple[torch.Tensor, ...]], product: Callable[..., torch.Tensor] = F.linear) -> None:
+        """Their products, forward and backward, once."""
+        for x, weight, y in operands:
+            product(x, weight)
+            product(y, weight.t())
+            product(y.t(), x.t())
 
     @classmethod
     def operations(cls, tokens: int, width: int, inner: int, layers: int) -> int:
@@ -167,12 +171,8 @@ class Ours:
             spent["tokens"] += sum(len(turn) for dialogue in dialogues for turn in dialogue.tokens)
             spent["dialogues"] += len(dialogues)
             spent["steps"] += 1
-            spent["flops"] += self.flops(dialogues)
+            spent["flops"] += training_flops(self.model, dialogues)
         return spent
-
-    def flops(self, dialogues: Sequence[EncodedDialogue]) -> float:
-        """Floating-point operations of a training step on dialogues."""
-        return training_flops(self.model, dialogues)
 
     def shapes(self, indices: Sequence[int]) -> tuple[int, int, int, int]:
         """Word pieces of a batch, and the encoder's width, inner width and layers."""

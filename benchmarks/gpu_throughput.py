@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from dialogue_throughput import Ours, Products, add_data_arguments, make_data
+from dialogue_throughput import Ours, Products, add_data_arguments, make_data, training_flops
 from lightning.fabric.utilities import move_data_to_device
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -63,7 +63,7 @@ class OnDevice(Ours):
         self.wait()
         seconds = time.perf_counter() - start
         tokens = sum(len(turn) for dialogues in chosen for dialogue in dialogues for turn in dialogue.tokens)
-        flops = sum(self.flops(dialogues) for dialogues in chosen)
+        flops = sum(training_flops(self.model, dialogues) for dialogues in chosen)
         return {"seconds": seconds, "steps": len(batches), "tokens": tokens, "flops": flops}
 
     def product_rate(self, indices: Sequence[int]) -> float:
@@ -74,10 +74,7 @@ class OnDevice(Ours):
         for _ in range(8):
             self.wait()
             start = time.perf_counter()
-            for x, weight, y in operands:
-                torch.mm(x, weight.t())
-                torch.mm(y, weight)
-                torch.mm(y.t(), x)
+            Products.multiply(operands)
             self.wait()
             seconds.append(time.perf_counter() - start)
         return Products.operations(tokens, width, inner, layers) / median(seconds[1:])

@@ -20,9 +20,7 @@ _TYPE = re.compile(
     r'Parser key "([\w.]+)": (?:Expected an? (.+)\. Got value'
     r"|Does not validate against any of the Union subtypes Subtypes: \[(.+?)\] Errors: .* Given value): (.*)"
 )
-_UNKNOWN = re.compile(
-    r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) '|Option ')([\w.]+)",
-)
+_UNKNOWN = re.compile(r"(?:[Uu]nrecognized arguments: --|accept (?:nested key|option|key) '|Option ')([\w.]+)")
 
 
 def sentence_of(message: str, known: Sequence[str]) -> str:
