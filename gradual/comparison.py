@@ -28,7 +28,7 @@ from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
 from gradual.runs import RunDirectory, StageResult, reported_scores, write_atomically
 from gradual.schedule import Schedule, Stage
-from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies
+from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies, same_paths
 from gradual.tensorboard import save_strategies
 from gradual.training import StageTraining, TrainerArguments
 from gradual.tree import Node, Tree
@@ -55,9 +55,10 @@ def compare(
         run_dir: Folder of the experiment; what is done there, by ``gradual.fit`` too, is not trained again.
         strategies: Schedules by name (lists follow what ``schedule`` says of later stages and the last one), or names
             of the paper's four (in-domain only, mixed, one-stage, gradual), which are derived from ``schedule``; None
-            for all four.
+            for all four, or for three where ``schedule`` has two stages: one-stage and gradual are then one path.
         seeds: Each strategy is trained with each.
-        metrics: Test scores to report; None for all but the loss, or the loss alone.
+        metrics: Scores to report, of validation and of the test where there are any; None for all but the loss, or the
+            loss alone.
         baseline: The strategy that differences are taken from; None for in-domain only.
         **settings: As ``gradual.fit`` takes them.
 
@@ -171,22 +172,24 @@ def compare_tree(
     """
     if baseline is None:
         baseline = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
-    elif baseline not in tree.strategies:
+    baseline = next((name for name, strategy in tree.strategies.items() if baseline in strategy.also), baseline)
+    if baseline not in tree.strategies:
         raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
+    asked = list(metrics or ())
     _repair(experiment, tree)
     rank_zero_only(print_tree)(experiment, tree, wide_console())
     for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
         directory = node.directory(experiment.run)
         if directory.settings() is None:
             directory.reserve(node.settings)
-    rank_zero_only(_write_comparison)(experiment, tree, metrics, baseline)
+    rank_zero_only(_write_comparison)(experiment, tree, asked, baseline)
     execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
-    rank_zero_only(_report)(experiment, tree, metrics, baseline)
+    rank_zero_only(_report)(experiment, tree, asked, baseline)
     return report_page(experiment.run.root)
 
 
-def _report(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
-    _write_comparison(experiment, tree, metrics, baseline)
+def _report(experiment: Experiment, tree: Tree, asked: Sequence[str], baseline: str) -> None:
+    _write_comparison(experiment, tree, asked, baseline)
     save_strategies(experiment.run.root)
     write_report(experiment.run.root)
 
@@ -212,6 +215,9 @@ def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
             text = f"{node.amounts[-1]} out-of-domain: {state}{shared} ({', '.join(node.strategies)})"
             branches[id(node)] = parent.add(text, highlight=False)
         console.print(drawing)
+    paths = {name: path for (name, _), path in tree.paths.items()}  # as every seed has them
+    for sentence in same_paths(paths, {name: strategy.also for name, strategy in tree.strategies.items()}):
+        console.print(sentence)
     with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
     done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
     console.print(
@@ -220,20 +226,20 @@ def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
     )
 
 
-def _write_comparison(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
+def _write_comparison(experiment: Experiment, tree: Tree, asked: Sequence[str], baseline: str) -> None:
     """Write ``compare.json``, all that the report needs besides the stages' own folders."""
     run = experiment.run
     paths: dict[str, dict[str, list[str]]] = {}
     for (name, seed), path in tree.paths.items():
         paths.setdefault(name, {})[str(seed)] = [run.relative(node.directory(run).path) for node in path]
-    if metrics is None:
-        metrics = reported_scores(result for node in tree.nodes if (result := node.directory(run).result()))
+    results = [result for node in tree.nodes if (result := node.directory(run).result())]
     content = {
         "strategies": {
             name: {**strategy.to_plain(), "amounts": tree.amounts[name]} for name, strategy in tree.strategies.items()
         },
         "seeds": tree.seeds,
-        "metrics": list(metrics),
+        "metrics": [*asked] or reported_scores(results, "test"),
+        "val_metrics": reported_scores(results, "val", asked),
         "baseline": baseline,
         "monitor": experiment.defaults.monitor,
         "mode": experiment.defaults.mode,

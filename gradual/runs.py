@@ -50,6 +50,8 @@ class StageResult:
         path: The stage's folder, relative to the run directory.
         collapses: The attempts before this result that collapsed: ``step`` (training batches), ``reason``, and
             ``lr_scale``, what its learning rates were multiplied with.
+        converged: Whether patience ran out; False where a limit ended the stage first.
+        ended_by: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is not known.
     """
 
     index: int
@@ -63,12 +65,17 @@ class StageResult:
     test: dict[str, float] = field(default_factory=dict)
     path: str = ""
     collapses: list[dict[str, Any]] = field(default_factory=list)
+    converged: bool = True
+    ended_by: str = ""
 
 
-def reported_scores(results: Iterable[StageResult]) -> list[str]:
-    """The test scores that a report shows unless it is told: all but the loss, or the loss alone."""
-    names = dict.fromkeys(name for result in results for name in result.test)
-    return [name for name in names if name != "loss"] or list(names)
+def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:
+    """The scores of a split (``val`` or ``test``) that a report shows.
+
+    Those of ``asked`` that the split has; without any, all but the loss, or the loss alone.
+    """
+    names = dict.fromkeys(name for result in results for name in getattr(result, split))
+    return [name for name in asked if name in names] or [name for name in names if name != "loss"] or list(names)
 
 
 class StageDirectory:

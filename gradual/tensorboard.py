@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -22,6 +22,7 @@ def save_stage_curve(directory: Path, stages: Sequence[StageResult]) -> None:
                 for score, value in getattr(stage, split).items():
                     writer.add_scalar(f"stage/{split}/{score}", value, number)
             writer.add_scalar("stage/out_of_domain", stage.out_of_domain, number)
+            writer.add_scalar("stage/converged", float(stage.converged), number)
 
 
 def save_strategies(root: Path) -> None:
@@ -33,36 +34,61 @@ def save_strategies(root: Path) -> None:
     comparison = read_json(root / "compare.json")
     directory = root / "strategies"
     shutil.rmtree(directory, ignore_errors=True)
-    metrics = comparison["metrics"]
+    finished: dict[str, list[list[StageResult]]] = {}
     for name, by_seed in comparison["paths"].items():
         done = [[StageDirectory(root / path).result() for path in paths] for paths in by_seed.values()]
-        complete = [[stage for stage in path if stage] for path in done if all(path)]
-        if not complete:
-            continue
-        with SummaryWriter(str(directory / name.replace("/", "-"))) as writer:
-            # one layout in each run: the dashboard merges them and draws every selected run into each chart
-            writer.add_custom_scalars({"strategies": _charts(metrics)})
-            for number, stages in enumerate(zip(*complete), start=1):
-                for metric in metrics:
-                    values = [stage.test[metric] for stage in stages if metric in stage.test]
-                    if values:
-                        mean, spread = fmean(values), stdev(values) if len(values) > 1 else 0.0
-                        for tag, value in (("mean", mean), ("low", mean - spread), ("high", mean + spread)):
-                            writer.add_scalar(f"test/{metric}/{tag}", value, number)
-            final = {
-                f"hparam/{m}": fmean(p[-1].test[m] for p in complete) for m in metrics if m in complete[0][-1].test
+        finished[name] = [[stage for stage in path if stage] for path in done if all(path)]
+    every = [stage for paths in finished.values() for path in paths for stage in path]
+    names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}
+    shown = [(split, name) for split in names for name in names[split] if _values(every, split, name)]
+    for name, paths in finished.items():
+        if paths:
+            hyperparameters: dict[str, str | int] = {
+                "strategy": name,
+                "schedule": json.dumps(comparison["strategies"][name]["schedule"]),
+                "seeds": len(paths),
+                "converged": all(stage.converged for path in paths for stage in path),
             }
-            schedule = json.dumps(comparison["strategies"][name]["schedule"])
-            hyperparameters = {"strategy": name, "schedule": schedule, "seeds": len(complete)}
-            writer.add_hparams(hyperparameters, final, run_name=".")
+            _save_strategy(directory / name.replace("/", "-"), paths, shown, hyperparameters)
 
 
-def _charts(metrics: Sequence[str]) -> dict[str, list[object]]:
+def _save_strategy(
+    directory: Path,
+    paths: Sequence[Sequence[StageResult]],
+    shown: Sequence[tuple[str, str]],
+    hyperparameters: dict[str, str | int],
+) -> None:
+    """One run; ``paths`` are the stages of each seed, ``shown`` the scores by split and metric."""
+    with SummaryWriter(str(directory)) as writer:
+        # one layout in each run: the dashboard merges them and draws every selected run into each chart
+        writer.add_custom_scalars({"strategies": _charts(shown)})
+        for number, stages in enumerate(zip(*paths), start=1):
+            for split, metric in shown:
+                values = _values(stages, split, metric)
+                if values:
+                    mean, spread = fmean(values), stdev(values) if len(values) > 1 else 0.0
+                    for tag, value in (("mean", mean), ("low", mean - spread), ("high", mean + spread)):
+                        writer.add_scalar(f"{split}/{metric}/{tag}", value, number)
+            writer.add_scalar("converged", float(all(stage.converged for stage in stages)), number)
+        last = [path[-1] for path in paths]
+        final = {
+            f"hparam/{metric}" if split == "test" else f"hparam/{split}/{metric}": fmean(values)
+            for split, metric in shown
+            if (values := _values(last, split, metric))
+        }
+        writer.add_hparams(hyperparameters, final, run_name=".")
+
+
+def _values(stages: Iterable[StageResult], split: str, metric: str) -> list[float]:
+    scores = [getattr(stage, split) for stage in stages]
+    return [found[metric] for found in scores if metric in found]
+
+
+def _charts(shown: Sequence[tuple[str, str]]) -> dict[str, list[object]]:
     charts: dict[str, list[object]] = {}
-    for metric in metrics:
-        charts[f"{metric} by stage"] = ["Multiline", [f"test/{metric}/mean"]]
-        charts[f"{metric} by stage, with spread over seeds"] = [
-            "Margin",
-            [f"test/{metric}/mean", f"test/{metric}/low", f"test/{metric}/high"],
-        ]
+    for split, metric in shown:
+        tags = f"{split}/{metric}"
+        charts[f"{tags} by stage"] = ["Multiline", [f"{tags}/mean"]]
+        spread = [f"{tags}/{end}" for end in ("mean", "low", "high")]
+        charts[f"{tags} by stage, with spread over seeds"] = ["Margin", spread]
     return charts

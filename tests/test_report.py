@@ -64,14 +64,15 @@ def write_comparison(root, strategies=STRATEGIES, seeds=(0, 1), metrics=("slot_a
     return content
 
 
-def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_domain=500):
-    """Write one finished stage."""
+def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_domain=500, val=None, **more):
+    """Write one finished stage; its validation scores are those of the test unless they are given."""
     folder = root / path
     folder.mkdir(parents=True, exist_ok=True)
     amount = int(path.split("/")[-1])
     result = {
         "index": path.count("/") - 1, "amount": amount, "in_domain": in_domain, "out_of_domain": amount,
-        "epochs": epochs, "best_epoch": max(1, epochs - 2), "seconds": seconds, "val": test, "test": test, "path": path,
+        "epochs": epochs, "best_epoch": max(1, epochs - 2), "seconds": seconds, "val": test if val is None else val,
+        "test": test, "path": path, **more,
     }  # fmt: skip
     (folder / "stage.json").write_text(json.dumps({"patience": 3, "optimizer": {"lr": 1e-4}, "lr_schedule": {}}))
     start, chance = 8 - 2 * path.count("/"), random.Random(path)
@@ -79,7 +80,7 @@ def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_doma
         {
             "epoch": epoch, "seconds": epoch * seconds / epochs, "lr": {"encoder": 1e-5, "rest": 1e-4},
             "train/loss": start / epoch, "val/loss": start / epoch**0.5 + chance.gauss(0, 0.1),
-            **{f"val/{name}": value * epoch / (epoch + 0.5 + chance.random()) for name, value in test.items()},
+            **{f"val/{n}": value * epoch / (epoch + 0.5 + chance.random()) for n, value in result["val"].items()},
         }
         for epoch in range(1, epochs + 1)
     ]  # fmt: skip
@@ -148,12 +149,12 @@ def by_hand(tmp_path):
 def test_scores_are_means_and_sample_deviations_over_seeds(by_hand):
     alone, adapted = strategy_scores(read_comparison(by_hand))
 
-    assert alone.scores["joint_accuracy"].mean == pytest.approx(0.54)
-    assert alone.scores["joint_accuracy"].std == pytest.approx(math.sqrt((0.04**2 + 0.02**2 + 0.06**2) / 2))
-    assert adapted.scores["joint_accuracy"].mean == pytest.approx(0.64)
-    assert adapted.scores["joint_accuracy"].std == pytest.approx(statistics.stdev([0.60, 0.66, 0.66]))
-    assert adapted.differences["joint_accuracy"] == pytest.approx(0.10)
-    assert alone.differences["joint_accuracy"] is None
+    assert alone.scores["test"]["joint_accuracy"].mean == pytest.approx(0.54)
+    assert alone.scores["test"]["joint_accuracy"].std == pytest.approx(math.sqrt((0.04**2 + 0.02**2 + 0.06**2) / 2))
+    assert adapted.scores["test"]["joint_accuracy"].mean == pytest.approx(0.64)
+    assert adapted.scores["test"]["joint_accuracy"].std == pytest.approx(statistics.stdev([0.60, 0.66, 0.66]))
+    assert adapted.differences["test"]["joint_accuracy"] == pytest.approx(0.10)
+    assert alone.differences["test"]["joint_accuracy"] is None
 
 
 def test_time_and_examples_seen_are_those_of_the_whole_path(by_hand):
@@ -167,7 +168,7 @@ def test_time_and_examples_seen_are_those_of_the_whole_path(by_hand):
 
 def test_the_table_shows_percent_points_and_the_best_in_bold(by_hand):
     comparison = read_comparison(by_hand)
-    table = scores_table(strategy_scores(comparison), comparison)
+    table = scores_table(strategy_scores(comparison), comparison, "test")
 
     assert table.heading[:5] == ["strategy", "schedule", "seeds", "slot accuracy", "Δ"]
     alone, adapted = ([cell.text for cell in row] for row in table.rows)
@@ -187,16 +188,21 @@ def test_one_seed_has_no_deviation(by_hand):
     comparison = read_comparison(by_hand)
     rows = strategy_scores(comparison)
 
-    assert rows[0].scores["joint_accuracy"].std is None
-    assert [cell.text for cell in scores_table(rows, comparison).rows[0]][2:6] == ["1 of 3", "90.00", DASH, "50.00"]
+    assert rows[0].scores["test"]["joint_accuracy"].std is None
+    assert [cell.text for cell in scores_table(rows, comparison, "test").rows[0]][2:6] == [
+        "1 of 3",
+        "90.00",
+        DASH,
+        "50.00",
+    ]
 
 
 def test_the_difference_is_over_the_seeds_that_both_have(by_hand):
     (by_hand / "seed-2/200/0/result.json").unlink()
     _, adapted = strategy_scores(read_comparison(by_hand))
 
-    assert adapted.scores["joint_accuracy"].by_seed.keys() == {0, 1}
-    assert adapted.differences["joint_accuracy"] == pytest.approx((0.10 + 0.14) / 2)
+    assert adapted.scores["test"]["joint_accuracy"].by_seed.keys() == {0, 1}
+    assert adapted.differences["test"]["joint_accuracy"] == pytest.approx((0.10 + 0.14) / 2)
 
 
 def test_csv_holds_unrounded_numbers(by_hand):
@@ -214,7 +220,7 @@ def test_where_lower_is_better_the_lowest_is_bold(tmp_path):
     write_stage(tmp_path, "seed-0/0", {"loss": 12.34567})
     write_stage(tmp_path, "seed-0/200", {"loss": 14.0})
     comparison = read_comparison(tmp_path)
-    table = scores_table(strategy_scores(comparison), comparison)
+    table = scores_table(strategy_scores(comparison), comparison, "test")
 
     assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [["12.35"], []]
     assert table.rows[1][4].text == "+1.654"
@@ -226,7 +232,7 @@ def test_the_monitor_s_mode_says_what_is_better_also_of_the_test_score(tmp_path,
     write_stage(tmp_path, "seed-0/0", {"closeness": 1.0, "mae": 3.0})
     write_stage(tmp_path, "seed-0/200", {"closeness": 2.0, "mae": 4.0})
     comparison = replace(read_comparison(tmp_path), monitor=monitor, mode="min")
-    table = scores_table(strategy_scores(comparison), comparison)
+    table = scores_table(strategy_scores(comparison), comparison, "test")
     assert [[cell.text for cell in row if cell.bold] for row in table.rows] == [["1", "3"], []]
 
 

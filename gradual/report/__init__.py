@@ -12,6 +12,7 @@ from gradual.errors import InputError
 from gradual.runs import write_atomically
 
 if TYPE_CHECKING:
+    from gradual.report.collect import Comparison
     from gradual.report.tables import Table
 
 _PACKAGES = ("jinja2", "matplotlib", "scipy")
@@ -37,6 +38,7 @@ def write_report(run_dir: Path) -> Path:
     from gradual.report import figures, tables
     from gradual.report.collect import read_comparison
     from gradual.report.page import render_page
+    from gradual.report.remarks import remarks
     from gradual.report.scores import strategy_scores
     from gradual.report.significance import not_computed, significances
 
@@ -44,17 +46,19 @@ def write_report(run_dir: Path) -> Path:
     rows = strategy_scores(comparison)
     found = significances(comparison)
     missing = [*comparison.missing, *not_computed(comparison, found)]
-    shown = (tables.scores_table(rows, comparison), tables.significance_table(found, comparison))
-    figure = figures.draw_stages(comparison, comparison.metrics)
+    notes = remarks(comparison)
+    shown = tables.score_tables(rows, comparison)
+    significance = tables.significance_table(found, comparison)
+    figure = figures.draw_stages(comparison, figures.panels(comparison))
     contents: dict[str, str | bytes] = {
-        "table.md": _markdown(shown, missing),
+        "table.md": _markdown(shown, significance, notes, missing),
         "table.csv": tables.scores_csv(rows, comparison),
-        "table.tex": _latex(shown),
+        "table.tex": _latex(shown, significance, comparison),
         "significance.csv": tables.significance_csv(found),
         "stages.png": figures.to_png(figure),
         "stages.svg": figures.to_svg(figure),
-        "report.html": render_page(comparison, shown, missing),
-        "results.json": tables.results_json(rows, found, comparison, missing),
+        "report.html": render_page(comparison, shown, significance, notes, missing),
+        "results.json": tables.results_json(rows, found, comparison, notes, missing),
     }
     page = report_page(run_dir)
     report = page.parent
@@ -78,22 +82,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the report, print its first table and say where it is."""
+    """Make the report, print its scores and notes, and say where it is."""
     page = write_report(arguments.run_dir)
-    scores = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")[0]
-    print(f"{scores}\nReport: {page}")
+    sections = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")
+    print("\n## ".join(section for section in sections if not section.startswith("Significance")))
+    print(f"Report: {page}")
 
 
-def _markdown(shown: Sequence[Table], missing: list[str]) -> str:
+def _markdown(scores: Sequence[Table], significance: Table, notes: Sequence[str], missing: Sequence[str]) -> str:
     from gradual.report.tables import markdown
 
-    parts = [f"## {table.title}\n\n{table.markdown()}\n{markdown(table.note)}\n" for table in shown if table.rows]
-    if missing:
-        parts.append("## Missing\n\n" + "".join(f"- {markdown(line)}\n" for line in missing))
-    return "\n".join(parts)
+    def table(shown: Table) -> str:
+        return f"## {shown.title}\n\n{shown.markdown()}\n{markdown(shown.note)}\n" if shown.rows else ""
+
+    def lines(title: str, sentences: Sequence[str]) -> str:
+        return f"## {title}\n\n" + "".join(f"- {markdown(line)}\n" for line in sentences) if sentences else ""
+
+    parts = [*map(table, scores), lines("Notes", notes), table(significance), lines("Missing", missing)]
+    return "\n".join(filter(None, parts))
 
 
-def _latex(shown: Sequence[Table]) -> str:
-    labels = ("tab:scores", "tab:significance")
-    parts = [table.latex(label) for table, label in zip(shown, labels) if table.rows]
+def _latex(scores: Sequence[Table], significance: Table, comparison: Comparison) -> str:
+    labels = {"val": "tab:validation", "test": "tab:scores"}
+    labelled = [*zip(scores, map(labels.get, comparison.shown)), (significance, "tab:significance")]
+    parts = [table.latex(label) for table, label in labelled if table.rows and label]
     return "\n".join(["% needs \\usepackage{booktabs}\n", *parts])

@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gradual.errors import InputError
 from gradual.report.checked import is_number, kind_of, list_in, mapping_in, read_lines, read_mapping
 from gradual.runs import StageResult, reported_scores
+
+Split = Literal["val", "test"]
+SPLITS: dict[Split, str] = {"val": "validation", "test": "test"}
+"""What scores are measured on, and its word for a reader."""
 
 Examples = dict[str, dict[str, tuple[float, float]]]
 """Test results by example and metric: numerator and denominator; sums of both give the score of a set of examples."""
@@ -56,12 +60,14 @@ class Strategy:
         amounts: Out-of-domain examples of its stages, as counts.
         overrides: What each stage sets besides its amount, as plain data; the first also what the strategy sets.
         stages: Its stages by seed, in order; fewer than ``amounts`` where the comparison has no place for them yet.
+        also: Other strategies that are this path too, and have no row of their own.
     """
 
     name: str
     amounts: list[int]
     overrides: list[dict[str, Any]]
     stages: dict[int, list[StageRecord]]
+    also: list[str] = field(default_factory=list)
 
     def final(self, seed: int) -> StageRecord | None:
         """The last stage of a seed; None while the path is not finished."""
@@ -77,6 +83,20 @@ class Strategy:
         """The seeds whose stages are all finished."""
         return [seed for seed in self.stages if self.is_finished(seed)]
 
+    def results(self, stage: int) -> dict[int, StageResult]:
+        """The results of a stage, counted from 0, by seed, as far as they are there."""
+        paths = {seed: path[stage] for seed, path in self.stages.items() if stage < len(path)}
+        return {seed: record.result for seed, record in paths.items() if record.result}
+
+    def cut_off(self, stage: int) -> dict[int, StageResult]:
+        """The results of a stage that a limit ended before it converged, by seed."""
+        return {seed: result for seed, result in self.results(stage).items() if not result.converged}
+
+    @property
+    def stages_cut_off(self) -> list[int]:
+        """The stages that a limit ended before they converged, under one seed at least; counted from 0."""
+        return [stage for stage in range(len(self.amounts)) if self.cut_off(stage)]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -87,6 +107,7 @@ class Comparison:
         strategies: In the order of the configuration.
         seeds: The seeds that the comparison asks for.
         metrics: Test scores to show; where ``compare.json`` names none, all but the loss, or the loss alone.
+        val_metrics: Validation scores to show, likewise.
         baseline: The strategy that differences are taken from; None for none.
         monitor: Validation metric that decided on convergence and on the best epoch.
         mode: ``min`` or ``max``: which value of it is better.
@@ -99,6 +120,7 @@ class Comparison:
     strategies: list[Strategy]
     seeds: list[int]
     metrics: list[str]
+    val_metrics: list[str]
     baseline: str | None
     monitor: str
     mode: str
@@ -107,9 +129,22 @@ class Comparison:
     environment: dict[str, Any]
 
     @cached_property
+    def has_test_scores(self) -> bool:
+        """Whether a finished stage has test scores."""
+        return any(result.test for result in _results(self.strategies))
+
+    @property
+    def shown(self) -> dict[Split, list[str]]:
+        """The metrics to show by split: those of validation always, those of the test where it was measured."""
+        return {"val": self.val_metrics, "test": self.metrics} if self.has_test_scores else {"val": self.val_metrics}
+
+    @cached_property
     def missing(self) -> list[str]:
         """What the comparison asks for and is not there, a sentence each."""
         lines = [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
+        if not self.has_test_scores and any(_results(self.strategies)):
+            unknown = [metric for metric in self.metrics if metric not in self.val_metrics]
+            lines += [f"No stage has a score '{metric}'." for metric in unknown]
         if self.knows_no_examples:
             lines.append(
                 "There are no test results by example, and so no significance: a module gives them where its test_step "
@@ -119,9 +154,9 @@ class Comparison:
 
     @cached_property
     def knows_no_examples(self) -> bool:
-        """Strategies are finished, and none has test results by example: the module does not give them."""
+        """Strategies are tested, and none has test results by example: the module does not give them."""
         finals = [strategy.final(seed) for strategy in self.strategies for seed in self.seeds]
-        kept = [final.examples is not None for final in finals if final is not None]
+        kept = [final.examples is not None for final in finals if final is not None and self.has_test_scores]
         return bool(kept) and not any(kept)
 
     def _missing(self, strategy: Strategy, seed: int) -> list[str]:
@@ -133,6 +168,8 @@ class Comparison:
             states = {"started": "has started", "not started": "has not started"}
             at = next((f"; {stage.path} {states[stage.state]}" for stage in stages if not stage.result), "")
             return [f"{who}: {done} of {len(strategy.amounts)} stages finished{at}."]
+        if not self.has_test_scores:
+            return []
         lines = []
         for metric in self.metrics:
             score = final.result.test.get(metric) if final.result else None
@@ -184,11 +221,15 @@ def read_comparison(run_dir: Path) -> Comparison:
     baseline = content.get("baseline")
     if baseline is not None and baseline not in [strategy.name for strategy in strategies]:
         raise InputError(f"{file}: the baseline {baseline!r} is none of the strategies.")
+    results = list(_results(strategies))
+    asked = list_in(content, "metrics", str, file)
     return Comparison(
         root=run_dir,
         strategies=strategies,
         seeds=seeds,
-        metrics=list_in(content, "metrics", str, file) or _metrics(strategies),
+        metrics=asked or reported_scores(results, "test"),
+        val_metrics=list_in({"val_metrics": [], **content}, "val_metrics", str, file)
+        or reported_scores(results, "val", asked),
         baseline=baseline,
         monitor=str(content.get("monitor", "")),
         mode=str(content.get("mode", "min")),
@@ -222,7 +263,7 @@ def _strategy(
         if len(places) > len(amounts):
             raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
         stages[seed] = [stage_at(path) for path in places]
-    return Strategy(name, amounts, overrides, stages)
+    return Strategy(name, amounts, overrides, stages, list_in({"also": [], **entry}, "also", str, file))
 
 
 def _stage(root: Path, path: str) -> StageRecord:
@@ -240,9 +281,10 @@ def _stage(root: Path, path: str) -> StageRecord:
     )
 
 
-def _metrics(strategies: list[Strategy]) -> list[str]:
-    stages = [stage for strategy in strategies for path in strategy.stages.values() for stage in path]
-    return reported_scores(stage.result for stage in stages if stage.result)
+def _results(strategies: list[Strategy]) -> Iterator[StageResult]:
+    """What came out of the finished stages; one that strategies share comes once for each."""
+    stages = (stage for strategy in strategies for path in strategy.stages.values() for stage in path)
+    return (stage.result for stage in stages if stage.result)
 
 
 def _result(file: Path) -> StageResult:

@@ -6,9 +6,11 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from gradual.report.collect import Comparison, Strategy
+from gradual.report.collect import SPLITS, Comparison, Split, Strategy
+from gradual.report.remarks import CUT_OFF, marked
 from gradual.report.scores import in_percent, stage_score
 from gradual.report.tables import metric_name
 
@@ -95,29 +97,40 @@ def stage_positions(strategies: Sequence[Strategy]) -> tuple[list[int], dict[str
     return axis, places
 
 
-def draw_stages(comparison: Comparison, metrics: Sequence[str]) -> Figure:
-    """Test score against stage: a panel a metric, a line a strategy, mean and standard deviation over seeds."""
+Panel = tuple[Split, str]
+"""What a panel shows: a split and a metric."""
+
+
+def panels(comparison: Comparison) -> list[Panel]:
+    """A panel for each score that the tables show."""
+    return [(split, metric) for split, metrics in comparison.shown.items() for metric in metrics]
+
+
+def draw_stages(comparison: Comparison, panels: Sequence[Panel]) -> Figure:
+    """Score against stage: a panel a metric, a line a strategy, mean and standard deviation over seeds.
+
+    A hollow marker is a stage that was cut off. Each split begins a row, unless there is one metric of each.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_RC):
-        columns = 2 if len(metrics) == 4 else min(max(1, len(metrics)), 3)
-        rows = max(1, -(-len(metrics) // columns))
+        places, rows, columns = _grid(panels)
         figure = Figure(figsize=(columns * 4.3 + 0.4, rows * 3.6 + 0.5), layout="constrained")
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes in panels[len(metrics) :]:
-            axes.set_axis_off()
-        lines = [_draw_metric(axes, comparison, metric) for axes, metric in zip(panels, metrics)]
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for place in {*product(range(rows), range(columns))} - {*places}:
+            grid[place].set_axis_off()
+        lines = [_draw_metric(grid[place], comparison, *panel) for place, panel in zip(places, panels)]
         figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr,call-arg]
         if not lines:
-            panels[0].text(0.5, 0.5, "no test scores yet", ha="center")
+            grid[0, 0].text(0.5, 0.5, "no scores yet", ha="center")
         else:
-            names = [strategy.name for strategy in comparison.strategies]
+            handles = [*lines[0], *_cut_off_handle(comparison)]
             figure.legend(
-                lines[0],
-                names,
+                handles,
+                [str(handle.get_label()) for handle in handles],
                 loc="outside lower center",
-                ncols=min(len(names), 2 * columns),
+                ncols=min(len(handles), 2 * columns),
                 handlelength=3.5,
                 columnspacing=1.5,
             )
@@ -134,7 +147,32 @@ def to_svg(figure: Figure) -> str:
     return _save(figure, "svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
 
 
-def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> list[Line2D]:
+def _grid(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int, int]:
+    """The row and column of each panel, and how many rows and columns there are."""
+    numbers = [sum(of == split for of, _ in panels) for split in dict.fromkeys(split for split, _ in panels)]
+    if max(numbers, default=1) == 1:
+        return [(0, column) for column in range(len(panels))], 1, max(1, len(panels))
+    columns = 2 if max(numbers) == 4 else min(max(numbers), 3)
+    places: list[tuple[int, int]] = []
+    rows = 0
+    for number in numbers:
+        places += [(rows + k // columns, k % columns) for k in range(number)]
+        rows += -(-number // columns)
+    return places, rows, columns
+
+
+def _cut_off_handle(comparison: Comparison) -> list[Line2D]:
+    """The legend's entry for hollow markers, where there are any."""
+    from matplotlib.lines import Line2D
+
+    if not any(strategy.stages_cut_off for strategy in comparison.strategies):
+        return []
+    hollow = Line2D([], [], color=INK, marker="o", markersize=6, markerfacecolor=PAPER, markeredgewidth=1.4, ls="")
+    hollow.set_label(f"{CUT_OFF} hollow: not converged")
+    return [hollow]
+
+
+def _draw_metric(axes: Axes, comparison: Comparison, split: Split, metric: str) -> list[Line2D]:
     """One panel; returns its lines, in the order of the strategies."""
     axis, places = stage_positions(comparison.strategies)
     percent = metric in in_percent(comparison)
@@ -142,12 +180,15 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> list[Line2D
     lines = []
     for number, strategy in enumerate(comparison.strategies):
         look = style(number)
-        xs, means, stds = [], [], []
+        xs: list[float] = []
+        means, stds, hollow = [], [], []
         for stage, place in enumerate(places[strategy.name]):
-            score = stage_score(comparison, strategy, stage, metric)
+            score = stage_score(strategy, stage, split, metric)
             if score.mean is not None:
                 here = [name for name in places if place in places[name]]
                 step = min(_DODGE * len(axis), _WIDTH / len(here))
+                if strategy.cut_off(stage):
+                    hollow.append(len(xs))
                 xs.append(place + step * (here.index(strategy.name) - (len(here) - 1) / 2))
                 means.append(scale * score.mean)
                 stds.append(scale * (score.std or 0))
@@ -157,19 +198,29 @@ def _draw_metric(axes: Axes, comparison: Comparison, metric: str) -> list[Line2D
             color=look.color,
             marker=look.marker,
             markersize=6,
-            markerfacecolor=look.color if number % 2 else PAPER,
             markeredgewidth=1.4,
             linewidth=1.6,
             linestyle=(0, look.dashes) if look.dashes else "-",
-            label=strategy.name,
+            label=marked(strategy),
             zorder=3,
+        )
+        axes.plot(
+            [xs[k] for k in hollow],
+            [means[k] for k in hollow],
+            color=look.color,
+            marker=look.marker,
+            markersize=6,
+            markeredgewidth=1.4,
+            markerfacecolor=PAPER,
+            linestyle="none",
+            zorder=4,
         )
         axes.errorbar(xs, means, stds, fmt="none", ecolor=look.color, elinewidth=1, capsize=3, zorder=2)
         lines.append(line)
     axes.set_xticks(range(len(axis)), list(map(str, axis)), rotation=45 if len(axis) > 8 else 0)
     axes.set_xlim(-0.5, len(axis) - 0.5)
     axes.set_xlabel("out-of-domain examples in the stage\n(training ends at the right)")
-    axes.set_ylabel(metric_name(metric) + (" (%)" if percent else ""))
+    axes.set_ylabel(f"{SPLITS[split]} {metric_name(metric)}" + (" (%)" if percent else ""))
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return lines

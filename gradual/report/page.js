@@ -100,7 +100,8 @@
       const look = { d, fill: "none", stroke: style.color, "stroke-width": 1.8, "stroke-dasharray": dashes };
       element("path", { ...look, "stroke-linejoin": "round" }, svg);
       const kept = line.points.find((point) => point.within === line.stage.best);
-      if (kept) element("circle", { cx: kept.x, cy: kept.y, r: 3.5, fill: style.color }, svg);
+      const fill = line.stage.cut_off ? "var(--page)" : style.color;
+      if (kept) element("circle", { cx: kept.x, cy: kept.y, r: 3.5, fill, stroke: style.color, "stroke-width": 1.5 }, svg);
     }
     element("circle", { id: "here", r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2, visibility: "hidden" }, svg);
     svg.addEventListener("pointermove", (event) => nearest(event, svg));
@@ -157,11 +158,12 @@
     here.setAttribute("cy", point.y);
     const names = line.strategies.map((number) => data.strategies[number].name).join(", ");
     const kept = point.within === line.stage.best ? ", kept" : "";
+    const cut = line.stage.cut_off ? "; not converged" : "";
     const rows = [
       `${metric().name} ${format(point.value)}`,
       names,
       `seed ${line.seed}, stage ${line.index + 1} (${line.stage.amount} out-of-domain)`,
-      `epoch ${point.within} of ${line.stage.epochs.at(-1)}${kept}`,
+      `epoch ${point.within} of ${line.stage.epochs.at(-1)}${kept}${cut}`,
     ];
     tip.replaceChildren(...rows.map((text, i) => {
       const row = document.createElement(i ? "div" : "strong");

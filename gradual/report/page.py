@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradual.report.collect import Comparison, StageRecord
-from gradual.report.figures import GRID, INK, PAPER, Style, draw_stages, style, to_svg
+from gradual.report.collect import SPLITS, Comparison, StageRecord
+from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panels, style, to_svg
+from gradual.report.remarks import CUT_OFF, marked
 from gradual.report.scores import in_percent, is_share
-from gradual.report.tables import Table, duration, finite, metric_name, schedule_text, score_text
+from gradual.report.tables import Table, duration, finite, metric_name, score_text
 
 _NO_CURVE = {"epoch", "seconds"}
 
@@ -39,12 +40,16 @@ class TreeStage:
         return next((record.result.in_domain for record in self.records.values() if record.result), None)
 
 
-def render_page(comparison: Comparison, tables: Sequence[Table], missing: Sequence[str]) -> str:
+def render_page(
+    comparison: Comparison, scores: Sequence[Table], significance: Table, notes: Sequence[str], missing: Sequence[str]
+) -> str:
     """The page.
 
     Args:
         comparison: What it reports.
-        tables: Its tables.
+        scores: Its tables of scores.
+        significance: Its table of differences.
+        notes: What to know of it besides, a sentence each.
         missing: What the comparison lacks, a sentence each.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -61,13 +66,17 @@ def render_page(comparison: Comparison, tables: Sequence[Table], missing: Sequen
     return environment.get_template("page.html.j2").render(
         title=f"Strategies compared: {comparison.root.resolve().name}",
         comparison=comparison,
-        strategies=[
-            (strategy.name, style(number), schedule_text(strategy.amounts))
-            for number, strategy in enumerate(comparison.strategies)
-        ],
-        tables=tables,
+        strategies=[(marked(strategy), style(number)) for number, strategy in enumerate(comparison.strategies)],
+        scores=scores,
+        significance=significance,
+        notes=notes,
         missing=missing,
-        figures=[(metric, Markup(inline_svg(comparison, metric))) for metric in comparison.metrics],
+        panels=panels(comparison),
+        splits=SPLITS,
+        cut_off=CUT_OFF,
+        any_cut_off=any(strategy.stages_cut_off for strategy in comparison.strategies),
+        mark=lambda record: "cut off" if record.result and not record.result.converged else record.state,
+        figure=lambda panel: Markup(inline_svg(comparison, panel)),
         tree=tree,
         largest=max(largest, 1),
         curves=learning_curves(comparison),
@@ -123,6 +132,7 @@ def learning_curves(comparison: Comparison) -> dict[str, Any]:
             path: {
                 "amount": amount,
                 "best": record.result.best_epoch if record.result else None,
+                "cut_off": bool(record.result and not record.result.converged),
                 "epochs": [entry["epoch"] for entry in histories[path]],
                 "values": {
                     name: [_scaled(entry.get(name), name in percent) for entry in histories[path]]
@@ -136,11 +146,11 @@ def learning_curves(comparison: Comparison) -> dict[str, Any]:
     return finite(content)
 
 
-def inline_svg(comparison: Comparison, metric: str) -> str:
-    """The figure of one metric as part of the page: its colours follow the page's light or dark scheme."""
-    svg = to_svg(draw_stages(comparison, [metric]))
+def inline_svg(comparison: Comparison, panel: Panel) -> str:
+    """The figure of one score as part of the page: its colours follow the page's light or dark scheme."""
+    svg = to_svg(draw_stages(comparison, [panel]))
     svg = svg[svg.index("<svg") :]
-    name = f"stages-{comparison.metrics.index(metric)}"
+    name = f"stages-{panels(comparison).index(panel)}"
     for attribute in ('id="', 'href="#', "url(#"):  # ids must differ from those of the other figures
         svg = svg.replace(attribute, f"{attribute}{name}-")
     looks: list[Style] = [style(number) for number in range(len(comparison.strategies))]

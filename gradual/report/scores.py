@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradual.names import without_split
-from gradual.report.collect import Comparison, StageRecord, Strategy
+from gradual.report.collect import Comparison, Split, StageRecord, Strategy
 
 
 @dataclass(frozen=True)
 class Score:
-    """A test score over the seeds.
+    """A score over the seeds.
 
     Attributes:
         by_seed: The score of each seed that has one.
@@ -47,42 +47,44 @@ class StrategyScores:
 
     Attributes:
         strategy: The strategy.
-        scores: Test scores by metric, of the finished seeds.
-        differences: Differences from the baseline by metric; None for the baseline itself.
+        scores: Scores after the last stage by split and metric, of the finished seeds.
+        differences: Differences from the baseline likewise; None for the baseline itself.
         seconds: Training time of all its stages, mean over the finished seeds.
         examples_seen: Training examples in all epochs of all its stages, mean over the finished seeds.
     """
 
     strategy: Strategy
-    scores: dict[str, Score]
-    differences: dict[str, float | None]
+    scores: dict[Split, dict[str, Score]]
+    differences: dict[Split, dict[str, float | None]]
     seconds: float | None
     examples_seen: float | None
 
 
-def stage_score(comparison: Comparison, strategy: Strategy, stage: int, metric: str) -> Score:
-    """A test score after one stage (counted from 0), over the seeds that have finished it."""
-    by_seed = {}
-    for seed in comparison.seeds:
-        records = strategy.stages.get(seed, [])
-        result = records[stage].result if stage < len(records) else None
-        if result and metric in result.test:
-            by_seed[seed] = result.test[metric]
-    return Score(by_seed)
+def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Score:
+    """A score after one stage (counted from 0), over the seeds that have finished it."""
+    scores = {seed: getattr(result, split) for seed, result in strategy.results(stage).items()}
+    return Score({seed: found[metric] for seed, found in scores.items() if metric in found})
 
 
 def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
     """The rows of the table, in the order of the strategies."""
-    final = {
-        strategy.name: {metric: _final_score(strategy, metric) for metric in comparison.metrics}
+    splits: dict[Split, list[str]] = {"val": comparison.val_metrics, "test": comparison.metrics}
+    final: dict[str, dict[Split, dict[str, Score]]] = {
+        strategy.name: {
+            split: {metric: _final_score(strategy, split, metric) for metric in metrics}
+            for split, metrics in splits.items()
+        }
         for strategy in comparison.strategies
     }
     rows = []
     for strategy in comparison.strategies:
-        differences: dict[str, float | None] = dict.fromkeys(comparison.metrics)
+        differences: dict[Split, dict[str, float | None]] = {
+            split: dict.fromkeys(metrics) for split, metrics in splits.items()
+        }
         if comparison.baseline not in (None, strategy.name):
-            for metric in comparison.metrics:
-                differences[metric] = final[strategy.name][metric].difference(final[comparison.baseline][metric])
+            for split, metrics in splits.items():
+                ours, theirs = final[strategy.name][split], final[comparison.baseline][split]
+                differences[split] = {metric: ours[metric].difference(theirs[metric]) for metric in metrics}
         paths = [strategy.stages[seed] for seed in strategy.finished_seeds]
         seconds, seen = [sum(map(_seconds, path)) for path in paths], [sum(map(_seen, path)) for path in paths]
         rows.append(
@@ -100,9 +102,9 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
 _LOWER_IS_BETTER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "wer", "cer", "nll", "brier"}
 
 
-def best(rows: list[StrategyScores], metric: str, comparison: Comparison) -> float | None:
+def best(rows: list[StrategyScores], split: Split, metric: str, comparison: Comparison) -> float | None:
     """The best mean of a metric; None where no strategy has one."""
-    means = [row.scores[metric].mean for row in rows]
+    means = [row.scores[split][metric].mean for row in rows]
     finite = [mean for mean in means if mean is not None and math.isfinite(mean)]
     return (min if lower_is_better(metric, comparison) else max)(finite, default=None)
 
@@ -118,10 +120,11 @@ def in_percent(comparison: Comparison) -> set[str]:
     """The metrics that are shares, by their name and their values between 0 and 1: shown in percent and in points."""
     paths = [path for strategy in comparison.strategies for path in strategy.stages.values()]
     results = [stage.result for path in paths for stage in path]
+    scores = [scores for result in results if result for scores in (result.val, result.test)]
     return {
         metric
-        for metric in comparison.metrics
-        if is_share(metric, [result.test[metric] for result in results if result and metric in result.test])
+        for metric in (*comparison.val_metrics, *comparison.metrics)
+        if is_share(metric, [found[metric] for found in scores if metric in found])
     }
 
 
@@ -135,9 +138,9 @@ def _words(metric: str) -> set[str]:
     return set(re.split(r"[^a-z0-9]+", metric.lower()))
 
 
-def _final_score(strategy: Strategy, metric: str) -> Score:
-    results = {seed: strategy.stages[seed][-1].result for seed in strategy.finished_seeds}
-    return Score({seed: result.test[metric] for seed, result in results.items() if result and metric in result.test})
+def _final_score(strategy: Strategy, split: Split, metric: str) -> Score:
+    after_last = stage_score(strategy, len(strategy.amounts) - 1, split, metric).by_seed
+    return Score({seed: after_last[seed] for seed in strategy.finished_seeds if seed in after_last})
 
 
 def _seconds(stage: StageRecord) -> float:

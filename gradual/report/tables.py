@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradual.report.collect import Comparison
+from gradual.report.collect import SPLITS, Comparison, Split
+from gradual.report.remarks import CUT_OFF, best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent
 from gradual.report.significance import RESAMPLES, Significance
 
@@ -20,6 +21,7 @@ _LATEX = {
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\char34{}", "\n": " ",
     "±": r"$\pm$", "→": r"$\to$", MINUS: "$-$", DASH: "--", "Δ": r"$\Delta$",
+    CUT_OFF: r"$\dagger$",
 }  # fmt: skip
 _MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " "}
 
@@ -88,47 +90,60 @@ class Table:
         )
 
 
-def scores_table(rows: list[StrategyScores], comparison: Comparison) -> Table:
+def score_tables(rows: list[StrategyScores], comparison: Comparison) -> list[Table]:
+    """The validation scores, and the test scores where there are any."""
+    return [scores_table(rows, comparison, split) for split in comparison.shown]
+
+
+def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Split) -> Table:
     """A row a strategy: seeds, scores with their differences from the baseline, training time and examples seen."""
-    heading = ["strategy", "schedule", "seeds"]
-    for metric in comparison.metrics:
+    heading, metrics = ["strategy", "schedule", "seeds"], comparison.shown[split]
+    for metric in metrics:
         heading += [metric_name(metric), *(["Δ"] if comparison.baseline else [])]
     percent = in_percent(comparison)
-    bests = {metric: score_text(best(rows, metric, comparison), metric in percent) for metric in comparison.metrics}
+    bests = {metric: score_text(best(rows, split, metric, comparison), metric in percent) for metric in metrics}
     cells = []
     for row in rows:
         found, wanted = len(row.strategy.finished_seeds), len(comparison.seeds)
         line = [
-            Cell(row.strategy.name),
-            Cell(schedule_text(row.strategy.amounts)),
+            Cell(marked(row.strategy)),
+            Cell(schedule_text(row.strategy.amounts, row.strategy.stages_cut_off)),
             Cell(str(found) if found == wanted else f"{found} of {wanted}"),
         ]
-        for metric in comparison.metrics:
-            mean, std = row.scores[metric].mean, row.scores[metric].std
+        for metric in metrics:
+            mean, std = row.scores[split][metric].mean, row.scores[split][metric].std
             text = score_text(mean, metric in percent)
             spread = "" if std is None else f" ± {score_text(std, metric in percent)}"
             line.append(Cell(text + spread, bold=mean is not None and text == bests[metric]))
             if comparison.baseline:
-                line.append(Cell(difference_text(row.differences[metric], metric in percent)))
+                line.append(Cell(difference_text(row.differences[split][metric], metric in percent)))
         cells.append([*line, Cell(duration(row.seconds)), Cell(count(row.examples_seen))])
     note = "Mean ± sample standard deviation over seeds; the best mean in bold"
-    note += "; accuracy, F1, precision and recall in percent" if percent else ""
+    note += "; accuracy, F1, precision and recall in percent" if percent & {*metrics} else ""
     if comparison.baseline:
         note += f"; Δ: difference from {comparison.baseline} over the seeds that both have"
-        note += ", in points" if percent else ""
+        note += ", in points" if percent & {*metrics} else ""
     note += ". Time and examples seen (all epochs of all stages of the path) are means over seeds."
-    return Table("Test scores by strategy", note, [*heading, "training time", "examples seen"], cells, left=2)
+    note += _legend(comparison)
+    return Table(
+        f"{SPLITS[split].capitalize()} scores by strategy",
+        note,
+        [*heading, "training time", "examples seen"],
+        cells,
+        left=2,
+    )
 
 
 def significance_table(found: Sequence[Significance], comparison: Comparison) -> Table:
     """A row for each comparison of two strategies in a metric."""
     percent = in_percent(comparison)
+    names = {strategy.name: marked(strategy) for strategy in comparison.strategies}
     rows = []
     for row in found:
         difference, low, high = (
             difference_text(value, row.metric in percent) for value in (row.difference, row.low, row.high)
         )
-        words = (f"{row.strategy} {MINUS} {row.other}", metric_name(row.metric))
+        words = (f"{names[row.strategy]} {MINUS} {names[row.other]}", metric_name(row.metric))
         rest = (difference, f"{low} to {high}", f"{row.p_value:.4f}", count(row.examples), str(len(row.seeds)))
         rows.append([Cell(text) for text in (*words, *rest)])
     note = (
@@ -136,8 +151,15 @@ def significance_table(found: Sequence[Significance], comparison: Comparison) ->
         "seeds; percentile interval, two-sided p. It says how far a difference rests on the choice of test examples; "
         "how far on the seed, the standard deviations say."
     )
+    note += _legend(comparison)
     heading = ["strategies", "score", "difference", "95% interval", "p", "test examples", "seeds"]
     return Table("Significance", note, heading, rows, left=2)
+
+
+def _legend(comparison: Comparison) -> str:
+    """What the sign of stages that were cut off means, where there are any."""
+    cut = any(strategy.stages_cut_off for strategy in comparison.strategies)
+    return f" {CUT_OFF}: a limit ended a stage before it converged." if cut else ""
 
 
 def scores_csv(rows: list[StrategyScores], comparison: Comparison) -> str:
@@ -152,20 +174,36 @@ def significance_csv(found: Sequence[Significance]) -> str:
 
 
 def results_json(
-    rows: list[StrategyScores], found: Sequence[Significance], comparison: Comparison, missing: list[str]
+    rows: list[StrategyScores],
+    found: Sequence[Significance],
+    comparison: Comparison,
+    notes: list[str],
+    missing: list[str],
 ) -> str:
-    """All numbers of the tables, the scores of each seed, and what made them."""
+    """All numbers of the tables, the scores of each seed, the stages that were cut off, and what made them."""
     strategies = {
         row.strategy.name: numbers(row, comparison)
-        | {"by_seed": {metric: score.by_seed for metric, score in row.scores.items()}}
+        | {
+            "by_seed": {metric: score.by_seed for metric, score in row.scores["test"].items()},
+            "val_by_seed": {metric: score.by_seed for metric, score in row.scores["val"].items()},
+            "cut_off": [
+                {"seed": seed, "stage": stage, "ended_by": result.ended_by}
+                for stage in row.strategy.stages_cut_off
+                for seed, result in row.strategy.cut_off(stage).items()
+            ],
+            "best_stage": best_stages(row.strategy, comparison.monitor, comparison.mode),
+            "also": row.strategy.also,
+        }
         for row in rows
     }
     content = {
         "baseline": comparison.baseline,
         "seeds": comparison.seeds,
         "metrics": comparison.metrics,
+        "val_metrics": comparison.val_metrics,
         "strategies": strategies,
         "significance": [asdict(significance) for significance in found],
+        "notes": notes,
         "missing": missing,
         "command": comparison.command,
         "versions": comparison.versions,
@@ -190,11 +228,19 @@ def numbers(row: StrategyScores, comparison: Comparison) -> dict[str, Any]:
         "amounts": " ".join(map(str, row.strategy.amounts)),
         "seeds": len(row.strategy.finished_seeds),
     }
-    for metric in comparison.metrics:
-        score = row.scores[metric]
-        columns |= {f"{metric}_mean": score.mean, f"{metric}_std": score.std, f"{metric}_n": len(score.by_seed)}
-        columns[f"{metric}_diff"] = row.differences[metric]
-    return columns | {"seconds": row.seconds, "examples_seen": row.examples_seen}
+    columns |= _score_columns(row, "test", "")
+    columns |= {"seconds": row.seconds, "examples_seen": row.examples_seen}
+    columns |= _score_columns(row, "val", "val_")
+    return columns | {"converged": not row.strategy.stages_cut_off}
+
+
+def _score_columns(row: StrategyScores, split: Split, prefix: str) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for metric, score in row.scores[split].items():
+        name = f"{prefix}{metric}"
+        columns |= {f"{name}_mean": score.mean, f"{name}_std": score.std, f"{name}_n": len(score.by_seed)}
+        columns[f"{name}_diff"] = row.differences[split][metric]
+    return columns
 
 
 def latex(text: str) -> str:
@@ -212,9 +258,9 @@ def metric_name(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def schedule_text(amounts: Sequence[int]) -> str:
-    """The amounts with arrows between them."""
-    return " → ".join(map(str, amounts))
+def schedule_text(amounts: Sequence[int], cut_off: Sequence[int] = ()) -> str:
+    """The amounts with arrows between them, and the sign behind those of stages (from 0) that were cut off."""
+    return " → ".join(f"{amount}{CUT_OFF * (stage in cut_off)}" for stage, amount in enumerate(amounts))
 
 
 def score_text(value: float | None, percent: bool) -> str:
