@@ -17,6 +17,7 @@ from test_strategies import table5
 from gradual import InputError, Schedule
 from gradual.comparison import compare_tree, plan_tree
 from gradual.executors import _begin_worker, in_process, processes, ray_cluster
+from gradual.runs import StageDirectory
 from gradual.strategies import Strategy, default_strategies
 
 SMALL = default_strategies(Schedule([20, 5, 0]))
@@ -203,6 +204,33 @@ def test_tensorboard_shows_the_strategies_side_by_side(whole):
     plugins = runs.GetAccumulator("gradual").PluginTagToContent("hparams")
     assert "_hparams_/session_start_info" in plugins
     assert "custom_scalars__config__" in runs.GetAccumulator("gradual").PluginTagToContent("custom_scalars")
+
+
+def test_tensorboard_has_the_validation_scores_and_what_converged(whole):
+    runs = EventMultiplexer().AddRunsFromDirectory(str(whole / "run/strategies")).Reload()
+    gradual = runs.GetAccumulator("gradual")
+    by_hand = [scores(whole)[f"run/seed-{seed}/20/5"]["val"]["loss"] for seed in (0, 1)]
+    assert gradual.Scalars("val/loss/mean")[1].value == pytest.approx(sum(by_hand) / 2)
+    results = [StageDirectory(whole / f"run/seed-{seed}/20/5").result() for seed in (0, 1)]
+    assert gradual.Scalars("converged")[1].value == all(result.converged for result in results)
+
+
+def test_without_test_data_strategies_are_compared_by_validation(tmp_path, capsys):
+    experiment = line.make_experiment(str(tmp_path))
+    experiment.datamodule = lambda changes: line.make_data({**changes, "test": None})
+    strategies = default_strategies(Schedule([20, 0]))
+    tree = plan_tree(experiment, strategies, seeds=(0, 1))
+    compare_tree(experiment, tree, in_process(experiment), baseline="one-stage")
+
+    printed = capsys.readouterr().out
+    assert "With this schedule, one-stage and gradual are the same path: the row gradual stands for both." in printed
+    results = json.loads((tmp_path / "run/report/results.json").read_text())
+    assert results["baseline"] == "gradual"
+    assert list(results["strategies"]) == ["in-domain only", "mixed", "gradual"]
+    by_hand = [scores(tmp_path)[f"run/seed-{seed}/20/0"]["val"]["loss"] for seed in (0, 1)]
+    assert results["strategies"]["gradual"]["val_loss_mean"] == pytest.approx(sum(by_hand) / 2)
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "run/strategies")).Reload()
+    assert runs.GetAccumulator("gradual").Scalars("val/loss/mean")[1].value == pytest.approx(sum(by_hand) / 2)
 
 
 def test_history_and_test_examples_agree_with_the_results(whole):

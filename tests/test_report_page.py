@@ -13,7 +13,7 @@ from test_report import LAST, write_comparison, write_run, write_stage
 from gradual import report
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
-from gradual.report.figures import STYLES, draw_stages, panels, stage_positions, style, to_svg
+from gradual.report.figures import STYLES, draw_stages, panel_groups, stage_positions, style, to_svg
 from gradual.report.page import learning_curves, stage_tree
 
 FILES = ("table.md", "table.csv", "table.tex", "significance.csv", "stages.png", "stages.svg", "report.html")
@@ -70,7 +70,7 @@ def lines_of(figure, panel):
 
 def test_the_figure_has_a_point_a_stage_at_the_mean_over_seeds(run_dir):
     comparison = read_comparison(run_dir)
-    figure = draw_stages(comparison, [("test", metric) for metric in comparison.metrics])
+    figure = draw_stages(comparison, [[("test", metric) for metric in comparison.metrics]])
 
     ends = {"in-domain only": [2], "mixed": [0], HOSTILE: [0, 2], "_$gradual$": [0, 1, 2]}
     for panel, metric in enumerate(comparison.metrics):
@@ -84,7 +84,7 @@ def test_the_figure_has_a_point_a_stage_at_the_mean_over_seeds(run_dir):
 
 
 def test_strategies_that_share_a_stage_lie_beside_each_other(run_dir):
-    lines = lines_of(draw_stages(read_comparison(run_dir), [("test", "joint_accuracy")]), 0)
+    lines = lines_of(draw_stages(read_comparison(run_dir), [[("test", "joint_accuracy")]]), 0)
 
     first = [lines[name].get_xdata()[0] for name in ("mixed", HOSTILE, "_$gradual$")]
     assert first == sorted(set(first))
@@ -95,7 +95,7 @@ def test_error_bars_are_the_deviation_over_seeds(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0, 1, 2), metrics=["joint_accuracy"])
     for seed, score in enumerate([0.4, 0.5, 0.9]):
         write_stage(tmp_path, f"seed-{seed}/0", {"joint_accuracy": score})
-    figure = draw_stages(read_comparison(tmp_path), [("test", "joint_accuracy")])
+    figure = draw_stages(read_comparison(tmp_path), [[("test", "joint_accuracy")]])
 
     (bar,) = figure.axes[0].collections[0].get_segments()
     deviation = 100 * statistics.stdev([0.4, 0.5, 0.9])
@@ -119,7 +119,7 @@ def test_strategies_differ_in_marker_and_line_as_well_as_in_colour():
 
 
 def test_the_legend_is_outside_the_panels(run_dir):
-    figure = draw_stages(comparison := read_comparison(run_dir), panels(comparison))
+    figure = draw_stages(comparison := read_comparison(run_dir), panel_groups(comparison))
     to_svg(figure)  # lays it out
 
     legend = figure.legends[0].get_window_extent()

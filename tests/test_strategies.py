@@ -9,7 +9,7 @@ import yaml
 from gradual import InputError, Schedule, Stage
 from gradual.defaults import Defaults
 from gradual.schedule import OptimizerConfig
-from gradual.strategies import Strategy, default_strategies, parse_strategies
+from gradual.strategies import Strategy, default_strategies, parse_strategies, same_paths
 from gradual.tree import Tree
 
 PAPER = Schedule([4000, 2000, 500, {"amount": 0, "optimizer": {"lr": 4e-5}}])
@@ -45,6 +45,42 @@ def test_the_paper_s_four_come_from_the_schedule():
     # the last stage's learning rate is for weights that were fine-tuned before
     assert four["in-domain only"].schedule[0].optimizer == OptimizerConfig()
     assert four["one-stage"].schedule[-1].optimizer.lr == 4e-5
+
+
+def test_with_two_stages_one_stage_and_gradual_are_one_row():
+    schedule = Schedule([100, 0], last_stage={"optimizer": {"lr": 4e-5}})
+    rows = default_strategies(schedule)
+    assert amounts(rows) == {"in-domain only": [0], "mixed": [100], "gradual": [100, 0]}
+    assert {name: strategy.also for name, strategy in rows.items() if strategy.also} == {"gradual": ("one-stage",)}
+    assert rows["gradual"].to_plain()["also"] == ["one-stage"]
+    assert all(not strategy.also for strategy in default_strategies(PAPER).values())
+
+
+def test_a_path_of_the_four_can_be_selected_by_any_of_its_names():
+    schedule = Schedule([100, 0])
+    assert amounts(parse_strategies(["one-stage"], schedule)) == {"one-stage": [100, 0]}
+    both = parse_strategies(["one-stage", "gradual"], schedule)
+    assert both["one-stage"] == both["gradual"]
+    assert list(parse_strategies(None, schedule)) == ["in-domain only", "mixed", "gradual"]
+
+
+def test_a_schedule_of_one_stage_has_no_path_twice():
+    assert {name: strategy.also for name, strategy in default_strategies(Schedule([0])).items()} == {
+        "in-domain only": ("gradual", "mixed"),
+        "one-stage": (),
+    }
+
+
+def test_equal_paths_are_said_in_a_sentence_each():
+    paths = {"a": [1, 2], "b": [1, 2], "c": [1], "d": [1, 2], "unknown": [], "not yet": []}
+    assert same_paths(paths, {"a": [], "c": ["mixed"]}) == [
+        "With this schedule, mixed and c are the same path: the row c stands for both.",
+        "a, b and d are the same path: its stages are trained once, and the scores are the same.",
+    ]
+    assert same_paths({"in-domain only": [1]}, {"in-domain only": ["gradual", "mixed"]}) == [
+        "With this schedule, gradual, mixed and in-domain only are the same path: the row in-domain only stands for "
+        "all of them."
+    ]
 
 
 def test_what_is_said_of_later_stages_holds_for_lists_and_not_for_schedules():

@@ -49,7 +49,7 @@ def write_report(run_dir: Path) -> Path:
     notes = remarks(comparison)
     shown = tables.score_tables(rows, comparison)
     significance = tables.significance_table(found, comparison)
-    figure = figures.draw_stages(comparison, figures.panels(comparison))
+    figure = figures.draw_stages(comparison, figures.panel_groups(comparison))
     contents: dict[str, str | bytes] = {
         "table.md": _markdown(shown, significance, notes, missing),
         "table.csv": tables.scores_csv(rows, comparison),

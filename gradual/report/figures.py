@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gradual.report.collect import SPLITS, Comparison, Split, Strategy
@@ -101,29 +100,34 @@ Panel = tuple[Split, str]
 """What a panel shows: a split and a metric."""
 
 
-def panels(comparison: Comparison) -> list[Panel]:
-    """A panel for each score that the tables show."""
-    return [(split, metric) for split, metrics in comparison.shown.items() for metric in metrics]
+def panel_groups(comparison: Comparison) -> list[list[Panel]]:
+    """A panel for each score of the tables, in groups to show together: a split, or all if each has a single metric."""
+    groups: list[list[Panel]] = [[(split, metric) for metric in names] for split, names in comparison.shown.items()]
+    alone = all(len(group) == 1 for group in groups)
+    return [[panel for group in groups for panel in group]] if alone else [group for group in groups if group]
 
 
-def draw_stages(comparison: Comparison, panels: Sequence[Panel]) -> Figure:
+def draw_stages(comparison: Comparison, groups: Sequence[Sequence[Panel]]) -> Figure:
     """Score against stage: a panel a metric, a line a strategy, mean and standard deviation over seeds.
 
-    A hollow marker is a stage that was cut off. Each split begins a row, unless there is one metric of each.
+    A hollow marker is a stage that was cut off. Each group of panels begins a row.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_RC):
-        places, rows, columns = _grid(panels)
-        figure = Figure(figsize=(columns * 4.3 + 0.4, rows * 3.6 + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for place in {*product(range(rows), range(columns))} - {*places}:
-            grid[place].set_axis_off()
-        lines = [_draw_metric(grid[place], comparison, *panel) for place, panel in zip(places, panels)]
+        most = max(map(len, groups), default=1)
+        columns = 2 if most == 4 else min(most, 3)
+        rows = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)] or [[]]
+        figure = Figure(figsize=(columns * 4.3 + 0.4, len(rows) * 3.6 + 0.5), layout="constrained")
+        lines = []
+        for row, line_of_axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False)):
+            lines += [_draw_metric(axes, comparison, *panel) for axes, panel in zip(line_of_axes, row)]
+            for axes in line_of_axes[len(row) :]:
+                axes.set_axis_off()
         figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr,call-arg]
         if not lines:
-            grid[0, 0].text(0.5, 0.5, "no scores yet", ha="center")
+            figure.axes[0].text(0.5, 0.5, "no scores yet", ha="center")
         else:
             handles = [*lines[0], *_cut_off_handle(comparison)]
             figure.legend(
@@ -145,20 +149,6 @@ def to_png(figure: Figure) -> bytes:
 def to_svg(figure: Figure) -> str:
     """The figure as SVG, the same text whenever it is made."""
     return _save(figure, "svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
-
-
-def _grid(panels: Sequence[Panel]) -> tuple[list[tuple[int, int]], int, int]:
-    """The row and column of each panel, and how many rows and columns there are."""
-    numbers = [sum(of == split for of, _ in panels) for split in dict.fromkeys(split for split, _ in panels)]
-    if max(numbers, default=1) == 1:
-        return [(0, column) for column in range(len(panels))], 1, max(1, len(panels))
-    columns = 2 if max(numbers) == 4 else min(max(numbers), 3)
-    places: list[tuple[int, int]] = []
-    rows = 0
-    for number in numbers:
-        places += [(rows + k // columns, k % columns) for k in range(number)]
-        rows += -(-number // columns)
-    return places, rows, columns
 
 
 def _cut_off_handle(comparison: Comparison) -> list[Line2D]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, StageRecord
-from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panels, style, to_svg
+from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panel_groups, style, to_svg
 from gradual.report.remarks import CUT_OFF, marked
 from gradual.report.scores import in_percent, is_share
 from gradual.report.tables import Table, duration, finite, metric_name, score_text
@@ -71,7 +71,8 @@ def render_page(
         significance=significance,
         notes=notes,
         missing=missing,
-        panels=panels(comparison),
+        figure_groups=panel_groups(comparison),
+        panels=_panels(comparison),
         splits=SPLITS,
         cut_off=CUT_OFF,
         any_cut_off=any(strategy.stages_cut_off for strategy in comparison.strategies),
@@ -148,9 +149,9 @@ def learning_curves(comparison: Comparison) -> dict[str, Any]:
 
 def inline_svg(comparison: Comparison, panel: Panel) -> str:
     """The figure of one score as part of the page: its colours follow the page's light or dark scheme."""
-    svg = to_svg(draw_stages(comparison, [panel]))
+    svg = to_svg(draw_stages(comparison, [[panel]]))
     svg = svg[svg.index("<svg") :]
-    name = f"stages-{panels(comparison).index(panel)}"
+    name = f"stages-{_panels(comparison).index(panel)}"
     for attribute in ('id="', 'href="#', "url(#"):  # ids must differ from those of the other figures
         svg = svg.replace(attribute, f"{attribute}{name}-")
     looks: list[Style] = [style(number) for number in range(len(comparison.strategies))]
@@ -162,6 +163,10 @@ def inline_svg(comparison: Comparison, panel: Panel) -> str:
     for color, replacement in names.items():
         svg = svg.replace(color, replacement)
     return svg.replace("<svg ", f'<svg role="img" aria-labelledby="{name}-caption" ', 1)
+
+
+def _panels(comparison: Comparison) -> list[Panel]:
+    return [panel for group in panel_groups(comparison) for panel in group]
 
 
 def variable(look: Style) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -249,8 +250,9 @@ def latex(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """``text`` so that Markdown shows it as it is."""
-    return "".join(_MARKDOWN.get(character, character) for character in text)
+    """``text`` so that Markdown shows it as it is; an underscore within a word needs no escape."""
+    escaped = "".join(_MARKDOWN.get(character, character) for character in text)
+    return re.sub(r"(?<=\w)\\_(?=\w)", "_", escaped)
 
 
 def metric_name(metric: str) -> str:

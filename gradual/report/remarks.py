@@ -1,0 +1,95 @@
+"""What a reader must know of the strategies before trusting their scores, a sentence each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from gradual.names import without_split
+from gradual.report.collect import Comparison, Strategy
+from gradual.runs import StageResult
+from gradual.strategies import same_paths
+
+CUT_OFF = "\N{DAGGER}"
+"""The sign of a strategy, or a stage, that a limit ended before it converged."""
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """All that is to say of a comparison besides its scores."""
+    strategies = comparison.strategies
+    paths = {
+        strategy.name: [record.path for path in strategy.stages.values() for record in path] for strategy in strategies
+    }
+    found = _cut_off(strategies) + same_paths(paths, {strategy.name: strategy.also for strategy in strategies})
+    found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
+    if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
+        found.append("There are no test scores, as no stage was tested: all scores are those of validation.")
+    return found
+
+
+def marked(strategy: Strategy) -> str:
+    """A strategy's name, with the sign where a stage of it was cut off."""
+    return strategy.name + CUT_OFF * bool(strategy.stages_cut_off)
+
+
+def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
+    """The stage with the best monitored validation score, counted from 0, by finished seed."""
+    sign, found = 1 if mode == "min" else -1, {}
+    for seed, scores in _monitored(strategy, monitor).items():
+        signed = {stage: sign * score for stage, score in scores.items() if math.isfinite(score)}
+        if signed:
+            found[seed] = min(signed, key=signed.__getitem__)
+    return found
+
+
+def _cut_off(strategies: Sequence[Strategy]) -> list[str]:
+    """One sentence of all strategies with a stage that was cut off; none where every stage converged."""
+    cut = [
+        f"{strategy.name} ({'; '.join(_ended(strategy, stage) for stage in strategy.stages_cut_off)})"
+        for strategy in strategies
+        if strategy.stages_cut_off
+    ]
+    if not cut:
+        return []
+    return [
+        f"{CUT_OFF} A limit ended training before patience did, so the scores could still improve, and differences "
+        f"may come from unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every "
+        "stage: max_epochs of these stages in the schedule, or the Trainer's limits in a new run directory."
+    ]
+
+
+def _ended(strategy: Strategy, stage: int) -> str:
+    cut = strategy.cut_off(stage)
+    seeds = "" if len(cut) == len(strategy.results(stage)) else f", seed {', '.join(map(str, cut))}"
+    return f"stage {stage + 1}{seeds}: {_limits(cut)}"
+
+
+def _limits(cut: Mapping[int, StageResult]) -> str:
+    return ", ".join(dict.fromkeys(result.ended_by or "a limit" for result in cut.values()))
+
+
+def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:
+    """A sentence where the last stage is worse in validation than an earlier one; empty where it is not."""
+    last, examples = len(strategy.amounts) - 1, []
+    scores = _monitored(strategy, comparison.monitor)
+    for seed, best in best_stages(strategy, comparison.monitor, comparison.mode).items():
+        if last in scores[seed] and scores[seed][best] != scores[seed][last]:
+            examples.append(
+                f"seed {seed}: {scores[seed][best]:.4g} after stage {best + 1}, {scores[seed][last]:.4g} at the end"
+            )
+    if not examples:
+        return ""
+    return (
+        f"{strategy.name}: the last stage is worse in validation than an earlier one ({comparison.monitor}; "
+        f"{'; '.join(examples)})."
+    )
+
+
+def _monitored(strategy: Strategy, monitor: str) -> dict[int, dict[int, float]]:
+    """The monitored validation score of each stage that has one, by finished seed."""
+    name, stages = without_split(monitor), range(len(strategy.amounts))
+    results = [strategy.results(stage) for stage in stages]
+    return {
+        seed: {stage: results[stage][seed].val[name] for stage in stages if name in results[stage][seed].val}
+        for seed in strategy.finished_seeds
+    }
