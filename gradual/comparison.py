@@ -175,21 +175,20 @@ def compare_tree(
     baseline = next((name for name, strategy in tree.strategies.items() if baseline in strategy.also), baseline)
     if baseline not in tree.strategies:
         raise InputError(f"baseline is '{baseline}'; accepted are {', '.join(tree.strategies)}.")
-    asked = list(metrics or ())
     _repair(experiment, tree)
     rank_zero_only(print_tree)(experiment, tree, wide_console())
     for node in tree.nodes:  # folders are given out here, once: stages that run at the same time must not choose
         directory = node.directory(experiment.run)
         if directory.settings() is None:
             directory.reserve(node.settings)
-    rank_zero_only(_write_comparison)(experiment, tree, asked, baseline)
+    rank_zero_only(_write_comparison)(experiment, tree, metrics, baseline)
     execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
-    rank_zero_only(_report)(experiment, tree, asked, baseline)
+    rank_zero_only(_report)(experiment, tree, metrics, baseline)
     return report_page(experiment.run.root)
 
 
-def _report(experiment: Experiment, tree: Tree, asked: Sequence[str], baseline: str) -> None:
-    _write_comparison(experiment, tree, asked, baseline)
+def _report(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
+    _write_comparison(experiment, tree, metrics, baseline)
     save_strategies(experiment.run.root)
     write_report(experiment.run.root)
 
@@ -217,7 +216,7 @@ def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
         console.print(drawing)
     paths = {name: path for (name, _), path in tree.paths.items()}  # as every seed has them
     for sentence in same_paths(paths, {name: strategy.also for name, strategy in tree.strategies.items()}):
-        console.print(sentence)
+        console.print(sentence, markup=False)
     with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
     done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
     console.print(
@@ -226,19 +225,20 @@ def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
     )
 
 
-def _write_comparison(experiment: Experiment, tree: Tree, asked: Sequence[str], baseline: str) -> None:
+def _write_comparison(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
     """Write ``compare.json``, all that the report needs besides the stages' own folders."""
     run = experiment.run
     paths: dict[str, dict[str, list[str]]] = {}
     for (name, seed), path in tree.paths.items():
         paths.setdefault(name, {})[str(seed)] = [run.relative(node.directory(run).path) for node in path]
     results = [result for node in tree.nodes if (result := node.directory(run).result())]
+    asked = list(metrics or ())
     content = {
         "strategies": {
             name: {**strategy.to_plain(), "amounts": tree.amounts[name]} for name, strategy in tree.strategies.items()
         },
         "seeds": tree.seeds,
-        "metrics": [*asked] or reported_scores(results, "test"),
+        "metrics": asked or reported_scores(results, "test"),
         "val_metrics": reported_scores(results, "val", asked),
         "baseline": baseline,
         "monitor": experiment.defaults.monitor,

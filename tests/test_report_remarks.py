@@ -66,13 +66,14 @@ def test_validation_scores_are_beside_those_of_the_test(tmp_path):
     assert "Validation accuracy after each stage" in files["report.html"]
 
 
-def test_without_test_data_the_validation_scores_are_the_report(tmp_path):
-    files = made(write(tmp_path, test=False, metrics=()))
+@pytest.mark.parametrize("asked", [(), ("accuracy",)])
+def test_without_test_data_the_validation_scores_are_the_report(tmp_path, asked):
+    files = made(write(tmp_path, test=False, metrics=asked))
 
     assert "Test scores" not in files["table.md"] + files["table.tex"] + files["report.html"]
     assert "29.00 ± 5.66" in section(files["table.md"], "Validation scores by strategy")
     results = json.loads(files["results.json"])
-    assert (results["metrics"], results["val_metrics"]) == ([], ["accuracy"])
+    assert (results["metrics"], results["val_metrics"]) == ([*asked], ["accuracy"])
     assert results["missing"] == []  # nothing that the comparison asked for
     assert results["notes"][-1].startswith("There are no test scores")
     assert "Validation accuracy after each stage" in files["report.html"]
@@ -82,6 +83,14 @@ def test_a_metric_that_no_stage_has_is_named_without_test_data_too(tmp_path):
     write(tmp_path, test=False, metrics=("accuracy", "f1"))
 
     assert read_comparison(tmp_path).missing == ["No stage has a score 'f1'."]
+
+
+def test_a_metric_of_validation_alone_is_no_missing_test_score(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=("accuracy", "f1"))
+    write_stage(tmp_path, "seed-0/0", {"accuracy": 0.5}, [{"id": "a", "accuracy": [1, 2]}], val={"f1": 0.25})
+
+    comparison = read_comparison(tmp_path)
+    assert (comparison.val_metrics, comparison.metrics, comparison.missing) == (["f1"], ["accuracy"], [])
 
 
 def test_of_metrics_that_validation_does_not_log_it_shows_its_own(tmp_path):
@@ -127,8 +136,9 @@ def test_one_note_says_what_the_sign_means_and_how_to_mend_it(tmp_path):
         "gradual (stage 1, seed 1: max_epochs; stage 2, seed 1: max_epochs)"
     ) in notes[0]
     assert "raise the limit" in notes[0]
+    files = made(tmp_path)
     for name in ("table.md", "report.html", "results.json"):
-        assert made(tmp_path)[name].count("raise the limit until patience ends every stage") == 1
+        assert files[name].count("raise the limit until patience ends every stage") == 1
 
 
 def test_its_points_are_hollow_and_the_legend_says_so(tmp_path):
@@ -196,6 +206,7 @@ def test_a_last_stage_that_is_worse_in_validation_is_noted(tmp_path):
     ]
     assert best_stages(comparison.strategies[-1], "val/loss", "min") == {0: 2, 1: 1}
     assert best_stages(comparison.strategies[-1], "val_loss", "max") == {0: 0, 1: 0}
+    assert best_stages(comparison.strategies[0], "val/loss", "min") == {0: 0, 1: 0}
     best = json.loads(made(tmp_path)["results.json"])["strategies"]["gradual"]["best_stage"]
     assert best == {"0": 2, "1": 1}
 

@@ -89,12 +89,12 @@ class Strategy:
         return {seed: record.result for seed, record in paths.items() if record.result}
 
     def cut_off(self, stage: int) -> dict[int, StageResult]:
-        """The results of a stage that a limit ended before it converged, by seed."""
+        """The results of a stage that ended before it converged, by seed."""
         return {seed: result for seed, result in self.results(stage).items() if not result.converged}
 
     @property
     def stages_cut_off(self) -> list[int]:
-        """The stages that a limit ended before they converged, under one seed at least; counted from 0."""
+        """The stages that ended before they converged, under one seed at least; counted from 0."""
         return [stage for stage in range(len(self.amounts)) if self.cut_off(stage)]
 
 
@@ -106,8 +106,9 @@ class Comparison:
         root: The run directory.
         strategies: In the order of the configuration.
         seeds: The seeds that the comparison asks for.
-        metrics: Test scores to show; where ``compare.json`` names none, all but the loss, or the loss alone.
+        metrics: Test scores to show: those of ``compare.json`` that the test has, else all but the loss, or it alone.
         val_metrics: Validation scores to show, likewise.
+        unknown: Scores of ``compare.json`` that no finished stage has.
         baseline: The strategy that differences are taken from; None for none.
         monitor: Validation metric that decided on convergence and on the best epoch.
         mode: ``min`` or ``max``: which value of it is better.
@@ -121,6 +122,7 @@ class Comparison:
     seeds: list[int]
     metrics: list[str]
     val_metrics: list[str]
+    unknown: list[str]
     baseline: str | None
     monitor: str
     mode: str
@@ -142,9 +144,7 @@ class Comparison:
     def missing(self) -> list[str]:
         """What the comparison asks for and is not there, a sentence each."""
         lines = [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
-        if not self.has_test_scores and any(_results(self.strategies)):
-            unknown = [metric for metric in self.metrics if metric not in self.val_metrics]
-            lines += [f"No stage has a score '{metric}'." for metric in unknown]
+        lines += [f"No stage has a score '{metric}'." for metric in self.unknown]
         if self.knows_no_examples:
             lines.append(
                 "There are no test results by example, and so no significance: a module gives them where its test_step "
@@ -227,9 +227,10 @@ def read_comparison(run_dir: Path) -> Comparison:
         root=run_dir,
         strategies=strategies,
         seeds=seeds,
-        metrics=asked or reported_scores(results, "test"),
+        metrics=reported_scores(results, "test", asked) or asked,
         val_metrics=list_in({"val_metrics": [], **content}, "val_metrics", str, file)
         or reported_scores(results, "val", asked),
+        unknown=[name for name in asked if results and not any(name in {**one.val, **one.test} for one in results)],
         baseline=baseline,
         monitor=str(content.get("monitor", "")),
         mode=str(content.get("mode", "min")),

@@ -11,7 +11,7 @@ from gradual.runs import StageResult
 from gradual.strategies import same_paths
 
 CUT_OFF = "\N{DAGGER}"
-"""The sign of a strategy, or a stage, that a limit ended before it converged."""
+"""The sign of a stage that ended before it converged, and of a strategy with such a stage."""
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -33,12 +33,12 @@ def marked(strategy: Strategy) -> str:
 
 
 def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
-    """The stage with the best monitored validation score, counted from 0, by finished seed."""
-    sign, found = 1 if mode == "min" else -1, {}
+    """The stage with the best monitored validation score, the last of equals, counted from 0, by finished seed."""
+    sign, found = 1 if mode == "max" else -1, {}
     for seed, scores in _monitored(strategy, monitor).items():
-        signed = {stage: sign * score for stage, score in scores.items() if math.isfinite(score)}
+        signed = [(sign * score, stage) for stage, score in scores.items() if math.isfinite(score)]
         if signed:
-            found[seed] = min(signed, key=signed.__getitem__)
+            found[seed] = max(signed)[1]
     return found
 
 
@@ -52,9 +52,9 @@ def _cut_off(strategies: Sequence[Strategy]) -> list[str]:
     if not cut:
         return []
     return [
-        f"{CUT_OFF} A limit ended training before patience did, so the scores could still improve, and differences "
-        f"may come from unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every "
-        "stage: max_epochs of these stages in the schedule, or the Trainer's limits in a new run directory."
+        f"{CUT_OFF} Stages ended before they converged, so their scores could still improve, and differences may come "
+        f"from unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every stage: "
+        "max_epochs of these stages in the schedule, or the Trainer's limits in a new run directory."
     ]
 
 
@@ -65,7 +65,7 @@ def _ended(strategy: Strategy, stage: int) -> str:
 
 
 def _limits(cut: Mapping[int, StageResult]) -> str:
-    return ", ".join(dict.fromkeys(result.ended_by or "a limit" for result in cut.values()))
+    return ", ".join(dict.fromkeys(result.ended_by or "unknown cause" for result in cut.values()))
 
 
 def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:

@@ -148,7 +148,7 @@ def _has(examples: Examples | None, metric: str) -> bool:
 
 def not_computed(comparison: Comparison, found: Sequence[Significance]) -> list[str]:
     """The comparisons that had too little to go on, a sentence each."""
-    if comparison.knows_no_examples:  # which is said already
+    if comparison.knows_no_examples or not comparison.has_test_scores:  # which is said already
         return []
     strategy = strategy_of_interest(comparison)
     there = {(significance.other, significance.metric) for significance in found}

@@ -160,7 +160,7 @@ def significance_table(found: Sequence[Significance], comparison: Comparison) ->
 def _legend(comparison: Comparison) -> str:
     """What the sign of stages that were cut off means, where there are any."""
     cut = any(strategy.stages_cut_off for strategy in comparison.strategies)
-    return f" {CUT_OFF}: a limit ended a stage before it converged." if cut else ""
+    return f" {CUT_OFF}: a stage ended before it converged." if cut else ""
 
 
 def scores_csv(rows: list[StrategyScores], comparison: Comparison) -> str:
