@@ -50,8 +50,9 @@ class StageResult:
         path: The stage's folder, relative to the run directory.
         collapses: The attempts before this result that collapsed: ``step`` (training batches), ``reason``, and
             ``lr_scale``, what its learning rates were multiplied with.
-        converged: Whether patience ran out; False where a limit ended the stage first.
-        ended_by: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is not known.
+        converged: False where a limit ended the stage before its patience ran out.
+        ended_by: What ended it: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is unknown,
+            such as a callback of the user's.
     """
 
     index: int
