@@ -10,9 +10,10 @@ import csv
 import sys
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,8 +25,7 @@ from gradual.formats import Columns, at, format_of
 from gradual.kinds import plain, what, words
 from gradual.textfile import JSONError, parse_json, parse_json_array, read_text
 
-_ROWS = 10_000  # at most, at once
-_CHARACTERS = 1 << 24  # about as many, at once
+_ROWS = 1000  # at once
 _LEVELS = 20  # of lists and objects inside each other, at most
 
 
@@ -105,58 +105,66 @@ def chosen(path: Path, names: Sequence[str], columns: Collection[str] | None) ->
 def _read_cells(path: Path, delimiter: str, columns: Columns) -> Iterator[Rows]:
     with _open(path) as file, _long_cells():
         reader = csv.reader(file, delimiter=delimiter, strict=True)
-        records = _records(path, reader, delimiter)
-        line, header = next(records, (0, []))
-        if not line:
-            raise InputError(f"{path} is empty; its first line must name the columns.")
-        names = chosen(path, header, columns.names)
-        places: list[int] = []
-        records_read: list[list[str]] = []
-        size = 0
-        yield Rows({name: pa.array([], pa.string()) for name in names}, [], header)
-        for line, record in records:
-            if len(record) != len(header):
+        header: list[str] = []
+        line = 0
+        while True:
+            try:
+                records = list(islice(reader, _ROWS if header else 1))
+            except csv.Error:
+                line = _line_of_bad_quotes(path, delimiter)
                 raise InputError(
-                    f"{path}:{line}: found {len(record)} fields, expected {len(header)} ({_listed(header)})."
-                )
-            places.append(line)
-            records_read.append(record)
-            size += sum(map(len, record))
-            if len(places) == _ROWS or size > _CHARACTERS:
-                yield Rows(_cells(records_read, header, names, columns.text), places, header)
-                places, records_read, size = [], [], 0
-        if places:
-            yield Rows(_cells(records_read, header, names, columns.text), places, header)
+                    f"{path}:{line}: a field begins with a quotation mark but does not end with one; marks inside such "
+                    "a field must be doubled."
+                ) from None
+            if not records:
+                break
+            places: Sequence[int] = range(line + 1, line + len(records) + 1)
+            if reader.line_num != places[-1] or not all(records):
+                records, places = _placed(path, delimiter, line + 1, records)
+            line = reader.line_num
+            if records and not header:
+                header = records[0]
+                names = chosen(path, header, columns.names)
+                yield Rows({name: pa.array([], pa.string()) for name in names}, [], header)
+            elif records:
+                _check_widths(path, header, records, places)
+                yield Rows(_cells(records, header, names, columns.text), places, header)
+        if not header:
+            raise InputError(f"{path} is empty; its first line must name the columns.")
 
 
-def _records(path: Path, reader: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank lines, each with the line that it begins in."""
-    line = 1
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error:
-            raise InputError(
-                f"{path}:{line}: a field begins with a quotation mark but does not end with one; marks inside such a "
-                "field must be doubled."
-            ) from None
-        if record is None:
-            return
+def _placed(path: Path, delimiter: str, line: int, records: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """The rows that are not blank lines, and the line that each begins in, where not every line is one row."""
+    rows, places = [], []
+    for record in records:
+        lines = delimiter.join(record).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if record:
-            if delimiter == "\t" and reader.line_num > line:
-                _check_lines(path, line, reader.line_num, record)
-            yield line, record
-        line = reader.line_num + 1
+            if delimiter == "\t" and len(lines) > 1 and all(part.count("\t") == len(record) - 1 for part in lines):
+                # each line may be a row: the marks that make them one may be marks of the text
+                raise InputError(
+                    f"{path}:{line}: {len(lines)} lines are one row if their quotation marks quote a field, but "
+                    f"{len(lines)} rows if the marks are part of the text; write the file as CSV or JSON lines."
+                )
+            rows.append(record)
+            places.append(line)
+        line += len(lines)
+    return rows, places
 
 
-def _check_lines(path: Path, first: int, last: int, record: Sequence[str]) -> None:
-    """Refuse a quoted field of several lines each of which may be a row: its marks may be marks of the text."""
-    lines = "\t".join(record).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if all(line.count("\t") == len(record) - 1 for line in lines):
-        raise InputError(
-            f"{path}:{first}: lines {first} to {last} are one row if the quotation marks quote a field, but "
-            f"{len(lines)} rows if they are part of the text; write the file as CSV or JSON lines."
-        )
+def _check_widths(path: Path, header: Sequence[str], records: Sequence[list[str]], places: Sequence[int]) -> None:
+    if set(map(len, records)) == {len(header)}:
+        return
+    line, found = next((line, len(row)) for line, row in zip(places, records) if len(row) != len(header))
+    raise InputError(f"{path}:{line}: found {found} fields, expected {len(header)} ({_listed(header)}).")
+
+
+def _line_of_bad_quotes(path: Path, delimiter: str) -> int:
+    line = 0
+    with _open(path) as file, suppress(csv.Error):
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        for _ in reader:
+            line = reader.line_num
+    return line + 1
 
 
 def _cells(
@@ -183,43 +191,45 @@ def _long_cells() -> Iterator[None]:
 
 
 def _read_json(path: Path, columns: Columns) -> Iterator[Rows]:
-    places: list[int] = []
-    objects: list[dict[str, Any]] = []
-    size = 0
-    for line, value, length in _values(path):
-        if not isinstance(value, dict):
-            raise InputError(f'{path}:{line}: {what(value)} is no JSON object, such as {{"text": "..."}}.')
-        places.append(line)
-        objects.append(value)
-        size += length
-        if len(places) == _ROWS or size > _CHARACTERS:
-            yield _fields(path, places, objects, columns)
-            places, objects, size = [], [], 0
-    if places:
-        yield _fields(path, places, objects, columns)
+    for values, places in _arrays(path) if _is_array(path) else _lines(path):
+        if set(map(type, values)) != {dict}:
+            place, value = next((place, value) for place, value in zip(places, values) if not isinstance(value, dict))
+            raise InputError(f'{path}:{place}: {what(value)} is no JSON object, such as {{"text": "..."}}.')
+        yield _fields(path, places, values, columns)
 
 
-def _values(path: Path) -> Iterator[tuple[int, Any, int]]:
-    """Each value with its line and its length in characters; the length of an array's entries is not known."""
+def _is_array(path: Path) -> bool:
     with _open(path, "\n") as file:
-        empty = True
-        for line, text in enumerate(file, start=1):
-            if empty and text.lstrip().startswith("["):
-                yield from _entries(path)
-                return
-            if not text.isspace():
-                try:
-                    value = parse_json(text)
-                except JSONError as error:
-                    raise InputError(f"{path}:{line}: {error}; a line must be one JSON object.") from None
-                yield line, value, len(text)
-                empty = False
+        first = next((line for line in file if not line.isspace()), "")
+    return first.lstrip().startswith("[")
 
 
-def _entries(path: Path) -> Iterator[tuple[int, Any, int]]:
+def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
+    """The values of the lines that are not blank, and their lines."""
+    with _open(path, "\n") as file:
+        line = 1
+        while lines := list(islice(file, _ROWS)):
+            places: Sequence[int] = range(line, line + len(lines))
+            line += len(lines)
+            if any(map(str.isspace, lines)):
+                places = [place for place, text in zip(places, lines) if not text.isspace()]
+                lines = [text for text in lines if not text.isspace()]
+            values = []
+            try:
+                for text in lines:
+                    values.append(parse_json(text))
+            except JSONError as error:
+                raise InputError(f"{path}:{places[len(values)]}: {error}; a line must be one JSON object.") from None
+            if values:
+                yield values, places
+
+
+def _arrays(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
+    """The entries of a file that is one array, and their lines."""
+    entries = parse_json_array(read_text(path))
     try:
-        for line, value in parse_json_array(read_text(path)):
-            yield line, value, 0
+        while found := list(islice(entries, _ROWS)):
+            yield [value for _, value in found], [line for line, _ in found]
     except JSONError as error:
         raise InputError(f"{path}:{error.line}: {error}; the file must be one array of JSON objects.") from None
 
@@ -228,8 +238,11 @@ def _fields(path: Path, places: Sequence[int], objects: Sequence[dict[str, Any]]
     names = list(dict.fromkeys(chain.from_iterable(objects)))
     found = {}
     for name in names if columns.names is None else [name for name in columns.names if name in names]:
-        values = [fields.get(name) for fields in objects]
-        if name == columns.ids:
+        try:
+            values = list(map(itemgetter(name), objects))
+        except KeyError:  # some lack it
+            values = [fields.get(name) for fields in objects]
+        if name == columns.ids and not set(map(type, values)) <= {str, type(None)}:
             values = [_id(path, place, name, value) for place, value in zip(places, values)]
         found[name] = _array(path, places, name, values)
     return Rows(found, places, names)

@@ -50,7 +50,8 @@ def parse_json(text: str) -> Any:
     """
     try:
         content = _DECODER.decode(text)
-        _check_characters(text, content)
+        if "\\u" in text:
+            _check_characters(text, content)
     except (ValueError, RecursionError) as error:
         raise _json_error(error) from error
     return content
@@ -62,13 +63,14 @@ def parse_json_array(text: str) -> Iterator[tuple[int, Any]]:
     Raises:
         JSONError: The text, or an entry, is nothing that ``parse_json`` would take; with the line.
     """
-    line, start, close = 1, 0, False
+    line, start, close, escapes = 1, 0, False, "\\u" in text
     end = _space(text, _space(text, 0) + 1)  # behind the bracket
     try:
         while text[end : end + 1] != "]" or close:
             line, start = line + text.count("\n", start, end), end
             value, end = _DECODER.raw_decode(text, start)
-            _check_characters(text[start:end], value)
+            if escapes:
+                _check_characters(text[start:end], value)
             yield line, value
             end = _space(text, end)
             close = text[end : end + 1] == ","
@@ -89,8 +91,9 @@ def is_line(text: str) -> bool:
 
 def _space(text: str, start: int) -> int:
     """The end of the white space from ``start`` on."""
-    found = _SPACE.match(text, start)
-    return found.end() if found else start
+    while text[start : start + 1] in _SPACES:
+        start += 1
+    return start
 
 
 def _check_characters(text: str, content: Any) -> None:
@@ -128,5 +131,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_not_a_number, object_pairs_hook=_object)
-_SPACE = re.compile(r"[ \t\n\r]*")
+_SPACES = tuple(" \t\n\r")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character
