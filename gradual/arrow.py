@@ -1,7 +1,8 @@
 """Files of examples as memory-mapped Arrow tables: converted and tokenized once, kept by what is in them.
 
-The key of a table is the content of its files, the tokenizer and the settings, so that neither a file's name nor its
-date decides whether there is work to do. One process does it; the others wait and map the same pages.
+The key of a table is the content of its files, the types of its columns, the tokenizer and the settings, so that
+neither a file's name nor its date decides whether there is work to do. One process does it; the others wait and map the
+same pages.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gradual.errors import InputError
+from gradual.formats import Columns, format_of
 from gradual.runs import write_atomically
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:  # they import pyarrow, which comes with gradual[files] alone
+    from gradual.tables import Found, Part
 
-FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet"}
-"""What is read, by the end of a file's name."""
+log = logging.getLogger(__name__)
 
 LENGTH = "length"
 """The column with the tokens of each example, where text was tokenized."""
 
 _MADE = ("input_ids", "attention_mask", "token_type_ids", LENGTH)
-_LAYOUT = 1  # goes up with every change of what a cached table holds
+_LAYOUT = 2  # goes up with every change of what a cached table holds
 _ROWS_A_PROCESS = 10_000  # below that a process costs more than it gains
 _SHOW_PROGRESS_FROM = 10_000_000  # bytes
 _ISIN_ROWS = 1 << 20
@@ -46,18 +48,12 @@ class Reading:
 
     Attributes:
         cache: Folder that keeps the tables.
-        columns: Columns to keep; None for all.
-        text: Columns that are tokenized, one or a pair; none for none.
-        ids: Column of ids, which CSV files would otherwise turn into numbers.
-        tokenizer: A fast tokenizer; needed for ``text``.
+        tokenizer: A fast tokenizer for the columns of text; None where there are none.
         max_length: Tokens of an example at most; None for no limit.
         processes: Processes that convert and tokenize; None for one a core.
     """
 
     cache: Path
-    columns: Sequence[str] | None = None
-    text: Sequence[str] = ()
-    ids: str | None = None
     tokenizer: Any = None
     max_length: int | None = None
     processes: int | None = None
@@ -100,43 +96,117 @@ class ArrowColumn:
         return found
 
 
-def read_table(files: Sequence[Path], how: Reading) -> Any:
-    """The examples of ``files``, in their order, as a ``datasets.Dataset`` mapped from the cache.
+def read_tables(
+    files: Mapping[str, Sequence[Path]], columns: Mapping[str, Columns], how: Reading, label: str | None
+) -> dict[str, Any]:
+    """The examples of each part, in the order of its files, as ``datasets.Dataset``s mapped from the cache.
+
+    A column is of one type in all files of all parts but ``predict``, which has the types of the others.
 
     Args:
-        files: All of one format, see ``FORMATS``.
-        how: What is kept of them.
+        files: The files of each part, those of a part of one format.
+        columns: What is read of each part.
+        how: How they become tables.
+        label: The column of labels, which ``predict`` may have in another form, or not at all.
 
     Raises:
-        InputError: A file cannot be read, its columns are not those of the others, or text to tokenize is missing.
+        InputError: A file cannot be read, its columns are not those of the others, or a value is missing or of another
+            kind than others of its column.
     """
-    folder = how.cache / _key(files, how)
+    _library()
+    from gradual.tables import Part, common_types, different_columns, require_values, types_to_predict
+
+    keys = {name: _scan_key(files[name], columns[name], how.cache) for name in files}
+    try:
+        parts = {
+            name: Part(files[name], columns[name], _scanned(files[name], columns[name], how, keys[name]))
+            for name in files
+        }
+        others = [part for name, part in parts.items() if name != "predict"]
+        for part in others[1:]:
+            kinds, first = part.found.kinds, others[0].found.kinds
+            if set(kinds) != set(first):
+                raise InputError(different_columns(part.files[0], kinds, others[0].files[0], first))
+        types = common_types(others)
+        tables = {}
+        for name, part in parts.items():
+            own = types_to_predict(part, types, label) if name == "predict" else types
+            own = {column: own[column] for column in part.found.kinds if column in own}
+            tables[name] = _read_table(part, own, how, keys[name])
+            for column in part.columns.needed:
+                require_values(tables[name], column, part)
+        return tables
+    finally:
+        for key in keys.values():
+            _forget_rows(how.cache, key)
+
+
+def _scanned(files: Sequence[Path], columns: Columns, how: Reading, key: str) -> Found:
+    note = how.cache / f"{key}.found"
+    found = _noted(note)
+    if found is None:
+        with _one_process(how.cache / f"{key}.lock", files):
+            found = _noted(note)
+            if found is None:
+                _scan(files, columns, how, key)
+                found = _noted(note)
+    assert found is not None
+    return found
+
+
+def _noted(note: Path) -> Found | None:
+    from gradual.tables import Found
+
+    try:
+        return Found.from_bytes(note.read_bytes())
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or it is damaged
+        return None
+
+
+def _scan(files: Sequence[Path], columns: Columns, how: Reading, key: str) -> None:
+    """Parse the files of a part into rows, and note what was found."""
+    from gradual.tables import scan
+
+    rows = _rows(how.cache, key)
+    work = rows.with_suffix(".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(rows, ignore_errors=True)
+    log.info("Reading %s.", _named(files))
+    try:
+        with _writing_into(how.cache):
+            found = scan(files, columns, work, how.processes or _cores())
+            work.replace(rows)
+            write_atomically(how.cache / f"{key}.found", found.to_bytes())
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _rows(cache: Path, key: str) -> Path:
+    """The folder of the rows of a scan, until they are in a table."""
+    return cache / f"{key}.rows"
+
+
+def _forget_rows(cache: Path, key: str) -> None:
+    from filelock import FileLock, Timeout
+
+    if _rows(cache, key).exists():
+        with suppress(OSError, Timeout), FileLock(cache / f"{key}.lock", timeout=0):  # else another process needs them
+            shutil.rmtree(_rows(cache, key), ignore_errors=True)
+
+
+def _read_table(part: Part, types: Mapping[str, Any], how: Reading, key: str) -> Any:
+    folder = how.cache / _key(part, types, how, key)
     table = _opened(folder)
     if table is None:
-        with _one_process(folder.with_suffix(".lock"), files):
+        with _one_process(how.cache / f"{key}.lock", part.files):
             table = _opened(folder)
             if table is None:
-                _make(files, how, folder)
+                if not _rows(how.cache, key).exists():
+                    _scan(part.files, part.columns, how, key)
+                _make(part, types, how, _rows(how.cache, key), folder)
                 table = _opened(folder)
     assert table is not None
     return table
-
-
-def require(table: Any, column: str, files: Sequence[Path]) -> None:
-    """Check that a table has a column with a value for every example.
-
-    Raises:
-        InputError: It has not; the message names the files.
-    """
-    if column not in table.column_names:
-        raise InputError(f"{_named(files)} has no column '{column}'; its columns are {', '.join(table.column_names)}.")
-    values = table.data.column(column)
-    if values.null_count:
-        first = int(np.flatnonzero(values.is_null().to_numpy())[0]) + 1
-        raise InputError(
-            f"{_named(files)}: '{column}' is empty in {values.null_count} examples, first in number {first}; "
-            "it needs a value in every one."
-        )
 
 
 def _library() -> Any:
@@ -159,19 +229,35 @@ def default_cache() -> Path:
     return Path(_library().config.HF_DATASETS_CACHE) / "gradual"
 
 
-def _key(files: Sequence[Path], how: Reading) -> str:
+def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
+    """Names what a scan finds."""
+    parts = [
+        _LAYOUT,
+        version("pyarrow"),
+        format_of(files[0]),
+        [_content(path, cache) for path in files],
+        [columns.names, columns.text, columns.ids],
+    ]
+    return _digest(parts)
+
+
+def _key(part: Part, types: Mapping[str, Any], how: Reading, scan: str) -> str:
+    """Names a table."""
     tokenizer = None
-    if how.text:
+    if part.columns.text:
         state = json.loads(how.tokenizer.backend_tokenizer.to_str())
         tokenizer = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
     parts = [
-        _LAYOUT,
+        scan,
         {package: version(package) for package in ("datasets", "tokenizers", "transformers")},
-        files[0].suffix.lower(),
-        [_content(path, how.cache) for path in files],
-        [how.columns, how.text, how.ids, how.max_length if how.text else None],
+        {name: str(type_) for name, type_ in types.items()},
+        how.max_length if part.columns.text else None,
         tokenizer,
     ]
+    return _digest(parts)
+
+
+def _digest(parts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -238,22 +324,24 @@ def _one_process(path: Path, files: Sequence[Path]) -> Iterator[None]:
         lock.release()
 
 
-def _make(files: Sequence[Path], how: Reading, folder: Path) -> None:
-    """Convert and tokenize into a folder of its own, which gets its name when all is there."""
-    work = folder.with_suffix(".tmp")
+def _make(part: Part, types: Mapping[str, Any], how: Reading, rows: Path, folder: Path) -> None:
+    """Fit and tokenize into a folder of its own, which gets its name when all is there."""
+    from gradual.tables import fit, require_values
+
+    library, work = _library(), folder.with_suffix(".tmp")
     for old in (work, folder):  # what a killed process left, or is damaged
         shutil.rmtree(old, ignore_errors=True)
-    size = sum(path.stat().st_size for path in files)
+    size = sum(path.stat().st_size for path in part.files)
     try:
         with _writing_into(folder.parent), _reported_by_us(size):
-            table = _converted(files, how, work)
-            if how.columns is not None:
-                for name in how.columns:
-                    if name not in table.column_names:
-                        require(table, name, files)
-                table = table.select_columns(list(how.columns))
-            if how.text:
-                table = _tokenized(table, files, how, work)
+            work.mkdir(parents=True)
+            paths = fit(part, types, rows, work)
+            table = library.concatenate_datasets([library.Dataset.from_file(str(path)) for path in paths])
+            assert len(table) == sum(part.found.rows), "no example is lost"
+            if part.columns.text:
+                for column in part.columns.text:
+                    require_values(table, column, part)
+                table = _tokenized(table, part, how, work)
             table.save_to_disk(str(work / "table"))
             (work / "table").replace(folder)
     finally:
@@ -282,70 +370,25 @@ def _reported_by_us(size: int) -> Iterator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = parallelism
 
 
-def _converted(files: Sequence[Path], how: Reading, work: Path) -> Any:
-    for path in files:
-        if not path.stat().st_size:
-            raise InputError(f"{path} is empty.")
-    try:
-        return _parsed(files, how, work / "files")
-    except Exception as error:  # each format has its own
-        cause = _innermost(error)
-        if "corresponds to no data" in str(cause):
-            raise InputError(f"{_named(files)} holds no examples.") from error
-        if isinstance(cause, OSError) and cause.errno is not None:
-            raise InputError(f"{_named(files)} cannot be converted in {work.parent}: {cause.strerror}.") from error
-        raise InputError(_mistake(files, how, work, error)) from error
-
-
-def _parsed(files: Sequence[Path], how: Reading, work: Path) -> Any:
-    table = _read(files, how, work)
-    table.data.table.validate(full=True)  # Arrow takes any bytes for text until they are looked at
-    return table
-
-
-def _read(files: Sequence[Path], how: Reading, work: Path) -> Any:
-    dataset, suffix, paths = _library().Dataset, files[0].suffix.lower(), [str(path) for path in files]
-    settings: dict[str, Any] = {"cache_dir": str(work)}
-    processes = min(len(files), how.processes or _cores())
-    if processes > 1:
-        settings["num_proc"] = processes
-    if suffix == ".parquet":
-        return dataset.from_parquet(paths, **settings)
-    if suffix in (".csv", ".tsv"):
-        strings = [*how.text, *([] if how.ids is None else [how.ids])]
-        # a cell is empty or it is not: words like None and NA are words
-        return dataset.from_csv(
-            paths,
-            sep="\t" if suffix == ".tsv" else ",",
-            keep_default_na=False,
-            na_values=[""],
-            converters=dict.fromkeys(strings, str),
-            **settings,
-        )
-    return dataset.from_json(paths, **settings)
-
-
-def _tokenized(table: Any, files: Sequence[Path], how: Reading, work: Path) -> Any:
-    for name in how.text:
-        require(table, name, files)
-        if table.features[name].dtype not in ("string", "large_string"):
-            raise InputError(f"{_named(files)}: '{name}' holds {table.features[name].dtype}, but text is tokenized.")
-    taken = sorted(set(_MADE) & (set(table.column_names) - set(how.text)))
+def _tokenized(table: Any, part: Part, how: Reading, work: Path) -> Any:
+    text = list(part.columns.text)
+    taken = sorted(set(_MADE) & (set(table.column_names) - set(text)))
     if taken:
         raise InputError(
-            f"{_named(files)} has a column '{taken[0]}', which tokenizing makes: rename it, or leave it out of columns."
+            f"{_named(part.files)} has a column '{taken[0]}', which tokenizing makes: rename it, or leave it out of "
+            "columns."
         )
     processes = min(how.processes or _cores(), len(table) // _ROWS_A_PROCESS)
     return table.map(
         _encode,
         batched=True,
-        remove_columns=list(how.text),
-        fn_kwargs={"tokenizer": how.tokenizer, "text": list(how.text), "max_length": how.max_length},
+        remove_columns=text,
+        fn_kwargs={"tokenizer": how.tokenizer, "text": text, "max_length": how.max_length},
         num_proc=processes if processes > 1 else None,
         cache_file_name=str(work / "tokens.arrow"),
         load_from_cache_file=False,
         new_fingerprint="tokens",  # the key is ours: nothing is looked up by this
-        desc=f"Tokenizing {_named(files)}",
+        desc=f"Tokenizing {_named(part.files)}",
     )
 
 
@@ -356,50 +399,6 @@ def _encode(batch: Mapping[str, list[str]], tokenizer: Any, text: list[str], max
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# What is wrong with a file: looked for only when reading has failed
-
-
-def _mistake(files: Sequence[Path], how: Reading, work: Path, error: Exception) -> str:
-    columns: dict[Path, list[str]] = {}
-    for number, path in enumerate(files):
-        bad_line = _bad_line(path) if FORMATS[path.suffix.lower()] == "JSON lines" else None
-        if bad_line:
-            return bad_line
-        try:
-            columns[path] = sorted(_parsed([path], how, work / f"file-{number}").column_names)
-        except Exception as alone:
-            return f"{path} cannot be read as {FORMATS[path.suffix.lower()]}: {_reason(alone)}."
-        if columns[path] != columns[files[0]]:
-            return different_columns(path, columns[path], files[0], columns[files[0]])
-    return f"{_named(files)} cannot be read together: {_reason(error)}."
-
-
-def different_columns(path: Path, columns: Sequence[str], other: Path, other_columns: Sequence[str]) -> str:
-    """The sentence for two files whose columns are not the same."""
-    more, less = sorted(set(columns) - set(other_columns)), sorted(set(other_columns) - set(columns))
-    found = [f"has '{more[0]}'"] if more else []
-    found += [f"lacks '{less[0]}'"] if less else []
-    return f"{path} {' and '.join(found)}, other than {other}: name the columns to read with columns."
-
-
-def _bad_line(path: Path) -> str | None:
-    with path.open("rb") as file:
-        if file.read(1) == b"[":  # an array of objects is read too
-            return None
-        file.seek(0)
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
-                value = json.loads(text) if text else {}
-            except UnicodeDecodeError as error:
-                return f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x}); convert the file."
-            except json.JSONDecodeError as error:
-                return f"{path}:{number}: no JSON object in one line ({error.msg}, column {error.colno})."
-            if not isinstance(value, dict):
-                return f'{path}:{number}: {text[:40]} is no JSON object, such as {{"text": "..."}}.'
-    return None
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import glob
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from gradual.arrow import FORMATS, LENGTH, ArrowColumn, Reading, default_cache, different_columns, read_table, require
+from gradual.arrow import LENGTH, ArrowColumn, Reading, default_cache, read_tables
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces
 from gradual.errors import InputError
+from gradual.formats import FORMATS, Columns
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
-_TEXT = ("string", "large_string")  # what Arrow calls it
 _IGNORED = -100  # labels that torch's cross-entropy leaves out
 
 
@@ -141,28 +140,25 @@ class FileDataModule(MixedDomainDataModule):
         how = self._reading()
         if self.collate_fn is None:
             self.collate_fn = PaddingCollator(how.tokenizer, self.label_column)
-        tables: dict[str, Any] = {}
-        for name, paths in files.items():
-            needed = [self.id_column, self.length_column, None if name == "predict" else self.label_column]
-            kept = None
-            if self.columns is not None:
-                kept = list(dict.fromkeys(filter(None, [*self.columns, *self.text_column, *needed])))
-            tables[name] = read_table(paths, replace(how, columns=kept))
-            for column in filter(None, needed):
-                require(tables[name], column, paths)
-            first, columns = tables["in_domain"].column_names, tables[name].column_names
-            if name != "predict" and set(columns) != set(first):
-                raise InputError(different_columns(paths[0], columns, files["in_domain"][0], first))
-        self._tables = tables
-        return tables
+        self._tables = read_tables(files, {name: self._columns(name) for name in files}, how, self.label_column)
+        return self._tables
+
+    def _columns(self, part: str) -> Columns:
+        label = None if part == "predict" else self.label_column
+        needed = tuple(filter(None, [self.id_column, self.length_column, label]))
+        return Columns(
+            None if self.columns is None else tuple(dict.fromkeys([*self.columns, *self.text_column, *needed])),
+            needed=needed,
+            text=tuple(self.text_column),
+            ids=self.id_column,
+            lengths=self.length_column,
+        )
 
     def _reading(self) -> Reading:
         name = str(self.tokenizer)
         tokenizer = load_tokenizer(name) if self.text_column else None
         return Reading(
             default_cache() if self.cache_dir is None else Path(self.cache_dir),
-            text=self.text_column,
-            ids=self.id_column,
             tokenizer=tokenizer,
             max_length=self.max_length if tokenizer is None else most_pieces(tokenizer, name, self.max_length),
             processes=self.num_proc,
@@ -173,16 +169,7 @@ class FileDataModule(MixedDomainDataModule):
         if self.label_column is None:
             return []
         found = {name: tables[name].data.column(self.label_column) for name in tables if name != "predict"}
-        kinds = {name: "text" if str(column.type) in _TEXT else str(column.type) for name, column in found.items()}
-        kind = kinds["in_domain"]
-        for name, other in kinds.items():
-            if (other == "text") != (kind == "text"):
-                files = [expand(part, self.files[part] or ())[0] for part in (name, "in_domain")]
-                raise InputError(
-                    f"The labels in '{self.label_column}' are {other} in {name} ({files[0]}) and {kind} in in_domain "
-                    f"({files[1]}): accepted is text in all parts or in none."
-                )
-        if kind != "text":
+        if str(found["in_domain"].type) != "string":
             return []
         labels = {name: set(column.unique().to_pylist()) for name, column in found.items()}
         training = labels["in_domain"] | labels.get("out_of_domain", set())

@@ -82,9 +82,9 @@ def made(monkeypatch):
     """Names of the files that were converted, one entry each time."""
     files, original = [], gradual.arrow._make
 
-    def make(paths, *rest):
-        files.append(paths[0].name)
-        original(paths, *rest)
+    def make(part, *rest):
+        files.append(part.files[0].name)
+        original(part, *rest)
 
     monkeypatch.setattr(gradual.arrow, "_make", make)
     return files
@@ -349,8 +349,8 @@ def test_what_is_in_a_file_decides_whether_there_is_work(make, tmp_path, made, t
 
 
 def test_stages_fits_and_tests_read_the_files_once(make, tmp_path, monkeypatch):
-    reads, original = [], gradual.files.read_table
-    monkeypatch.setattr(gradual.files, "read_table", lambda *a: (reads.append(a[0]), original(*a))[1])
+    reads, original = [], gradual.files.read_tables
+    monkeypatch.setattr(gradual.files, "read_tables", lambda *a: (reads.append(a[0]), original(*a))[1])
     data = make(write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "pool.jsonl", ROWS), tokens=True)
     data.schedule = [5, 0]
     for stage in ("fit", "test"):
@@ -359,7 +359,7 @@ def test_stages_fits_and_tests_read_the_files_once(make, tmp_path, monkeypatch):
     for k in (0, 1):
         data.set_stage(k)
         list(data.train_dataloader())
-    assert len(reads) == 2
+    assert len(reads) == 1
 
 
 def test_an_old_file_is_not_read_again_to_learn_that_it_is_the_same(make, tmp_path, monkeypatch):
