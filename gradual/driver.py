@@ -20,6 +20,7 @@ from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import CollapseConfig, Defaults
 from gradual.errors import InputError
 from gradual.interruption import interruptible
+from gradual.memory import stage_memory
 from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.results import RunResult
@@ -140,7 +141,8 @@ def fit_path(
         if result is None:
             start = parent.best if parent else None
             training = StageTraining(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings)
-            result = training.run()
+            with stage_memory():
+                result = training.run()
         result.index, result.path = k, run.relative(directory.path)
         results.append(result)
         run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from gradual.errors import InputError
 from gradual.interruption import Interrupted, interruptible
+from gradual.memory import stage_memory
 from gradual.tree import Node
 
 
@@ -36,7 +37,8 @@ def in_process(experiment: Trains) -> Executor:
 
     def execute(nodes: Sequence[Node]) -> None:
         for node in nodes:
-            experiment.train(node)
+            with stage_memory():
+                experiment.train(node)
 
     return execute
 
@@ -148,7 +150,8 @@ def _train(make_experiment: MakeExperiment, node: Node) -> None:
         with interruptible():
             if _experiment is None:
                 _experiment = make_experiment()
-            _experiment.train(node)
+            with stage_memory():
+                _experiment.train(node)
     except (KeyboardInterrupt, SystemExit) as stop:
         _stopped = stop
         raise

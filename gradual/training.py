@@ -36,7 +36,6 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.errors import InputError
-from gradual.memory import keep_memory
 from gradual.names import without_split
 from gradual.optim import build_lr_scheduler, build_optimizer, scale_learning_rates
 from gradual.repair import resume_point
@@ -88,11 +87,13 @@ class StageTraining:
         Raises:
             InputError: It collapsed in every attempt.
         """
-        keep_memory()
-        while True:
-            result = _attempt(self)
-            if result is not None:
-                return result
+        try:
+            while True:
+                result = _attempt(self)
+                if result is not None:
+                    return result
+        finally:  # they would keep the Trainer, and with it the optimizer's state, until the next stage or for ever
+            self.model.trainer = self.datamodule.trainer = None
 
 
 def _attempt(training: StageTraining) -> StageResult | None:

@@ -50,3 +50,30 @@ def test_what_a_step_takes_is_kept_for_the_next():
 @pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])
 def test_what_the_environment_says_holds(said):
     assert pages("keep_memory()", **said) > 50_000
+
+
+RELEASED = """
+from pathlib import Path
+from gradual.memory import stage_memory
+
+def resident():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) // 1024
+
+with stage_memory():
+    before = resident()
+    pieces = [b"x" * size for size in (2**22, 2**10) * 50]
+    del pieces[::2]
+    inside = resident()
+print(inside - before, resident() - before)
+"""
+
+
+@pytest.mark.parametrize("environment", [{}, {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**29)}])
+def test_free_memory_between_pieces_in_use_is_returned_after_a_stage_unless_the_environment_keeps_it(environment):
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", RELEASED]
+    run = subprocess.run(command, env=ours | environment, capture_output=True, text=True, check=True)
+    inside, after = map(int, run.stdout.split())
+    assert inside > 190, "MB; kept for the next step"
+    assert after > 190 if environment else after < 20
