@@ -50,9 +50,9 @@ def test_of_events_it_is_noted_for_each_kind_of_label(tmp_path, caplog):
     caplog.set_level("INFO", logger="gradual")
     attack = [(1, "Attack", [(0, 0, "Attacker")])]
     ours = document("D0", sentence("rebels shot men", [(0, 0, "PER")], events=attack))
+    held_out = document("D2", sentence("rebels shot men", [(0, 0, "PER")], events=attack))
     theirs = document("D1", sentence("rebels shot men", [(0, 0, "Per")], events=[(1, "Die", [(0, 0, "Attacker")])]))
-    other = document("D2", *ours["sentences"])
-    for name, documents in (("train", [ours]), ("dev", [other]), ("pool", [theirs])):
+    for name, documents in (("train", [ours]), ("dev", [held_out]), ("pool", [theirs])):
         write_documents(tmp_path / f"{name}.json", documents)
     encoder = write_encoder(tmp_path / "encoder", ["rebels", "shot", "men"])
     train, dev, pool = (str(tmp_path / f"{name}.json") for name in ("train", "dev", "pool"))
