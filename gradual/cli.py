@@ -22,7 +22,7 @@ from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.configuration import GROUPS, check_configuration
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults, check_seed
+from gradual.defaults import MAX_EPOCHS, Defaults, check_seed
 from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
@@ -120,7 +120,7 @@ class GradualCLI(LightningCLI):
         )
         _add_comparison_arguments(parser)
         parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
-        parser.set_defaults({"trainer.max_epochs": 20})
+        parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
         parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
         parser.link_arguments("model.init_args.trust_remote_code", "data.init_args.trust_remote_code")
 
@@ -182,7 +182,7 @@ class GradualCLI(LightningCLI):
             execute = ray_cluster(make, get("ray"))
         else:
             execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
-        return compare_tree(experiment, tree, execute, get("metrics"), get("baseline"))
+        return compare_tree(experiment, tree, execute, get("baseline"))
 
     def _check_one_device(self) -> None:
         """Refuse several devices a stage: the processes that Lightning starts for them would compare, too."""
@@ -205,6 +205,7 @@ class GradualCLI(LightningCLI):
             run,
             self._defaults(),
             self._trainer_arguments,
+            self._get(self.config, "metrics"),
             data,
         )
 
@@ -230,7 +231,8 @@ class GradualCLI(LightningCLI):
 
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print what each stage would train on."""
-        print_plan(model, datamodule, self._schedule(), self._defaults())
+        limit = self._settings.trainer.max_epochs
+        print_plan(model, datamodule, self._schedule(), self._defaults(), limit)
 
     def stats(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print the sizes of the data (for the paper's experiment its Table 1)."""
@@ -294,7 +296,7 @@ class GradualCLI(LightningCLI):
         return self._parser(self.subcommand).dump(config, skip_none=False)
 
     def _identity(self) -> dict[str, Any]:
-        identity = yaml.safe_load(self._resolved())
+        identity = yaml.safe_load(self._resolved()) | {"mode": self._defaults().mode}
         for name in _NOT_IDENTITY:
             identity.pop(name, None)
         for name in _NOT_IDENTITY_OF_TRAINER:

@@ -13,15 +13,19 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
+from gradual.callbacks.reported import ReportedScores, check_logged, names_in
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
+from gradual.names import without_split
+from gradual.notes import saying_anew
 from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
@@ -66,7 +70,8 @@ def compare(
         The report's page, ``run_dir/report/report.html``; tables and figures lie beside it.
 
     Raises:
-        InputError: A schedule does not fit the pool, or ``run_dir`` holds another experiment.
+        InputError: A schedule does not fit the pool, ``run_dir`` holds another experiment, or one of the metrics is
+            never logged.
     """
     defaults, trainer = split_settings(settings)
     schedule = Schedule(schedule)
@@ -74,8 +79,8 @@ def compare(
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
     with claimed(run_dir, type(model()), datamodule, schedule, defaults, trainer) as run:
-        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
-        return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
+        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer), metrics)
+        return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), baseline)
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Experiment:
         run: The run directory.
         defaults: What holds where a stage says nothing.
         trainer_arguments: Makes a Trainer's arguments.
+        metrics: Scores to report; None for all but the loss, or the loss alone.
     """
 
     model: Callable[[], LightningModule]
@@ -95,7 +101,12 @@ class Experiment:
     run: RunDirectory
     defaults: Defaults
     trainer_arguments: TrainerArguments
+    metrics: Iterable[str] | None = None
     _data: dict[str, MixedDomainDataModule] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.metrics is not None:
+            self.metrics = [without_split(name) for name in self.metrics]
 
     def data(self, changes: Mapping[str, Any]) -> MixedDomainDataModule:
         """The data module with ``changes``, made and loaded once in each process."""
@@ -128,8 +139,16 @@ class Experiment:
             self.trainer_arguments,
             node.settings,
             f"seed {node.seed}, ",
+            self._reported(model, data),
         )
         return training.run()
+
+    def _reported(self, model: LightningModule, data: MixedDomainDataModule) -> ReportedScores | None:
+        """Looks at a stage's scores, where not all metrics are known from others."""
+        if not self.metrics or names_in(self.run.results()).issuperset(self.metrics):
+            return None
+        tested = data.domains.test is not None and is_overridden("test_step", model)
+        return ReportedScores(list(self.metrics), tested, lambda: names_in(self.run.results()))
 
 
 def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:
@@ -151,24 +170,21 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
 
 @interruptible()
 @quiet()
-def compare_tree(
-    experiment: Experiment,
-    tree: Tree,
-    execute: Executor,
-    metrics: Iterable[str] | None = None,
-    baseline: str | None = None,
-) -> Path:
+@saying_anew()
+def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline: str | None = None) -> Path:
     """Train what is not done of ``tree``, and write the report.
 
     Args:
         experiment: What to train with.
         tree: The stages.
         execute: Runs the stages: in this process, in several, or on a cluster.
-        metrics: Scores to report; None for all but the loss, or the loss alone.
         baseline: The strategy that differences are taken from; None for in-domain only, or else the first.
 
     Returns:
         The report's page.
+
+    Raises:
+        InputError: The baseline is none of the strategies, or one of the metrics is never logged.
     """
     if baseline is None:
         baseline = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
@@ -181,14 +197,15 @@ def compare_tree(
         directory = node.directory(experiment.run)
         if directory.settings() is None:
             directory.reserve(node.settings)
-    rank_zero_only(_write_comparison)(experiment, tree, metrics, baseline)
+    rank_zero_only(_write_comparison)(experiment, tree, baseline)
     execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
-    rank_zero_only(_report)(experiment, tree, metrics, baseline)
+    check_logged(experiment.metrics or (), names_in(experiment.run.results()))
+    rank_zero_only(_report)(experiment, tree, baseline)
     return report_page(experiment.run.root)
 
 
-def _report(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
-    _write_comparison(experiment, tree, metrics, baseline)
+def _report(experiment: Experiment, tree: Tree, baseline: str) -> None:
+    _write_comparison(experiment, tree, baseline)
     save_strategies(experiment.run.root)
     write_report(experiment.run.root)
 
@@ -225,14 +242,14 @@ def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:
     )
 
 
-def _write_comparison(experiment: Experiment, tree: Tree, metrics: Iterable[str] | None, baseline: str) -> None:
+def _write_comparison(experiment: Experiment, tree: Tree, baseline: str) -> None:
     """Write ``compare.json``, all that the report needs besides the stages' own folders."""
     run = experiment.run
     paths: dict[str, dict[str, list[str]]] = {}
     for (name, seed), path in tree.paths.items():
         paths.setdefault(name, {})[str(seed)] = [run.relative(node.directory(run).path) for node in path]
     results = [result for node in tree.nodes if (result := node.directory(run).result())]
-    asked = list(metrics or ())
+    asked = list(experiment.metrics or ())
     content = {
         "strategies": {
             name: {**strategy.to_plain(), "amounts": tree.amounts[name]} for name, strategy in tree.strategies.items()

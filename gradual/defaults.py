@@ -6,7 +6,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradual.errors import InputError
+from gradual.names import better
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, is_configured, merge
+
+MAX_EPOCHS = 100
+"""The Trainer's ``max_epochs`` where nobody sets one: enough for patience to end a stage, as it should."""
+
+
+def resolve_mode(monitor: str, mode: str) -> str:
+    """``min`` or ``max``; ``auto`` goes by the monitor's name.
+
+    Raises:
+        InputError: The mode is none of these, or ``auto`` with a name that does not say which values are better.
+    """
+    if mode not in ("auto", "min", "max"):
+        raise InputError(f"mode is {mode!r}: it must be 'auto', 'min' or 'max'.")
+    resolved = better(monitor) if mode == "auto" else mode
+    if resolved is None:
+        raise InputError(
+            f"The name of the monitor, '{monitor}', does not say which values are better: correct it, or set mode to "
+            "'min' (lower is better) or 'max' (higher is better)."
+        )
+    return resolved
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -50,7 +71,8 @@ class Defaults:
 
     Attributes:
         monitor: Validation metric that decides on convergence and on the best epoch.
-        mode: ``min`` or ``max``: which value of it is better.
+        mode: Which value of it is better: ``min``, ``max``, or ``auto`` to go by the last part of its name (losses and
+            errors fall; accuracy, F1, BLEU and the like rise). Once the settings are made it is ``min`` or ``max``.
         patience: Validations without improvement after which a stage has converged.
         min_delta: Least change of the metric that counts as an improvement.
         optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
@@ -66,7 +88,7 @@ class Defaults:
     """
 
     monitor: str = "val/loss"
-    mode: str = "min"
+    mode: str = "auto"
     patience: int = 5
     min_delta: float = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -82,8 +104,7 @@ class Defaults:
             raise InputError(f"weight_averaging is {self.weight_averaging}: accepted is a decay from 0 to below 1.")
         if self.smoothing is not None and self.smoothing < 1:
             raise InputError(f"smoothing is {self.smoothing}: accepted is a number of validations from 1 on.")
-        if self.mode not in ("min", "max"):
-            raise InputError(f"mode is {self.mode!r}: accepted are 'min' and 'max'.")
+        object.__setattr__(self, "mode", resolve_mode(self.monitor, self.mode))
         if self.patience < 0:
             raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
         if self.checkpoint_every < 0:

@@ -17,15 +17,16 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.carry import load_weights
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import CollapseConfig, Defaults
+from gradual.defaults import MAX_EPOCHS, CollapseConfig, Defaults
 from gradual.errors import InputError
 from gradual.interruption import interruptible
 from gradual.memory import stage_memory
+from gradual.notes import note, saying_anew
 from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping
+from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, remark_on_end
 from gradual.training import StageTraining, TrainerArguments
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
@@ -55,8 +56,8 @@ def fit(
         run_dir: Folder of the experiment.
         **settings: The fields of ``gradual.Defaults`` (``monitor="val/loss"``, ``mode``, ``patience``, ``min_delta``,
             ``optimizer={"lr": 1e-4}``, ``lr_schedule``, ``weight_averaging``, ``smoothing``,
-            ``collapse={"attempts": 3}``, ``seed``), and arguments of ``lightning.Trainer`` (``max_epochs=20``,
-            ``accelerator="cpu"``).
+            ``collapse={"attempts": 3}``, ``seed``), and arguments of ``lightning.Trainer`` (``accelerator="cpu"``,
+            ``max_epochs=200``; 100 where it is not given).
 
     Returns:
         The results of all stages, also written to ``run_dir/results.json``.
@@ -88,6 +89,8 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any
         if name not in accepted:
             close = difflib.get_close_matches(name, [*names, *accepted], n=1)
             raise InputError(f"There is no setting '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""))
+    if trainer.get("max_epochs") is None:
+        trainer["max_epochs"] = MAX_EPOCHS
     return Defaults(**own), trainer
 
 
@@ -117,6 +120,7 @@ def claimed(
 
 @interruptible()
 @quiet()
+@saying_anew()
 def fit_path(
     model: LightningModule,
     datamodule: MixedDomainDataModule,
@@ -130,6 +134,8 @@ def fit_path(
     datamodule.schedule = schedule
     datamodule.prepare_data()
     datamodule.setup("fit")
+    if remark := remark_on_end(datamodule.amounts):
+        note("%s", remark)
     parent: StageDirectory | None = None
     results = []
     # what is wrong with the settings of a late stage is said before the first one trains
@@ -145,7 +151,7 @@ def fit_path(
                 result = training.run()
         result.index, result.path = k, run.relative(directory.path)
         results.append(result)
-        run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root)
+        run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root, defaults.monitor, defaults.mode)
         rank_zero_only(run_result.save)()
         parent = directory
     if not trained and parent is not None:

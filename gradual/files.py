@@ -17,6 +17,7 @@ from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces
 from gradual.errors import InputError
 from gradual.formats import FORMATS, Columns
+from gradual.labels import note_pool_labels
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
 _IGNORED = -100  # labels that torch's cross-entropy leaves out
@@ -177,6 +178,8 @@ class FileDataModule(MixedDomainDataModule):
             if values - training:
                 unknown = sorted(map(str, values - training))[0]
                 raise InputError(f"{name} has the label '{unknown}', which is in no training file.")
+        others = set().union(*(values for name, values in labels.items() if name != "out_of_domain"))
+        note_pool_labels(f"Column '{self.label_column}'", labels.get("out_of_domain", ()), others)
         return sorted(training)
 
 

@@ -10,23 +10,36 @@ from rich.table import Table
 
 from gradual.callbacks.carry import lend_trainer
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults
+from gradual.defaults import MAX_EPOCHS, Defaults
 from gradual.optim import parameter_groups
 from gradual.results import wide_console
-from gradual.schedule import Schedule, is_configured, merge
+from gradual.schedule import Schedule, is_configured, merge, remark_on_end
 
 
 def print_plan(
-    model: LightningModule, datamodule: MixedDomainDataModule, schedule: Schedule, defaults: Defaults
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule,
+    defaults: Defaults,
+    max_epochs: int | None = None,
 ) -> None:
-    """Print a row a stage: in-domain and out-of-domain examples, their ratio, steps per epoch and learning rates."""
+    """Print a row a stage: in-domain and out-of-domain examples, their ratio, steps per epoch, limits, learning rates.
+
+    Args:
+        model: The model.
+        datamodule: The data.
+        schedule: The stages.
+        defaults: What holds where a stage says nothing.
+        max_epochs: The Trainer's; None for ``MAX_EPOCHS``.
+    """
     datamodule.seed, datamodule.schedule = defaults.seed, schedule
     datamodule.prepare_data()
     datamodule.setup("fit")
     lend_trainer(model, datamodule)
     model.configure_model()  # parameters that depend on the data
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for heading in ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "patience"):
+    headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
+    for heading in headings:
         table.add_column(heading, justify="right")
     table.add_column("learning rates", overflow="fold")
     for k, stage in enumerate(schedule):
@@ -39,6 +52,7 @@ def print_plan(
             f"1:{amount / in_domain:.2f}" if in_domain else "-",
             datamodule.train_batch_size(),
             datamodule.steps_per_epoch(),
+            stage.max_epochs or (MAX_EPOCHS if max_epochs is None else max_epochs),
             defaults.patience if stage.patience is None else stage.patience,
         )
         optimizer = merge(defaults.optimizer, stage.optimizer)
@@ -50,6 +64,8 @@ def print_plan(
         table.add_row(*map(str, row), rates)
     console = wide_console()
     console.print(table)
+    if remark := remark_on_end(datamodule.amounts):
+        console.print(remark)
     console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.")
 
 

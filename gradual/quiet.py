@@ -15,6 +15,7 @@ _WARNINGS = (
     ".*does not have many workers.*",
     ".*Checkpoint directory.*",
     ".*is smaller than the logging interval.*",
+    ".*in eval mode at the start of training.*",  # TrainingModes names them
 )
 
 

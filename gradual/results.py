@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -15,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gradual.names import without_split
 from gradual.runs import StageResult, write_atomically
 from gradual.tensorboard import save_stage_curve
 
@@ -30,12 +32,23 @@ class RunResult:
         amounts: Out-of-domain examples of all stages of the schedule.
         seed: The experiment's seed.
         run_dir: The run directory.
+        monitor: Validation score that decided in each stage.
+        mode: ``min`` or ``max``: which value of it is better.
     """
 
     stages: list[StageResult]
     amounts: list[int]
     seed: int
     run_dir: Path
+    monitor: str
+    mode: str
+
+    @property
+    def best_stage(self) -> int | None:
+        """Index of the stage with the best monitored validation score, the last of equals; None where none has one."""
+        sign = 1 if self.mode == "max" else -1
+        scores = [(sign * self._monitored(index), index) for index in range(len(self.stages))]
+        return max((pair for pair in scores if math.isfinite(pair[0])), default=(0.0, None))[1]
 
     @property
     def final(self) -> dict[str, dict[str, float]]:
@@ -51,6 +64,7 @@ class RunResult:
         return {
             "stages": [asdict(stage) for stage in self.stages],
             "final": self.final,
+            "best_stage": self.best_stage,
             "seed": self.seed,
             "command": command_line(),
             "versions": versions(),
@@ -64,14 +78,17 @@ class RunResult:
         )
 
     def table(self) -> Table:
-        """A column a stage: its amounts, epochs (the best one in brackets) and time, and all its scores."""
+        """A column a stage: its amounts, epochs (the best one in brackets) and time, and all its scores.
+
+        A star marks the epochs of a stage that has not converged.
+        """
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         table.add_column("stage", no_wrap=True)
         for stage in self.stages:
             table.add_column(str(stage.index + 1), justify="right", no_wrap=True)
         table.add_row("out-of-domain", *(str(stage.out_of_domain) for stage in self.stages))
         table.add_row("in-domain", *(str(stage.in_domain) for stage in self.stages))
-        table.add_row("epochs (best)", *(f"{stage.epochs} ({stage.best_epoch})" for stage in self.stages))
+        table.add_row("epochs (best)", *(_epochs(stage) for stage in self.stages))
         if any(stage.collapses for stage in self.stages):
             table.add_row("attempts", *(str(len(stage.collapses) + 1) for stage in self.stages))
         table.add_row("time", *(_duration(stage.seconds) for stage in self.stages), end_section=True)
@@ -82,9 +99,33 @@ class RunResult:
             table.add_section()
         return table
 
+    def remarks(self) -> list[str]:
+        """What to know of the table: stages that have not converged, and a last stage that is not the best one."""
+        lines = []
+        limits = dict.fromkeys(stage.ended_by for stage in self.stages if not stage.converged)
+        if limits:
+            mend = " and ".join(filter(None, limits))
+            lines.append(
+                "* ended before it converged: a longer training may score better. "
+                + (f"Raise {mend}, or lower patience." if mend else "A monitored score was no longer finite.")
+            )
+        best, last = self.best_stage, len(self.stages) - 1
+        if best is not None and best != last:
+            lines.append(
+                f"The last stage is worse on validation than stage {best + 1}: {self.monitor} is "
+                f"{self._monitored(last):.4g}, and was {self._monitored(best):.4g} ({self.best_checkpoint(best)})."
+            )
+        return lines
+
     def print_table(self) -> None:
-        """Print the table, with room for all its columns where the output is no terminal."""
-        wide_console().print(self.table())
+        """Print the table and what to know of it, with room for all columns where the output is no terminal."""
+        console = wide_console()
+        console.print(self.table())
+        for line in self.remarks():
+            console.print(line, soft_wrap=True, markup=False)
+
+    def _monitored(self, stage: int) -> float:
+        return self.stages[stage].val.get(without_split(self.monitor), math.nan)
 
 
 def wide_console() -> Console:
@@ -109,6 +150,10 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _epochs(stage: StageResult) -> str:
+    return f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else ' *'}"
 
 
 def _score(value: float | None) -> str:

@@ -309,6 +309,16 @@ class RunDirectory:
                 return directory
         return free[0]
 
+    def results(self) -> list[StageResult]:
+        """What came out of all stages that are finished, as far as it can be read."""
+        found = []
+        for path in sorted(self.root.glob("seed-*/**/result.json")):
+            try:
+                found.append(StageDirectory(path.parent).result())
+            except InputError:
+                log.debug("%s is left out.", path)
+        return [result for result in found if result is not None]
+
     def relative(self, path: Path) -> str:
         """``path`` as seen from the run directory."""
         return path.relative_to(self.root).as_posix()

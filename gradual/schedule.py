@@ -222,6 +222,13 @@ class Schedule(Sequence[Stage]):
         return [{"amount": stage.amount, **stage.overrides()} if stage.overrides() else stage.amount for stage in self]
 
 
+def remark_on_end(amounts: Sequence[int]) -> str:
+    """What to say of amounts whose last one is not 0; nothing of others."""
+    if not amounts[-1]:
+        return ""
+    return f"The schedule ends with {amounts[-1]} out-of-domain examples: the paper's last stage has 0."
+
+
 Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig, Stage)
 
 

@@ -24,17 +24,19 @@ from gradual.callbacks.best import BestCheckpoint
 from gradual.callbacks.carry import CarryWeights, divides_modules, load_weights
 from gradual.callbacks.clock import TrainingClock
 from gradual.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
-from gradual.callbacks.convergence import Convergence
+from gradual.callbacks.convergence import Convergence, cut_off, ended_by, epochs_trained
 from gradual.callbacks.history import EpochHistory, ExampleScores
 from gradual.callbacks.last import LastCheckpoint
 from gradual.callbacks.logged import LoggedValues
+from gradual.callbacks.modes import TrainingModes
 from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
+from gradual.callbacks.reported import ReportedScores
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults
+from gradual.defaults import MAX_EPOCHS, Defaults
 from gradual.errors import InputError
 from gradual.names import without_split
 from gradual.optim import build_lr_scheduler, build_optimizer, scale_learning_rates
@@ -64,6 +66,7 @@ class StageTraining:
         trainer_arguments: The arguments of its Trainer.
         settings: All that it trains with, as plain data to write down.
         label: What its lines of progress begin with.
+        reported: Looks whether the scores that a report is to show are logged; None where all is well known.
     """
 
     model: LightningModule
@@ -75,6 +78,7 @@ class StageTraining:
     trainer_arguments: TrainerArguments
     settings: Mapping[str, Any]
     label: str = ""
+    reported: ReportedScores | None = None
 
     def run(self) -> StageResult:
         """Train the data module's current stage to convergence and measure its scores.
@@ -103,8 +107,8 @@ def _attempt(training: StageTraining) -> StageResult | None:
     resume = resume_point(directory)
     collapses, guard = directory.collapses(), defaults.collapse
     scale = guard.factor ** len(collapses)
+    title = f"{label}stage {datamodule.stage + 1} ({datamodule.amounts[datamodule.stage]} out-of-domain)"
     if collapses:
-        title = f"{label}stage {datamodule.stage + 1} ({datamodule.amounts[datamodule.stage]} out-of-domain)"
         if len(collapses) >= guard.attempts:
             raise InputError(advice(title, collapses, directory.path))
         rank_zero_only(_log.warning)(
@@ -128,8 +132,10 @@ def _attempt(training: StageTraining) -> StageResult | None:
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
         WholeScores(),
+        TrainingModes(),
         *steadier,
         Convergence(monitor, defaults.mode, patience, defaults.min_delta, decides),
+        *([training.reported] if training.reported else []),
         ExampleScores(directory.test_examples),
         LoggedValues(),
         RandomState(),
@@ -168,6 +174,7 @@ def _attempt(training: StageTraining) -> StageResult | None:
         raise InputError(
             f"Stage {datamodule.stage + 1} ended without a validation of '{defaults.monitor}': give it an epoch."
         )
+    (converged, reason), epochs = ended_by(trainer), epochs_trained(trainer)
     rank_zero_only(directory.drop_requeue_checkpoints)()
     tested: Sequence[Mapping[str, float]] = ()
     if datamodule.domains.test is not None and is_overridden("test_step", model):
@@ -180,15 +187,21 @@ def _attempt(training: StageTraining) -> StageResult | None:
         amount=amounts[-1],
         in_domain=datamodule.in_domain_size,
         out_of_domain=amounts[-1],
-        epochs=trainer.current_epoch,
+        epochs=epochs,
         best_epoch=best.epoch,
         seconds=round(clock.seconds, 3),
-        val=_named(best.scores, "val"),
+        val=_named(best.scores, "val", defaults.monitor),
         test=_named(tested[0], "test") if tested else {},
         collapses=collapses,
+        converged=converged,
+        ended_by=reason,
     )
     rank_zero_only(directory.finish)(result)
     trainer.strategy.barrier()
+    if not converged:
+        rank_zero_only(_log.warning)(cut_off(title, result, patience))
+    if training.reported:
+        training.reported.finished(result)
     return result
 
 
@@ -236,6 +249,8 @@ def _stage_trainer(
     for name in ("max_epochs", "gradient_clip_val"):
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
+    if arguments.get("max_epochs") is None:
+        arguments["max_epochs"] = MAX_EPOCHS
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
     given_plugins = arguments.get("plugins") or []
     plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
@@ -299,7 +314,8 @@ def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -
             model.configure_optimizers = own  # type: ignore[method-assign]
 
 
-def _named(scores: Mapping[str, Any], split: str) -> dict[str, float]:
-    """The scores of one split, without the split in their names."""
+def _named(scores: Mapping[str, Any], split: str, monitor: str = "") -> dict[str, float]:
+    """The scores of one split, without the split in their names, and the monitor, whatever its name."""
     prefixes = (f"{split}/", f"{split}_")
-    return {without_split(name): float(value) for name, value in scores.items() if name.startswith(prefixes)}
+    chosen = [name for name in scores if name == monitor] + [name for name in scores if name.startswith(prefixes)]
+    return {without_split(name): float(scores[name]) for name in chosen}

@@ -98,8 +98,9 @@ def test_fit_writes_the_layout_and_ends_with_the_table(small_demo, tmp_path, cap
     assert "best" in lines[0]
     assert "left" in lines[0]
     assert not {"\x1b", "\r", "\b"} & set(output)
-    *_, last = (line.split() for line in output.splitlines() if line.strip())
-    assert last[0] == "test"
+    *_, last, below = (line for line in output.splitlines() if line.strip())
+    assert last.split()[0] == "test"
+    assert below.startswith("* ended before it converged")
     rows = {" ".join(row[:2]): row[2:] for row in (line.split() for line in output.splitlines()) if len(row) == 4}
     for name in names:
         for split in ("val", "test"):
@@ -177,14 +178,39 @@ def test_plan_prints_each_stage_and_trains_nothing(small_demo, tmp_path, capsys)
     main(arguments("plan", small_demo, tmp_path / "run", schedule))
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
     # 12 in-domain dialogues; batches of 8, and of 4 in the last stage
-    assert [row[:6] for row in rows] == [
-        ["1", "12", "30", "1:2.50", "8", "6"],
-        ["2", "12", "15", "1:1.25", "8", "4"],
-        ["3", "12", "0", "1:0.00", "4", "3"],
+    assert [row[:8] for row in rows] == [
+        ["1", "12", "30", "1:2.50", "8", "6", "2", "8"],
+        ["2", "12", "15", "1:1.25", "8", "4", "2", "8"],
+        ["3", "12", "0", "1:0.00", "4", "3", "2", "8"],
     ]
     assert ["0.002" in " ".join(row) for row in rows] == [True, True, False]
     assert "0.001" in " ".join(rows[2])
     assert not (tmp_path / "run").exists()
+
+
+def test_plan_says_a_schedule_that_does_not_end_with_in_domain_data_and_the_default_limit(small_demo, tmp_path, capsys):
+    given = arguments("plan", small_demo, tmp_path / "run", "--schedule=[20, {amount: 0.2, max_epochs: 7}]")
+    main([*given, "--trainer.max_epochs=null"])
+    output = capsys.readouterr().out
+    rows = [line.split() for line in output.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[6] for row in rows] == ["100", "7"]
+    assert "The schedule ends with 6 out-of-domain examples" in output
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 100
+
+
+def test_the_mode_goes_by_the_monitor_s_name_and_an_equal_one_is_the_same_experiment(small_demo, tmp_path, capfd):
+    given = arguments("fit", small_demo, tmp_path / "run", "--schedule=[0]", "--monitor=val/slot_accuracy")
+    main(given)
+    assert json.loads((tmp_path / "run/experiment.json").read_text())["mode"] == "max"
+    assert json.loads((tmp_path / "run/seed-0/0/stage.json").read_text())["mode"] == "max"
+    capfd.readouterr()
+    main([*given, "--mode=max"])
+    assert "epoch 1/2" not in capfd.readouterr().out
+    assert "mode: 'max' there, 'min' now" in mistake(capfd, [*given, "--mode=min"])
+    said = mistake(capfd, arguments("compare", small_demo, tmp_path / "other", "--monitor=val/score"))
+    assert "'val/score', does not say which values are better" in said
 
 
 def test_a_schedule_on_the_command_line_keeps_what_is_said_of_later_stages(small_demo, tmp_path, capsys):
@@ -194,7 +220,7 @@ def test_a_schedule_on_the_command_line_keeps_what_is_said_of_later_stages(small
     given = [f"--config={tmp_path}/config.yaml", "--later_stages.optimizer.lr_scale=0.1", "--schedule=[30, 10, 0]"]
     main(arguments("plan", small_demo, tmp_path / "run", *given))
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
-    assert [(row[4], row[6]) for row in rows] == [("8", "8"), ("4", "8"), ("4", "9")]
+    assert [(row[4], row[7]) for row in rows] == [("8", "8"), ("4", "8"), ("4", "9")]
     assert ["0.002" in " ".join(row) for row in rows] == [True, False, False]
     assert "0.0002" in " ".join(rows[1])
     assert "0.0004" in " ".join(rows[2])
@@ -302,7 +328,7 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--last_stage={optimizer: 3}"], "last_stage.optimizer is 3: it is a group of settings"),
         (["--patience=long"], "patience is 'long': accepted is a whole number."),
         (["--model.vectors=sum"], "vectors is 'sum': accepted is cls or mean."),
-        (["--mode=up"], "accepted are 'min' and 'max'"),
+        (["--mode=up"], "mode is 'up': it must be 'auto', 'min' or 'max'"),
         (["--monitor=val/f1"], "logged are"),
         (["--data.domain=hotel"], "the domains there are hostel"),
         (["--data.out_of_domain_slots=some"], "accepted are all, shared"),

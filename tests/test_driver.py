@@ -205,7 +205,7 @@ def test_results_file_and_layout(tmp_path):
     root = tmp_path / "run"
     content = json.loads((root / "results.json").read_text())
     fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
-    fields.append("collapses")
+    fields += ["collapses", "converged", "ended_by"]
     assert [list(stage) for stage in content["stages"]] == [fields] * 3
     assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
     assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]
@@ -320,12 +320,14 @@ def test_mistakes_end_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="There is no optimizer"):
         run(tmp_path / "a", optimizer=None)
     with pytest.raises(InputError, match=r"monitor is 'val/los'.*logged are .*val/loss"):
-        run(tmp_path / "b", monitor="val/los")
+        run(tmp_path / "b", monitor="val/los", mode="min")
+    with pytest.raises(InputError, match=r"monitor, 'val/los', does not say which values are better.* set mode to"):
+        run(tmp_path / "k", monitor="val/los")
     with pytest.raises(InputError, match="no validation data"):
         run(tmp_path / "c", data=data(val=None))
     with pytest.raises(InputError, match="the pool holds 40"):
         run(tmp_path / "d", schedule=[41, 0])
-    with pytest.raises(InputError, match="mode is 'best'"):
+    with pytest.raises(InputError, match="mode is 'best': it must be 'auto', 'min' or 'max'"):
         run(tmp_path / "e", mode="best")
     with pytest.raises(InputError, match=r"no setting 'patiense'\. Did you mean 'patience'"):
         run(tmp_path / "h", patiense=3)

@@ -116,6 +116,7 @@ def one(two, demo, tmp_path_factory):
 def test_all_stages_run_in_one_launch(two):
     results = json.loads((two / "run/results.json").read_text())
     assert [stage["path"] for stage in results["stages"]] == ["seed-0/20", "seed-0/20/5", "seed-0/20/5/0"]
+    assert [(stage["converged"], stage["ended_by"]) for stage in results["stages"]] == [(False, "max_epochs")] * 3
     first, second = ends(two)
     assert first == second
     assert first["code"] == gradual.__file__, "the tests are to test this copy of the code"

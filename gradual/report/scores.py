@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradual.names import without_split
+from gradual.names import better, without_split
 from gradual.report.collect import Comparison, Split, StageRecord, Strategy
 
 
@@ -99,9 +99,6 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
     return rows
 
 
-_LOWER_IS_BETTER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "wer", "cer", "nll", "brier"}
-
-
 def best(rows: list[StrategyScores], split: Split, metric: str, comparison: Comparison) -> float | None:
     """The best mean of a metric; None where no strategy has one."""
     means = [row.scores[split][metric].mean for row in rows]
@@ -113,7 +110,7 @@ def lower_is_better(metric: str, comparison: Comparison) -> bool:
     """Whether a smaller score is a better one: as the monitor's mode says, else by the metric's name."""
     if without_split(comparison.monitor) == metric:
         return comparison.mode == "min"
-    return not _words(metric).isdisjoint(_LOWER_IS_BETTER)
+    return better(metric) == "min"
 
 
 def in_percent(comparison: Comparison) -> set[str]:

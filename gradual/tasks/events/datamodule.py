@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
+from gradual.labels import note_pool_labels
 from gradual.notes import note, note_oddities
 from gradual.tasks.events.batch import Pruning, SentenceCollator
 from gradual.tasks.events.data import Document, oddities, read_documents, statistics
@@ -78,6 +79,7 @@ class EventDataModule(MixedDomainDataModule):
         documents = {name: self._read(path) for name, path in self.files.items() if path is not None}
         pool = documents.get("out_of_domain", [])
         self.labels = LabelSpace.of(*documents.values())
+        self._note_pool_labels(documents)
         self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
         tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
         longest = most_pieces(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
@@ -123,6 +125,13 @@ class EventDataModule(MixedDomainDataModule):
         return {
             headings[name]: statistics(read_documents(path)) for name, path in self.files.items() if path is not None
         }
+
+    @staticmethod
+    def _note_pool_labels(documents: Mapping[str, Sequence[Document]]) -> None:
+        own = LabelSpace.of(documents.get("out_of_domain", ())).to_dict()
+        others = LabelSpace.of(*(part for name, part in documents.items() if name != "out_of_domain")).to_dict()
+        for kind, labels in own.items():
+            note_pool_labels(kind, labels, others[kind])
 
     def _allowed(self, own: LabelSpace) -> dict[str, list[list[bool]]]:
         """For each kind of label those of each schema: all, and the pool's own."""
