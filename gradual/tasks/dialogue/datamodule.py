@@ -51,7 +51,7 @@ class DialogueDataModule(MixedDomainDataModule):
         self,
         root: str,
         domain: str,
-        tokenizer: str,
+        tokenizer: str = "",
         pool: str | None = None,
         out_of_domain_slots: str | list[str] = "all",
         predict_file: str | None = None,
