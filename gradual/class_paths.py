@@ -95,7 +95,7 @@ def _paths_of_classes(name: str, bases: Iterable[type]) -> list[str]:
 def _derived(base: type) -> Iterator[type]:
     classes: list[type] = base.__subclasses__()
     for cls in classes:
-        hidden = cls.__name__.startswith("_") or cls.__module__.startswith("gradual.")
+        hidden = cls.__name__.startswith(("_", "Dummy")) or cls.__module__.startswith("gradual.")
         if not hidden and not inspect.isabstract(cls):
             yield cls
         yield from _derived(cls)
@@ -131,6 +131,9 @@ def _nearest(path: str, known: Iterable[str]) -> str | None:
     same = [other for other in unique if other.rpartition(".")[2].lower() == last]
     if same:
         return difflib.get_close_matches(path, same, n=1, cutoff=0)[0]
+    begins = [other for other in unique if other.rpartition(".")[2].lower().startswith(last)]
+    if begins and len(last) > 3:
+        return begins[0]
     by_name = {other.rpartition(".")[2].lower(): other for other in unique}
     close = difflib.get_close_matches(last, by_name, n=1, cutoff=0.75)
     return by_name[close[0]] if close else None

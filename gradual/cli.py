@@ -127,7 +127,7 @@ class GradualCLI(LightningCLI):
         for name in groups:
             value = self._get(self.config, name)
             if value is not None and not isinstance(value, Namespace):
-                raise InputError(f"{name} is {value!r}: it is a group of settings; accepted is a mapping of them.")
+                raise InputError(f"{name} is {value!r}: it is a group of settings, and must be a mapping.")
         if self.subcommand is not None:
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
@@ -135,6 +135,9 @@ class GradualCLI(LightningCLI):
         if self.subcommand in ("fit", "compare", "plan"):
             for sentence in settle(self._settings, self.subcommand, self._named):
                 note(sentence)
+        data = self._settings.data
+        if data.class_path == "gradual.MixedDomainDataModule" and data.init_args.in_domain is None:
+            raise InputError("There is no class of the data: give --data my_module.MyData, or class_path in a file.")
         self._linked = link_encoder(self._settings)
 
     def _parse_ckpt_path(self) -> None:

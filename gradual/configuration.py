@@ -12,13 +12,16 @@ from gradual.textfile import read_text
 GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage", "trainer")
 """Settings that are mappings of further ones."""
 
+OBJECTS = ("model", "data", "logger", "callbacks", "plugins", "profiler", "strategy", "accelerator")
+"""Settings that may be objects: a class_path with init_args."""
+
 
 def check_configuration(path: Path) -> None:
     """Refuse a file that is no configuration. Nothing in it is made or run.
 
     Raises:
         InputError: It cannot be read, is not UTF-8, not YAML, no mapping, asks for Python objects, has a setting
-            twice, or none where a group of settings belongs.
+            twice, none where a group of settings belongs, or those of a class beside its path.
     """
     accepted = "accepted is a mapping from settings to values"
     try:
@@ -29,6 +32,7 @@ def check_configuration(path: Path) -> None:
             raise InputError(f"{path}: found {'a list' if isinstance(top, yaml.SequenceNode) else 'text'}; {accepted}.")
         _check(top, path, set())
         _check_groups(top, path)
+        _check_classes(top, path)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not YAML ({error.problem}); {accepted}.") from error
@@ -46,6 +50,25 @@ def _check_groups(node: yaml.MappingNode, path: Path) -> None:
         elif value.tag != "tag:yaml.org,2002:str":  # which may be a file's name
             line = key.start_mark.line + 1
             raise InputError(f"{path}:{line}: {key.value} has no settings; accepted is a mapping, or to leave it out.")
+
+
+def _check_classes(node: yaml.MappingNode, path: Path) -> None:
+    for key, value in node.value:
+        if key.value == "trainer" and isinstance(value, yaml.MappingNode):
+            _check_classes(value, path)
+        for item in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            _check_class(key.value, item, path)
+
+
+def _check_class(name: str, node: yaml.Node, path: Path) -> None:
+    """Refuse settings of a class beside its path, of a mapping that stands for an object."""
+    if name not in OBJECTS or not isinstance(node, yaml.MappingNode):
+        return
+    keys = {key.value: key for key, _ in node.value}
+    others = [key for key in keys if key not in ("class_path", "init_args", "dict_kwargs")]
+    if "class_path" in keys and others:
+        line = keys[others[0]].start_mark.line + 1
+        raise InputError(f"{path}:{line}: {name} has {others[0]!r:.80} beside class_path; they belong in init_args.")
 
 
 def _check(node: yaml.Node, path: Path, seen: set[int]) -> None:

@@ -60,7 +60,7 @@ def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = Fal
     """
     if not name:
         raise InputError(
-            "There is no tokenizer: give the data the folder or the hub's name of an encoder, as tokenizer."
+            "tokenizer is empty: give the data the folder or the hub's name of an encoder (--data.tokenizer)."
         )
     tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code)
     if words and getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's: a word has a space before it

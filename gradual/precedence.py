@@ -156,12 +156,12 @@ class _Override:
 
 
 def _of_groups(config: Namespace, named: Mapping[str, str]) -> Iterator[_Override]:
-    for where, below in (("later_stages", ()), ("last_stage", ("later_stages",))):
+    for where in ("later_stages", "last_stage"):  # the last stage comes before the later ones, wherever they are set
         settings = config.get(where)
         if not isinstance(settings, Namespace):
             continue
         for field, holder in _fields(settings):
-            option = _strongest(field, below, named)
+            option = _strongest(field, (), named)
             if option and f"{where}.{field}" not in named:
                 yield _Override(option, field, where, holder)
 

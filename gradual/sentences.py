@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ _WORDS = {
     "dict": "a mapping",
     "NoneType": "null",
 }
+_BASES = ("lightning.LightningModule", "gradual.MixedDomainDataModule")  # which hold where no class is named
 _VALUES = {"optimizer": "class_path", "lr_schedule": "name"}  # what is meant where a group has a value
 _OF_OTHERS = {
     "ckpt_path": "--ckpt_path is a setting of gradual validate, test and predict; training goes on by itself.",
@@ -80,10 +82,15 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
     prefix = f"{group}." if group else ""
     if missing := _REQUIRED.search(message):
         names = missing[1].split(", ")
-        options = " and ".join(f"--{prefix}{name}" for name in names)
-        return f"{path} needs {listed(names)}: give {options if group else 'it'}, or init_args in a file."
+        options = listed(f"--{prefix}{name}" for name in names)
+        in_a_file = f"init_args: {{{', '.join(f'{name}: ...' for name in names)}}}"
+        return f"{path} needs {listed(names)}: give {f'{options}, or ' if group else ''}{in_a_file}."
     if unknown := _EXTRA.search(message) or _UNKNOWN.search(message):
         name = unknown[1].removeprefix("--").partition("=")[0].partition(" ")[0]
+        if name == "class_path":
+            return _beside(group or "A setting", path)
+        if path in _BASES:
+            return f"{group} has '{name}' and no class that takes it: give --{group} CLASS, or class_path in the file."
         settings = sorted({other for other in known if other != "help" and not other.endswith(".help")})
         wanted = [f"{prefix}{other}" for other in settings]
         closest = nearest_setting(f"{prefix}{name}", wanted)
@@ -93,7 +100,25 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
         if closest:
             return f"{said}. Did you mean '{closest}'?"
         return f"{said}; it has {listed(settings)}." if settings else f"{said}, and none at all."
-    return sentence_of(message, known)
+    return sentence_of(message.replace('Parser key "', f'Parser key "{prefix}', 1), known)
+
+
+def _with_settings_beside(value: str) -> str | None:
+    """The class of a mapping, or of one in a list, that has the class's settings beside its path."""
+    try:
+        given = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    for item in given if isinstance(given, list) else [given]:
+        if isinstance(item, dict) and "class_path" in item and {*item} - {"class_path", "init_args", "dict_kwargs"}:
+            return str(item["class_path"])
+    return None
+
+
+def _beside(name: str, path: str) -> str:
+    return (
+        f"{name} has settings beside class_path; they belong in init_args: {{class_path: {path}, init_args: {{...}}}}."
+    )
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -109,7 +134,7 @@ def _of_group(name: str, value: str, known: Sequence[str]) -> str:
         return f"{name} is {given}: it is a group of settings. Did you mean --{name}.{meant}={_full_path(value)}?"
     inside = [other for other in known if other.startswith(f"{name}.") and not other.endswith((".help", ".class_path"))]
     single = next(one for one in inside if not any(other.startswith(f"{one}.") for other in inside))
-    return f"{name} is {given}: it is a group of settings, such as --{single}; leave it out to keep their defaults."
+    return f"{name} is {given}: it is a group of settings, such as --{single}; leave it out to keep the defaults."
 
 
 def _full_path(name: str) -> str:
@@ -125,18 +150,12 @@ def _of_class(key: str, types: str, errors: str, value: str) -> str | None:
     if not bases:
         return None
     value = value.strip()
-    if path := re.search(r"class_path='([^']*)'", value):
+    if mixed := _with_settings_beside(value):
+        return _beside(key, mixed)
+    if path := re.search(r"[Pp]roblem with given class_path '([^']*)'", errors):
         value = path[1]
-    elif "Namespace(" in value or value.startswith(("{", "[")):
-        named = re.search(r"[Pp]roblem with given class_path '([^']*)'|Import path (\S+) does not", errors)
-        if named is None:
-            return f"{key} is {value!r:.200}: it must be a class_path, with the settings of that class in init_args."
-        value = named[1] or named[2]
-    if beside := re.search(r"Not a valid subclass of \w+\. Got value: (.*)", errors):
-        return (
-            f"{key} has {beside[1]:.200}: the settings of a class stand in init_args, beside class_path: "
-            "{class_path: my_module.MyClass, init_args: {...}}."
-        )
+    elif path := re.search(r"'class_path': '([^']*)'|class_path='([^']*)'", value):
+        value = path[1] or path[2]
     plain = [part for part in parts if not _classes_of(part)]
     others = [] if key in ("model", "data") else [word for part in plain if (word := _accepted(part))]
     if not re.fullmatch(r"[A-Za-z_][\w.]*", value) and others:
