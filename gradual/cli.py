@@ -33,7 +33,7 @@ from gradual.executors import in_process, processes, ray_cluster
 from gradual.linked import link_encoder
 from gradual.notes import note
 from gradual.plan import print_plan, print_statistics
-from gradual.precedence import check_command, files_first, named_settings, settle
+from gradual.precedence import check_command, ordered, named_settings, settle
 from gradual.quiet import quieten
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
@@ -363,7 +363,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
     _prepare_output()
     find_modules_in(Path.cwd())
-    given = files_first(sys.argv[1:] if arguments is None else arguments)
+    given = ordered(sys.argv[1:] if arguments is None else arguments)
     for group in ("model", "data"):
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -83,6 +85,11 @@ class HelpFormatter(DefaultHelpFormatter):
         if shown and action.default not in (None, argparse.SUPPRESS):
             notes.append("default: %(default)s")
         return f"{text} ({', '.join(notes)})" if notes else text
+
+    def start_section(self, heading: str | None) -> None:
+        """Begin a section; a long heading, such as a class's first sentence, takes several lines."""
+        width = shutil.get_terminal_size().columns - 3
+        super().start_section(textwrap.fill(heading, width) if heading else heading)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         parts = [super(HelpFormatter, self)._fill_text(part, width, indent) for part in text.split("\n\n")]

@@ -25,23 +25,22 @@ _EXPERIMENT_SETTINGS = {  # what a stage calls them: what the experiment calls t
 _GROUPS = ("optimizer", "lr_schedule")
 
 
-def files_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with configuration files before everything else that follows the command's name.
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with configuration files, then classes, before all others that follow the command's name.
 
-    The parser lets whatever comes last hold; so a file never changes what an option says, wherever it stands.
+    The parser lets whatever comes last hold; so a file never changes what an option says, wherever it stands, and a
+    class does not drop settings that were given before it.
     """
     command, rest = list(arguments[:1]), list(arguments[1:])
-    files: list[str] = []
-    others: list[str] = []
+    groups: dict[str, list[str]] = {"--config": [], "--model": [], "--data": [], "": []}
     while rest:
         argument = rest.pop(0)
-        if argument in ("-c", "--config") and rest:
-            files += [argument, rest.pop(0)]
-        elif argument.startswith(("--config=", "-c=")):
-            files.append(argument)
-        else:
-            others.append(argument)
-    return [*command, *files, *others]
+        name, equals, _ = argument.partition("=")
+        group = groups["--config" if name == "-c" else name if name in groups else ""]
+        group.append(argument)
+        if group is not groups[""] and not equals and rest:
+            group.append(rest.pop(0))
+    return [*command, *(argument for group in groups.values() for argument in group)]
 
 
 def named_settings(arguments: Sequence[str]) -> dict[str, str]:

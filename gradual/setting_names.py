@@ -61,13 +61,16 @@ def nearest_setting(name: str, known: Iterable[str]) -> str | None:
             inside = [other for other in settings if other.startswith(f"{group}.") and other.endswith(f".{wanted}")]
             if inside:
                 return inside[0]
+    beside = {other.rpartition(".")[2]: other for other in settings if other.rpartition(".")[0] == group}
+    if group and (like := _like(last, beside, 0.7)):
+        return like
     if other_name:
         return other_name
     for other in settings:
         if other.endswith(f".{last}"):
             return other
     return (
-        _like(last, {other.rpartition(".")[2]: other for other in settings if other.rpartition(".")[0] == group}, 0.7)
+        _like(last, beside, 0.7)
         or _like(name, {other: other for other in settings}, 0.8)
         or _like(last, {other.rpartition(".")[2]: other for other in reversed(settings)}, 0.75)
     )
