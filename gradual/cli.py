@@ -33,7 +33,7 @@ from gradual.executors import in_process, processes, ray_cluster
 from gradual.linked import link_encoder
 from gradual.notes import note
 from gradual.plan import print_plan, print_statistics
-from gradual.precedence import check_command, ordered, named_settings, settle
+from gradual.precedence import check_command, named_settings, ordered, settle
 from gradual.quiet import quieten
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings

@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 
 from gradual.__main__ import main
 from gradual.errors import InputError
-from gradual.precedence import check_command, ordered, named_settings, settle
+from gradual.precedence import check_command, named_settings, ordered, settle
 
 SMALL = Path(__file__).parents[1] / "configs" / "multiwoz" / "small.yaml"
 
