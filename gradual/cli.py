@@ -24,7 +24,7 @@ from gradual.command_help import class_listing, describe_classes, describe_stage
 from gradual.command_parser import Parser
 from gradual.commands import LIGHTNING_COMMANDS
 from gradual.comparison import Experiment, compare_tree, plan_tree
-from gradual.configuration import GROUPS
+from gradual.configuration import GROUPS, strategies_in
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults, check_seed
 from gradual.driver import fit_path
@@ -233,13 +233,7 @@ class GradualCLI(LightningCLI):
 
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
-        for path in reversed(self._get(self.config, "config") or []):
-            if path is None:  # given as text, not as a file
-                continue
-            found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
-            if isinstance(found, dict):
-                return found
-        return None
+        return strategies_in(self._get(self.config, "config") or [])
 
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print what each stage would train on."""

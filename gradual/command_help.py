@@ -14,6 +14,11 @@ from jsonargparse import DefaultHelpFormatter
 from gradual.class_paths import OWN_CLASSES
 
 _LONGEST_TYPE = 32
+_TEXTS = {  # where Lightning's or jsonargparse's do not say what holds here
+    "config": "configuration file in YAML, the same for all commands; of several the last holds, options over any",
+    "print_config": "print the configuration that results, as a file to start from, and exit",
+    "ckpt_path": "checkpoint of a stage, such as runs/mine/seed-0/2000/best.ckpt",
+}
 _OPTIONS = ("help", "config", "print_config")
 _GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # shown as their settings, not as a whole
 _STAGES = ("later_stages", "last_stage")  # shown as a whole: their settings are a stage's
@@ -74,7 +79,7 @@ class HelpFormatter(DefaultHelpFormatter):
         return ", ".join(options) + (".SETTING VALUE" if action.dest in _STAGES else value)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = re.sub(r":\w+:`|`", "", " ".join((action.help or "").split()))
+        text = re.sub(r":\w+:`|`", "", " ".join((_TEXTS.get(action.dest) or action.help or "").split()))
         if action.dest.startswith("trainer."):
             text = _first_sentence(text)
         kind = self._get_type_str(action)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -39,6 +41,17 @@ def check_configuration(path: Path) -> None:
     except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not YAML that can be read ({reason}); {accepted}.") from error
+
+
+def strategies_in(files: Sequence[Any]) -> dict[str, Any] | None:
+    """The strategies that configuration files define, those of the last file that has any; None where none has."""
+    for path in reversed(files):
+        if path is None:  # given as text, not as a file
+            continue
+        found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
+        if isinstance(found, dict):
+            return found
+    return None
 
 
 def _check_groups(node: yaml.MappingNode, path: Path) -> None:
