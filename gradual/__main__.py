@@ -6,22 +6,18 @@ Nothing heavy is imported until a command needs it, so that ``gradual --help`` a
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from gradual import __version__
+from gradual.commands import LIGHTNING_COMMANDS
 from gradual.errors import InputError
 
-LIGHTNING_COMMANDS = {
-    "fit": "train all stages of a schedule, or go on with what was interrupted",
-    "compare": "train several strategies under several seeds, each stage once, and report",
-    "plan": "print what each stage would train on, without training",
-    "stats": "print the sizes of the data",
-    "validate": "validation scores of a stage's checkpoint",
-    "test": "test scores of a stage's checkpoint",
-    "predict": "write a checkpoint's predictions as JSON lines",
-}
+_OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "demo": "demo-data"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,12 +48,25 @@ def _input_error(error: BaseException | None) -> InputError | None:
     return error
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says which command was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the mistake, and exit with status 2."""
+        if unknown := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
+            commands = re.findall(r"[\w-]+", unknown[2])
+            close = difflib.get_close_matches(unknown[1], [*commands, *_OTHER_NAMES], n=1)
+            hint = f" Did you mean 'gradual {_OTHER_NAMES.get(close[0], close[0])}'?" if close else ""
+            message = f"there is no command {unknown[1]!r}; the commands are {', '.join(commands)}.{hint}"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
     from gradual import export, report
     from gradual.tasks.dialogue import demo, download
     from gradual.tasks.events import convert
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gradual",
         description="Gradual fine-tuning: adapt a model to a scarce domain, stage by stage.",
         epilog="To try it: gradual demo-data, then gradual fit --config configs/demo.yaml",

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
@@ -19,18 +19,24 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
+from gradual.class_paths import find_modules_in
+from gradual.command_help import class_listing, describe_classes, describe_stages
+from gradual.command_parser import Parser
+from gradual.commands import LIGHTNING_COMMANDS
 from gradual.comparison import Experiment, compare_tree, plan_tree
-from gradual.configuration import GROUPS, check_configuration
+from gradual.configuration import GROUPS, strategies_in
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, Defaults, check_seed
 from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
+from gradual.linked import link_encoder
+from gradual.notes import note
 from gradual.plan import print_plan, print_statistics
+from gradual.precedence import check_command, named_settings, ordered, settle
 from gradual.quiet import quieten
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
-from gradual.sentences import sentence_of
 from gradual.strategies import parse_strategies
 from gradual.training import trainer_errors
 from gradual.weights import read_checkpoint
@@ -59,28 +65,6 @@ class StageTrainer(Trainer):
         """Print the sizes of the data."""
 
 
-class Parser(LightningArgumentParser):
-    """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``), and whose errors are one sentence."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **{**kwargs, "default_env": True, "env_prefix": "GRADUAL", "allow_abbrev": False})
-
-    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Read a configuration file; one that is none is refused with its name and line."""
-        check_configuration(Path(str(cfg_path)))
-        return super().parse_path(cfg_path, *args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the sentence to standard error and exit with status 2."""
-        print(f"gradual: {sentence_of(str(message), self._known())}", file=sys.stderr)
-        raise SystemExit(2)
-
-    def _known(self) -> list[str]:
-        """The names of all settings, those of the subcommands included."""
-        subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-        return [action.dest for parser in (self, *subcommands) for action in parser._actions]
-
-
 class GradualCLI(LightningCLI):
     """The command line: model, data, trainer, and the settings of a gradual run."""
 
@@ -102,8 +86,7 @@ class GradualCLI(LightningCLI):
             type=Any,
             default=[0],
             help="out-of-domain examples of each stage: counts, or fractions of the pool (0.5), non-increasing; a "
-            "stage that overrides something is a mapping: {amount: 0, optimizer: {lr: 4.0e-5}, lr_schedule: ..., "
-            "max_epochs: ..., patience: ..., batch_size: ..., gradient_clip_val: ...}",
+            "stage that overrides something is a mapping, such as {amount: 0, max_epochs: 8, optimizer: {lr: 4.0e-5}}",
         )
         for name, which in (
             ("later_stages", "Every stage but the first"),
@@ -111,6 +94,7 @@ class GradualCLI(LightningCLI):
         ):
             parser.add_class_arguments(StageSettings, name)
             (parser.groups or {})[name].title = f"{which}, where the schedule says nothing else of it"
+            describe_stages(parser._actions, name, which)
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
@@ -121,16 +105,40 @@ class GradualCLI(LightningCLI):
         _add_comparison_arguments(parser)
         parser.add_class_arguments(Defaults, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
-        parser.link_arguments("model.init_args.encoder", "data.init_args.tokenizer")
-        parser.link_arguments("model.init_args.trust_remote_code", "data.init_args.trust_remote_code")
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The seed; Lightning's may also be random, and then the same command would not do the same again."""
+        text = "seed of samples, order, dropout and new weights"
+        parser.add_argument("--seed_everything", type=int, default=self.seed_everything_default, help=text)
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Lightning's, with what the help says of them."""
+        super().add_core_arguments_to_parser(parser)
+        describe_classes(parser._actions)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and remember what the command line itself says."""
+        self._named = named_settings(args)
+        super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a value where a group of settings belongs, which the parser takes inside of a mapping."""
+        """Let the command line hold over files; refuse a value where a group of settings belongs."""
         groups = [*GROUPS, *(f"{stages}.{group}" for stages in ("later_stages", "last_stage") for group in GROUPS)]
         for name in groups:
             value = self._get(self.config, name)
             if value is not None and not isinstance(value, Namespace):
-                raise InputError(f"{name} is {value!r}: it is a group of settings; accepted is a mapping of them.")
+                raise InputError(f"{name} is {value!r}: it is a group of settings, and must be a mapping.")
+        if self.subcommand is not None:
+            check_command(self.subcommand, self._named)
+        if self.subcommand == "compare":
+            self._settings.strategies = self._selected_strategies()
+        if self.subcommand in ("fit", "compare", "plan"):
+            for sentence in settle(self._settings, self.subcommand, self._named):
+                note(sentence)
+        data = self._settings.data
+        if data.class_path == "gradual.MixedDomainDataModule" and data.init_args.in_domain is None:
+            raise InputError("There is no class of the data: give --data my_module.MyData, or class_path in a file.")
+        self._linked = link_encoder(self._settings)
 
     def _parse_ckpt_path(self) -> None:
         """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
@@ -177,7 +185,7 @@ class GradualCLI(LightningCLI):
         experiment = self.experiment(run, {"{}": datamodule})
         strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, get("seeds"))
-        make = functools.partial(make_experiment, self._resolved(), str(run.root))
+        make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
         if get("ray") is not None:
             execute = ray_cluster(make, get("ray"))
         else:
@@ -219,15 +227,14 @@ class GradualCLI(LightningCLI):
             config.init_args[name] = value
         return self._parser(self.subcommand).instantiate_classes(Namespace({group: config}))[group]
 
+    def _selected_strategies(self) -> Any:
+        """The strategies; those that are selected by name from a file as the file has them, so that they stay so."""
+        given, defined = self._get(self.config, "strategies"), self._strategies_in_files() or {}
+        return {name: defined[name] for name in given} if isinstance(given, list) and {*given} <= {*defined} else given
+
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
-        for path in reversed(self._get(self.config, "config") or []):
-            if path is None:  # given as text, not as a file
-                continue
-            found = (yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}).get("strategies")
-            if isinstance(found, dict):
-                return found
-        return None
+        return strategies_in(self._get(self.config, "config") or [])
 
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print what each stage would train on."""
@@ -293,6 +300,8 @@ class GradualCLI(LightningCLI):
         """The whole configuration, as YAML that every subcommand accepts."""
         config = self._settings.clone()
         config.pop("config", None)
+        for name in self._linked:  # is linked again, maybe to another encoder
+            config.pop(name)
         return self._parser(self.subcommand).dump(config, skip_none=False)
 
     def _identity(self) -> dict[str, Any]:
@@ -318,9 +327,10 @@ class GradualCLI(LightningCLI):
         return path
 
 
-def make_experiment(config: str, run_dir: str) -> Experiment:
-    """The experiment of a comparison in another process, from its resolved configuration."""
+def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
+    """The experiment of a comparison in another process, from its resolved configuration; modules lie in ``folder``."""
     _prepare_output()
+    find_modules_in(folder)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
@@ -348,10 +358,16 @@ def _add_comparison_arguments(parser: LightningArgumentParser) -> None:
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
     _prepare_output()
-    _cli(arguments)
+    find_modules_in(Path.cwd())
+    given = ordered(sys.argv[1:] if arguments is None else arguments)
+    for group in ("model", "data"):
+        if f"--{group}.help" in given[-1:]:
+            print(class_listing(given[0], group))
+            return
+    _cli(given)
 
 
-def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
+def _cli(arguments: list[str], run: bool = True) -> GradualCLI:
     # a configuration makes what the types of arguments say, and nothing where they say Any: else it could call anything
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
@@ -361,12 +377,13 @@ def _cli(arguments: Sequence[str] | None, run: bool = True) -> GradualCLI:
         subclass_mode_data=True,
         trainer_class=StageTrainer,
         parser_class=Parser,
+        parser_kwargs={name: {"command": name, "description": text} for name, text in LIGHTNING_COMMANDS.items()},
         trainer_defaults={"use_distributed_sampler": False, "callbacks": WholeScores()},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,
         run=run,
-        args=None if arguments is None else list(arguments),
+        args=arguments,
     )
 
 

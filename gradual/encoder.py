@@ -58,6 +58,10 @@ def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = Fal
     Raises:
         InputError: There is none, or it comes with code that is not trusted.
     """
+    if not name:
+        raise InputError(
+            "tokenizer is empty: give the data the folder or the hub's name of an encoder (--data.tokenizer)."
+        )
     tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code)
     if words and getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's: a word has a space before it
         tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code, add_prefix_space=True)

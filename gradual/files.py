@@ -39,8 +39,8 @@ class FileDataModule(MixedDomainDataModule):
         predict: What ``predict`` runs on, labelled or not; None for the test examples.
         text_column: Column to tokenize, or two for pairs; it is replaced by ``input_ids``, ``attention_mask`` and,
             where the tokenizer has them, ``token_type_ids``. None leaves the columns as they are.
-        tokenizer: Folder or hub's name of an encoder with a fast tokenizer; on the command line it is the model's
-            ``encoder``, where the model has one.
+        tokenizer: Folder or hub's name of an encoder with a fast tokenizer; on the command line it is by
+            default the ``encoder`` of the model, where that is one of gradual's.
         max_length: Tokens of an example at most, the rest is cut; None for what tokenizer and encoder take.
         label_column: Column that every example but those of ``predict`` must have. Text in it becomes an index into
             ``label_names``.

@@ -55,6 +55,14 @@ CONFIGURATIONS = {
     "has a setting of another kind": ("trainer: {max_epochs: many}", "max_epochs"),
     "has a mapping for a number": ("patience: {of: 3}", "patience"),
     "has a list for the model": ("model: [a, b]", "model"),
+    "has settings beside a class": (
+        "model: {class_path: a.B, width: 3}",
+        "bad.yaml:1: model has 'width' beside class_path",
+    ),
+    "has settings beside a callback's": (
+        "trainer:\n  callbacks:\n    - {class_path: a.B,\n       monitor: x}",
+        "bad.yaml:4: callbacks has 'monitor' beside class_path; they belong in init_args.",
+    ),
     "has a class that is none": ("model: {class_path: os.getcwd}", "model"),
     "nests without end": ("schedule: " + "[" * 10_000 + "]" * 10_000, "bad.yaml: not YAML that can be read"),
 }
@@ -121,8 +129,7 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
 
 @pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]"])
 def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
-    strategies = '--strategies={"short": [20, 0]}'
-    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", "--strategies=null", f"--seeds={seeds}")
     assert "accepted is a whole number from 0 to 4294967295" in mistake(capfd, given)
     assert not list(tmp_path.glob("run/seed*"))
 
@@ -130,6 +137,7 @@ def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capf
 @pytest.mark.parametrize("devices", ["2", "[0, 1]", "0,1"])
 def test_stages_that_train_at_once_have_one_device_each(small_demo, tmp_path, capfd, devices):
     given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--trainer.devices={devices}")
+    given.append("--strategies=null")
     for at_once in ("--jobs=2", "--ray=local"):
         assert "have one device each" in mistake(capfd, [*given, at_once])
 

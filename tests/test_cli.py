@@ -322,12 +322,12 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--optimizer.class_path=torch.optim.Adamm"], "'torch.optim.Adamm', which cannot be imported"),
         (["--lr_schedule.name=linaer"], "'linaer': accepted are linear"),
         (["--lr_schedule=linear"], "lr_schedule is 'linear': it is a group of settings"),
-        (["--last_stage=null"], "single ones, such as --last_stage.optimizer.class_path."),
-        (["--trainer=3"], "such as --trainer.accelerator."),
-        (["--last_stage={optimizer: {lr: fast}}"], "last_stage.optimizer.lr is 'fast': accepted is a number or null."),
+        (["--last_stage=null"], "last_stage is null: it is a group of settings, such as --last_stage.optimizer.lr;"),
+        (["--trainer=3"], "such as --trainer.accelerator;"),
+        (["--last_stage={optimizer: {lr: fast}}"], "last_stage.optimizer.lr is 'fast': it must be a number or null."),
         (["--last_stage={optimizer: 3}"], "last_stage.optimizer is 3: it is a group of settings"),
-        (["--patience=long"], "patience is 'long': accepted is a whole number."),
-        (["--model.vectors=sum"], "vectors is 'sum': accepted is cls or mean."),
+        (["--patience=long"], "patience is 'long': it must be an integer."),
+        (["--model.vectors=sum"], "model.vectors is 'sum': it must be cls or mean."),
         (["--mode=up"], "mode is 'up': it must be 'auto', 'min' or 'max'"),
         (["--monitor=val/f1"], "logged are"),
         (["--data.domain=hotel"], "the domains there are hostel"),
@@ -336,10 +336,10 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--model.encoder_layers=9"], "encoder_layers is 9"),
         (["--model.heads=7"], "accepted are divisors"),
         (["--config=no-such.yaml"], "no-such.yaml"),
-        (["--patients=3"], "Did you mean 'patience'?"),
-        (["--patienc=3"], "--patienc=3. Did you mean 'patience'?"),  # no option may be shortened
-        (["--data.batchsize=3"], "Option 'batchsize' is not accepted. Did you mean 'batch_size'?"),
-        (["--model=gradual.tasks.dialogue.Trackker"], "Trackker"),
+        (["--patients=3"], "There is no setting --patients. Did you mean --patience?"),
+        (["--patienc=3"], "Did you mean --patience?"),  # no option may be shortened
+        (["--data.batchsize=3"], "DialogueDataModule has no setting 'batchsize'. Did you mean 'data.batch_size'?"),
+        (["--model=gradual.tasks.dialogue.Trackker"], "the module gradual.tasks.dialogue has no 'Trackker'"),
     ],
 )
 def test_a_mistake_is_one_sentence(small_demo, tmp_path, capfd, given, said):

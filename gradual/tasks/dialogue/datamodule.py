@@ -24,8 +24,8 @@ class DialogueDataModule(MixedDomainDataModule):
     Args:
         root: Folder that holds ``domains/``.
         domain: The target domain, e.g. ``restaurant``.
-        tokenizer: Folder or hub's name of the encoder whose tokenizer is used; on the command line it is the model's
-            encoder.
+        tokenizer: Folder or hub's name of the encoder whose tokenizer is used; on the command line it is by default the
+            model's encoder.
         pool: File with the out-of-domain dialogues, e.g. ``train4000.tsv``; None for the one with the highest number.
         out_of_domain_slots: Slots whose labels count in out-of-domain dialogues: ``all`` (as in the paper's
             experiment), ``shared`` (those that the training dialogues of both kinds fill), or a list of names or
@@ -51,7 +51,7 @@ class DialogueDataModule(MixedDomainDataModule):
         self,
         root: str,
         domain: str,
-        tokenizer: str,
+        tokenizer: str = "",
         pool: str | None = None,
         out_of_domain_slots: str | list[str] = "all",
         predict_file: str | None = None,

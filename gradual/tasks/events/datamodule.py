@@ -28,7 +28,7 @@ class EventDataModule(MixedDomainDataModule):
         val: File of its validation documents.
         test: File of its test documents; None for none.
         out_of_domain: File of the pool; None for none.
-        tokenizer: The encoder's folder or hub name; on the command line it is the model's.
+        tokenizer: The encoder's folder or hub name; on the command line it is by default the model's.
         out_of_domain_labels: What an out-of-domain document may have: ``all`` labels of the label space, or, where its
             schema cannot have the target's labels, only the pool's ``own`` (the paper's footnote 3).
         predict_file: File of documents to predict; None for the test documents.

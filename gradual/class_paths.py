@@ -1,0 +1,150 @@
+"""Paths of classes, such as ``my_module.MyModel``: where they are looked for, and what is wrong with one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+OWN_CLASSES = {
+    "model": {
+        "gradual.tasks.dialogue.DialogueStateTracker": "dialogue state tracking: SUMBT",
+        "gradual.tasks.events.EventExtractor": "event extraction: DyGIE++",
+    },
+    "data": {
+        "gradual.FileDataModule": "examples in JSON lines, CSV, TSV or Parquet files",
+        "gradual.tasks.dialogue.DialogueDataModule": "dialogues in MultiWOZ 2.0's layout",
+        "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
+    },
+}
+"""The models and data modules that come with the package, and what each is for; named without importing them."""
+
+_BASES = {"model": "a LightningModule", "data": "a gradual.MixedDomainDataModule"}
+
+
+def find_modules_in(folder: str | Path) -> None:
+    """Let modules of ``folder`` be imported, before any others, as ``python -m`` does for the current folder."""
+    if not sys.flags.safe_path and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def public_path(cls: Any) -> str:
+    """The shortest path that gives the class."""
+    name = str(cls.__name__)
+    parts = cls.__module__.split(".")
+    for end in range(1, len(parts)):
+        module = sys.modules.get(".".join(parts[:end]))
+        if module is not None and getattr(module, name, None) is cls:
+            return ".".join([*parts[:end], name])
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def what_is_wrong(name: str, path: str, bases: tuple[type, ...] = ()) -> str:
+    """Why a setting's class cannot be had, as one sentence with the nearest name.
+
+    Args:
+        name: The setting.
+        path: The path that was given.
+        bases: What the class must be derived from.
+    """
+    asked = f"{name} is {path!r}"
+    kind = _BASES.get(name) or "a " + " or ".join(base.__name__ for base in bases)
+    if not all(part.isidentifier() for part in path.split(".")):
+        return f"{asked}: it must be the path of {kind} class, such as {_example(name, bases)}."
+    module_name, _, class_name = path.rpartition(".")
+    if not module_name:
+        hint = _nearest(path, _paths_of_classes(name, bases))
+        return f"{asked}, which is not known: give the path of {kind} class, such as {hint or _example(name, bases)}."
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            hint = _hint(path, [*_paths_of_classes(name, bases), *_modules_beside(error.name, class_name)])
+            where = "neither in the current folder nor installed" if "." not in error.name else "not in that package"
+            return f"{asked}: there is no module {error.name!r} ({where}).{hint}"
+        return f"{asked}: importing {module_name} failed ({_reason(error)})."
+    except Exception as error:  # whatever a user's module does
+        return f"{asked}: importing {module_name} failed ({_reason(error)})."
+    found = getattr(module, class_name, None)
+    if found is None:
+        hint = _hint(path, [*_paths_of_classes(name, bases), *_classes_in(module, bases)])
+        return f"{asked}: the module {module_name} has no {class_name!r}.{hint}"
+    if inspect.isclass(found) and bases and issubclass(found, bases) and inspect.isabstract(found):
+        return f"{asked}, which is abstract: give a class derived from it."
+    return f"{asked}, which is not {kind}.{_hint(path, _classes_in(module, bases))}"
+
+
+def _example(name: str, bases: tuple[type, ...]) -> str:
+    if name in OWN_CLASSES:
+        return f"{next(iter(OWN_CLASSES[name]))} or my_module.{'MyModel' if name == 'model' else 'MyData'}"
+    return next((path for path in _paths_of_classes(name, bases) if path.startswith("lightning.")), "my_module.MyClass")
+
+
+def _paths_of_classes(name: str, bases: Iterable[type]) -> list[str]:
+    """Paths of the classes that a setting may name, as far as they are known without importing anything."""
+    return [*OWN_CLASSES.get(name, ()), *(public_path(cls) for base in bases for cls in _derived(base))]
+
+
+def _derived(base: type) -> Iterator[type]:
+    classes: list[type] = base.__subclasses__()
+    for cls in classes:
+        hidden = cls.__name__.startswith(("_", "Dummy")) or cls.__module__.startswith("gradual.")
+        if not hidden and not inspect.isabstract(cls):
+            yield cls
+        yield from _derived(cls)
+
+
+def _classes_in(module: object, bases: tuple[type, ...]) -> list[str]:
+    classes = [value for value in vars(module).values() if inspect.isclass(value)]
+    own = [cls for cls in classes if cls not in bases and (not bases or issubclass(cls, bases))]
+    return [f"{module.__name__}.{cls.__name__}" for cls in own]  # type: ignore[attr-defined]
+
+
+def _modules_beside(missing: str, class_name: str) -> list[str]:
+    """The class's path in each module that the missing one may have been meant to be."""
+    package, _, _ = missing.rpartition(".")
+    if package:
+        spec = importlib.util.find_spec(package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+    else:
+        folders = [str(Path.cwd())]
+    names = [module.name for module in pkgutil.iter_modules(folders)]
+    return [f"{package}.{name}.{class_name}".lstrip(".") for name in names]
+
+
+def _hint(path: str, known: Iterable[str]) -> str:
+    nearest = _nearest(path, known)
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
+def _nearest(path: str, known: Iterable[str]) -> str | None:
+    """The known path that is most like ``path``; where the class's name alone decides, the module may be any."""
+    unique = list(dict.fromkeys(known))
+    last = path.rpartition(".")[2].lower()
+    same = [other for other in unique if other.rpartition(".")[2].lower() == last]
+    if same:
+        return difflib.get_close_matches(path, same, n=1, cutoff=0)[0]
+    begins = [other for other in unique if other.rpartition(".")[2].lower().startswith(last)]
+    if begins and len(last) > 3:
+        return begins[0]
+    by_name = {other.rpartition(".")[2].lower(): other for other in unique}
+    close = difflib.get_close_matches(last, by_name, n=1, cutoff=0.75)
+    return by_name[close[0]] if close else None
+
+
+def _reason(error: BaseException) -> str:
+    """An exception of a user's module, with the line that raised it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(error, SyntaxError):
+        place = f", {error.filename}, line {error.lineno}"
+    else:
+        place = f", {frames[-1].filename}, line {frames[-1].lineno}" if len(frames) > 1 else ""
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}{place}"
