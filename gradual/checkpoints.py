@@ -10,8 +10,11 @@ from typing import IO, Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import nn
 
 from gradual.checksums import seal
+from gradual.compiled import named_as_in
+from gradual.plain import from_plain, to_plain
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -19,17 +22,23 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     A file is written under another name in its own folder, ends with its checksum, is brought to the disk and then
     moved to its place. (Lightning writes into the system's temporary folder, from where a move may be a copy, and does
-    not wait for the disk.)
+    not wait for the disk.) It holds plain data only, as ``gradual.plain`` says.
 
     Args:
         fallbacks: Where a file that is replaced is moved to, for files that have such a place.
+        module: The module that checkpoints are loaded into; they may come from one that was compiled otherwise.
     """
 
-    def __init__(self, fallbacks: Mapping[Path, Path]):
-        self._fallbacks = fallbacks
+    def __init__(self, fallbacks: Mapping[Path, Path], module: nn.Module):
+        self._fallbacks, self._module = fallbacks, module
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            InputError: A state in it could not be read back.
+        """
+        checkpoint = to_plain(checkpoint)
         if "://" in str(path):  # a user's own callback may save elsewhere
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -52,7 +61,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint; unless told otherwise, without running code from it."""
-        return super().load_checkpoint(path, map_location, weights_only is not False)
+        checkpoint = from_plain(super().load_checkpoint(path, map_location, weights_only is not False))
+        if "state_dict" in checkpoint:
+            checkpoint["state_dict"] = named_as_in(self._module, checkpoint["state_dict"])
+        return checkpoint
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
+from gradual.checkpoints import WholeCheckpointIO
 from gradual.class_paths import find_modules_in
 from gradual.command_help import class_listing, describe_classes, describe_stages
 from gradual.command_parser import Parser
@@ -265,6 +266,7 @@ class GradualCLI(LightningCLI):
             _log.warning("There is no --ckpt_path: this is the model as it is made, before any stage.")
         else:
             read_checkpoint(ckpt_path)  # what is wrong with it, in a sentence
+        self.trainer.strategy.checkpoint_io = WholeCheckpointIO({}, self.model)
         try:
             evaluate(ckpt_path=ckpt_path, weights_only=True, **arguments)
         except RuntimeError as error:

@@ -17,7 +17,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
+from gradual.callbacks.carry import make_layers
 from gradual.callbacks.reported import ReportedScores, check_logged, names_in
+from gradual.compiled import lightning_module
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.driver import claimed, split_settings
@@ -30,11 +32,11 @@ from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
-from gradual.runs import RunDirectory, StageResult, reported_scores, write_atomically
+from gradual.runs import RunDirectory, StageResult, canonical, reported_scores, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies, same_paths
 from gradual.tensorboard import save_strategies
-from gradual.training import StageTraining, TrainerArguments
+from gradual.training import StageTraining, TrainerArguments, check_stages
 from gradual.tree import Node, Tree
 
 
@@ -78,7 +80,7 @@ def compare(
     chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
-    with claimed(run_dir, type(model()), datamodule, schedule, defaults, trainer) as run:
+    with claimed(run_dir, type(lightning_module(model())), datamodule, schedule, defaults, trainer) as run:
         experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer), metrics)
         return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), baseline)
 
@@ -125,7 +127,7 @@ class Experiment:
             return done
         defaults = replace(self.defaults, seed=node.seed)
         seed_everything(node.seed, verbose=False)
-        model, data = self.model(), self.data(node.data)
+        model, data = lightning_module(self.model()), self.data(node.data)
         data.seed, data.schedule = node.seed, Schedule(node.stages)
         data.set_stage(len(node.stages) - 1)
         start = node.parent.directory(self.run).best if node.parent else None
@@ -198,10 +200,33 @@ def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline
         if directory.settings() is None:
             directory.reserve(node.settings)
     rank_zero_only(_write_comparison)(experiment, tree, baseline)
-    execute([node for node in tree.nodes if node.directory(experiment.run).result() is None])
+    to_do = [node for node in tree.nodes if node.directory(experiment.run).result() is None]
+    _check(experiment, to_do)
+    execute(to_do)
     check_logged(experiment.metrics or (), names_in(experiment.run.results()))
     rank_zero_only(_report)(experiment, tree, baseline)
     return report_page(experiment.run.root)
+
+
+def _check(experiment: Experiment, nodes: Sequence[Node]) -> None:
+    """Check stages before any of them trains, one that several seeds have once."""
+    models: dict[str, LightningModule] = {}
+    seen = set()
+    for node in nodes:
+        key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data])
+        if key in seen:
+            continue
+        seen.add(key)
+        data, variant = experiment.data(node.data), canonical(node.data)
+        data.seed, data.schedule = node.seed, Schedule(node.stages)
+        if variant not in models:
+            seed_everything(node.seed, verbose=False)
+            models[variant] = lightning_module(experiment.model())
+            make_layers(models[variant], data)
+        k = len(node.stages) - 1
+        title = f"Stage {k + 1} of the strategy '{node.strategies[0]}' ({node.amounts[-1]} out-of-domain)"
+        defaults, arguments = replace(experiment.defaults, seed=node.seed), experiment.trainer_arguments
+        check_stages(models[variant], data, {k: node.stages[k]}, defaults, arguments, {k: title}, has_layers=True)
 
 
 def _report(experiment: Experiment, tree: Tree, baseline: str) -> None:

@@ -234,11 +234,13 @@ class MixedDomainDataModule(LightningDataModule):
         # by amounts, not by position: a stage that two schedules share is the same stage in both
         seed = derive_seed(self.seed, *self.amounts[: self._stage + 1])
         dataset = parts[0] if len(parts) == 1 else _Mixed(parts)
+        # Lightning's overfit_batches takes the first batches of each epoch: they are to be the same ones
+        one_order = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         if self.batch_tokens is None or stage.batch_size is not None:
-            batches = EpochBatches(_size(dataset), stage.batch_size or self.batch_size, seed, train=True)
+            size, lengths = stage.batch_size or self.batch_size, None
         else:
-            lengths = np.concatenate([_lengths(part) for part in parts])
-            batches = EpochBatches(_size(dataset), self.batch_tokens, seed, train=True, lengths=lengths)
+            size, lengths = self.batch_tokens, np.concatenate([_lengths(part) for part in parts])
+        batches = EpochBatches(_size(dataset), size, seed, train=True, lengths=lengths, one_order=one_order)
         return self._loader(dataset, batches)
 
     def val_dataloader(self) -> ResumableLoader:

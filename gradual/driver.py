@@ -16,6 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.callbacks.carry import load_weights
+from gradual.compiled import lightning_module
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, CollapseConfig, Defaults
 from gradual.errors import InputError
@@ -27,7 +28,7 @@ from gradual.repair import sound_result
 from gradual.results import RunResult
 from gradual.runs import RunDirectory, StageDirectory
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, remark_on_end
-from gradual.training import StageTraining, TrainerArguments
+from gradual.training import StageTraining, TrainerArguments, check_stages
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 
@@ -68,6 +69,7 @@ def fit(
         KeyboardInterrupt: After Ctrl-C; the stage was saved before.
         SystemExit: The same after SIGTERM, with status 143.
     """
+    model = lightning_module(model)
     defaults, trainer = split_settings(settings)
     schedule = Schedule(schedule)
     with claimed(run_dir, type(model), datamodule, schedule, defaults, trainer) as run:
@@ -138,6 +140,7 @@ def fit_path(
         note("%s", remark)
     parent: StageDirectory | None = None
     results = []
+    checked = False
     # what is wrong with the settings of a late stage is said before the first one trains
     for k, (stage, settings) in enumerate([(stage, defaults.of(stage)) for stage in schedule]):
         datamodule.set_stage(k)
@@ -145,8 +148,21 @@ def fit_path(
         result = sound_result(directory)
         trained = result is None
         if result is None:
+            if not checked:
+                check_stages(model, datamodule, dict(enumerate(schedule[k:], k)), defaults, trainer_arguments)
+                checked = True
             start = parent.best if parent else None
-            training = StageTraining(model, datamodule, stage, directory, start, defaults, trainer_arguments, settings)
+            training = StageTraining(
+                model,
+                datamodule,
+                stage,
+                directory,
+                start,
+                defaults,
+                trainer_arguments,
+                settings,
+                later=schedule[k + 1 :],
+            )
             with stage_memory():
                 result = training.run()
         result.index, result.path = k, run.relative(directory.path)

@@ -1,8 +1,8 @@
 """``gradual export``: a stage's weights as safetensors, a format that holds tensors and no code.
 
-The tensors have the names that the model gives them. The file's metadata says where they come from: the class of the
-model, its hyperparameters and, as JSON, what its outputs mean: for dialogues the slots and their values, for event
-extraction the labels.
+The tensors have the names that the model gives them, without the mark of compiled parts. The file's metadata says where
+they come from: the class of the model, its hyperparameters and, as JSON, what its outputs mean: for dialogues the slots
+and their values, for event extraction the labels.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from gradual.compiled import plain_name
     from gradual.weights import read_checkpoint
 
     content = read_checkpoint(checkpoint)
     # copies: a file has no place for two names of one tensor
     tensors = {
-        name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in content["state_dict"].items()
+        plain_name(name): tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in content["state_dict"].items()
     }
     temporary = out.with_name(f"{out.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -34,6 +34,7 @@ class EpochBatches(Sampler[list[int]]):
         train: Shuffle.
         lengths: Tokens of each example. The batches then hold whole examples and nearly the same number of tokens each,
             at most ``batch_size`` on average; their number is the same in every epoch, as Lightning needs it.
+        one_order: Every epoch has the order of the first.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class EpochBatches(Sampler[list[int]]):
         *,
         train: bool,
         lengths: npt.NDArray[np.integer] | None = None,
+        one_order: bool = False,
     ):
         self.size, self.batch_size, self.seed, self.train = size, batch_size, seed, train
-        self.lengths = lengths
+        self.lengths, self.one_order = lengths, one_order
         self.epoch = 0
         self.start = 0  # batches that a resumed epoch leaves out, once
         self.sampler = self  # Lightning looks for set_epoch on batch_sampler.sampler, not on batch_sampler
@@ -79,7 +81,7 @@ class EpochBatches(Sampler[list[int]]):
     def _order(self) -> npt.NDArray[np.int64]:
         if not self.train:
             return np.arange(self.size)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", 0 if self.one_order else self.epoch))
         return torch.randperm(self.size, generator=generator).numpy()
 
     def _count(self) -> int:

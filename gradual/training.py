@@ -33,13 +33,23 @@ from gradual.callbacks.progress import StageProgress
 from gradual.callbacks.random_state import RandomState
 from gradual.callbacks.reported import ReportedScores
 from gradual.callbacks.steadier import AveragedWeights, SmoothedScore
+from gradual.callbacks.trainable import Trainable
+from gradual.callbacks.trial import TrialCheckpoint
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, Defaults
 from gradual.errors import InputError
 from gradual.names import without_split
-from gradual.optim import build_lr_scheduler, build_optimizer, scale_learning_rates
+from gradual.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
+from gradual.preflight import (
+    Check,
+    callbacks_of,
+    check_callbacks,
+    lightning_refusals,
+    names_without_state,
+    stage_title,
+)
 from gradual.repair import resume_point
 from gradual.runs import StageDirectory, StageResult
 from gradual.sampling import derive_seed
@@ -67,6 +77,7 @@ class StageTraining:
         settings: All that it trains with, as plain data to write down.
         label: What its lines of progress begin with.
         reported: Looks whether the scores that a report is to show are logged; None where all is well known.
+        later: The stages after it, whose optimizers are checked where this one's is made, before it trains.
     """
 
     model: LightningModule
@@ -79,6 +90,7 @@ class StageTraining:
     settings: Mapping[str, Any]
     label: str = ""
     reported: ReportedScores | None = None
+    later: Sequence[Stage] = ()
 
     def run(self) -> StageResult:
         """Train the data module's current stage to convergence and measure its scores.
@@ -98,6 +110,40 @@ class StageTraining:
                     return result
         finally:  # they would keep the Trainer, and with it the optimizer's state, until the next stage or for ever
             self.model.trainer = self.datamodule.trainer = None
+
+
+def check_stages(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stages: Mapping[int, Stage],
+    defaults: Defaults,
+    trainer_arguments: TrainerArguments,
+    titles: Mapping[int, str] | None = None,
+    has_layers: bool | None = None,
+) -> None:
+    """Check stages of the data module's schedule against Lightning's rules, before any of them trains.
+
+    Args:
+        model: The model; it is not changed.
+        datamodule: The data, set up; its stage stays the current one.
+        stages: The stages, by their places in the schedule.
+        defaults: What holds where a stage says nothing.
+        trainer_arguments: The arguments of a stage's Trainer.
+        titles: What stages are called, where not by their places.
+        has_layers: As ``Check.has_layers``.
+
+    Raises:
+        InputError: One of them could not be trained; the message names it.
+    """
+    arguments, current = trainer_arguments(), datamodule.stage
+    check_callbacks(callbacks_of(arguments))
+    arguments |= {"callbacks": [], "logger": False}
+    check = Check(model, datamodule, has_layers)
+    nowhere = StageDirectory(Path())
+    for k, stage in stages.items():
+        trainer = _stage_trainer(model, stage, nowhere, [], dict(arguments))
+        check.stage(k, trainer, _stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
+    datamodule.set_stage(current)
 
 
 def _attempt(training: StageTraining) -> StageResult | None:
@@ -154,14 +200,20 @@ def _attempt(training: StageTraining) -> StageResult | None:
     check_plain(model)
     check_plain(datamodule)
     callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
-    trainer = _stage_trainer(stage, directory, callbacks, training.trainer_arguments())
+    callbacks += [Trainable(model), TrialCheckpoint()]
+    arguments = training.trainer_arguments()
+    title = stage_title(datamodule)
+    if resume is not None and (anew := names_without_state(callbacks_of(arguments))):
+        rank_zero_only(_log.warning)(f"{title} goes on; callbacks without a state begin anew: {', '.join(anew)}.")
+    trainer = _stage_trainer(model, stage, directory, callbacks, arguments)
     divided = divides_modules(trainer)
     if divided and defaults.weight_averaging is not None:
         raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
     # such a strategy leaves the module in shares, from which neither the test nor the next stage could start
     module = copy.deepcopy(model) if divided else model
     try:
-        with _stage_optimizer(module, _slower(stage, defaults, scale), defaults):
+        optimizer = _stage_optimizer(module, _slower(stage, defaults, scale), defaults, training.later)
+        with optimizer, lightning_refusals(lambda: title):
             trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except Collapse as collapse:
         collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": scale})
@@ -179,7 +231,8 @@ def _attempt(training: StageTraining) -> StageResult | None:
     tested: Sequence[Mapping[str, float]] = ()
     if datamodule.domains.test is not None and is_overridden("test_step", model):
         module = copy.deepcopy(model) if divided else model
-        tested = trainer.test(module, datamodule=datamodule, verbose=False)
+        with lightning_refusals(lambda: title):
+            tested = trainer.test(module, datamodule=datamodule, verbose=False)
     if not tested and not divided:  # no test data, or limit_test_batches is 0
         load_weights(model, directory.best)
     result = StageResult(
@@ -233,11 +286,17 @@ def _slower(stage: Stage, defaults: Defaults, scale: float) -> Stage:
 
 
 def _stage_trainer(
-    stage: Stage, directory: StageDirectory, callbacks: list[Callback], arguments: dict[str, Any]
+    model: LightningModule,
+    stage: Stage,
+    directory: StageDirectory,
+    callbacks: list[Callback],
+    arguments: dict[str, Any],
 ) -> Trainer:
-    """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one."""
-    given = arguments.get("callbacks") or []
-    given = given if isinstance(given, list) else [given]
+    """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one.
+
+    The first of ``callbacks`` stands before the user's: it makes the module what the stage starts from.
+    """
+    given = callbacks_of(arguments)
     own_progress = any(isinstance(callback, ProgressBar) for callback in given)
     if own_progress or arguments.get("enable_progress_bar") is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -245,7 +304,7 @@ def _stage_trainer(
         path = directory.path
         arguments["logger"] = TensorBoardLogger(str(path.parent), name=path.name, version="", default_hp_metric=False)
     if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
-        callbacks = [LearningRateMonitor(), *callbacks]
+        callbacks = [*callbacks[:1], LearningRateMonitor(), *callbacks[1:]]
     for name in ("max_epochs", "gradient_clip_val"):
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
@@ -255,20 +314,24 @@ def _stage_trainer(
     given_plugins = arguments.get("plugins") or []
     plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous})]
+        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous}, model)]
     arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
     arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
+    useless = {
+        "fast_dev_run": bool(arguments.get("fast_dev_run")),
+        "barebones": bool(arguments.get("barebones")),
+        "enable_checkpointing: false": arguments.get("enable_checkpointing") is False,
+        "limit_val_batches: 0": arguments.get("limit_val_batches") == 0,
+    }
+    for name in (name for name, is_set in useless.items() if is_set):
+        raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
     with trainer_errors():
-        trainer = Trainer(**{**arguments, "callbacks": [*given, *callbacks]})
+        trainer = Trainer(**{**arguments, "callbacks": [*callbacks[:1], *given, *callbacks[1:]]})
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise InputError(
             f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
             "strategies that start the program again, such as ddp, and in a notebook a single device."
         )
-    tried = bool(arguments.get("fast_dev_run"))
-    if tried or trainer.limit_val_batches == 0:
-        name = "fast_dev_run" if tried else "limit_val_batches: 0"
-        raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
     return trainer
 
 
@@ -282,19 +345,28 @@ def trainer_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _stage_optimizer(model: LightningModule, stage: Stage, defaults: Defaults) -> Iterator[None]:
-    """While it is open, ``model.configure_optimizers`` is the stage's."""
+def _stage_optimizer(
+    model: LightningModule, stage: Stage, defaults: Defaults, later: Sequence[Stage] = ()
+) -> Iterator[None]:
+    """While it is open, ``model.configure_optimizers`` is the stage's; it looks at those of ``later`` stages, too."""
     optimizer = merge(defaults.optimizer, stage.optimizer)
     lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
     own = model.configure_optimizers
     patched = "configure_optimizers" in vars(model)  # as LightningCLI does it
 
+    def check_later(module: LightningModule) -> None:
+        for config in (merge(defaults.optimizer, stage.optimizer) for stage in later):
+            if is_configured(config):
+                parameter_groups(module, config)
+
     def configured(module: LightningModule) -> Any:
+        check_later(module)
         built = build_optimizer(module, optimizer)
         scheduler = build_lr_scheduler(built, lr_schedule, module.trainer.estimated_stepping_batches)
         return {"optimizer": built, **({"lr_scheduler": scheduler} if scheduler else {})}
 
     def scaled(module: LightningModule) -> Any:
+        check_later(module)
         return scale_learning_rates(own(), 1.0 if optimizer.lr_scale is None else optimizer.lr_scale)
 
     if is_configured(optimizer):

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from gradual.checksums import damage
 from gradual.errors import InputError
+from gradual.plain import from_plain
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be loaded ({wrong}); {accepted}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = from_plain(content) if isinstance(content, dict) else content
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} holds more than tensors and plain data, which is not loaded as it could run code; {accepted}."

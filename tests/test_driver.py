@@ -433,7 +433,15 @@ def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, 
     assert same(model.state_dict(), weights(result.best_checkpoint()))
 
 
-@pytest.mark.parametrize("settings", [{"fast_dev_run": True}, {"limit_val_batches": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fast_dev_run": True},
+        {"limit_val_batches": 0},
+        {"barebones": True, "logger": None},
+        {"enable_checkpointing": False},
+    ],
+)
 def test_a_stage_that_could_keep_no_epoch_is_refused_before_training(tmp_path, settings):
     model = Line()
     with pytest.raises(InputError, match=f"^With {next(iter(settings))}.* no epoch is the best"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
+from gradual.compiled import named_as_in
 from gradual.datamodule import MixedDomainDataModule
 from gradual.weights import read_checkpoint
 
@@ -40,6 +41,7 @@ def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> Non
         options = StateDictOptions(full_state_dict=True, strict=pl_module.strict_loading)
         set_model_state_dict(trainer.strategy.model, content["state_dict"], options=options)
     else:
+        content["state_dict"] = named_as_in(pl_module, content["state_dict"])
         trainer.strategy.load_model_state_dict(content, strict=pl_module.strict_loading)
 
 
@@ -65,8 +67,13 @@ def load_weights(module: LightningModule, checkpoint: Path, datamodule: MixedDom
     """
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
-    if datamodule is not None and not content["state_dict"].keys() <= module.state_dict().keys():
-        lend_trainer(module, datamodule)
-        module.setup("fit")
-        module.configure_model()
-    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+    if datamodule is not None and not named_as_in(module, content["state_dict"]).keys() <= module.state_dict().keys():
+        make_layers(module, datamodule)
+    module.load_state_dict(named_as_in(module, content["state_dict"]), strict=module.strict_loading)
+
+
+def make_layers(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
+    """Let a module outside of any fit make the layers that depend on the data."""
+    lend_trainer(module, datamodule)
+    module.setup("fit")
+    module.configure_model()
