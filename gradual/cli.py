@@ -17,17 +17,19 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from gradual.accepted import check_trainer
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.configuration import GROUPS, check_configuration
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults, check_seed
+from gradual.defaults import SEED, Defaults
 from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
 from gradual.plan import print_plan, print_statistics
 from gradual.quiet import quieten
+from gradual.requirements import installed
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
 from gradual.sentences import sentence_of
@@ -132,6 +134,11 @@ class GradualCLI(LightningCLI):
             if value is not None and not isinstance(value, Namespace):
                 raise InputError(f"{name} is {value!r}: it is a group of settings; accepted is a mapping of them.")
 
+    def instantiate_classes(self) -> None:
+        """Make what the configuration names."""
+        with installed():
+            super().instantiate_classes()
+
     def _parse_ckpt_path(self) -> None:
         """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
 
@@ -146,7 +153,7 @@ class GradualCLI(LightningCLI):
             return super().instantiate_trainer(**own)
 
     def _set_seed(self) -> None:
-        check_seed("seed_everything", int(self._get(self.config, "seed_everything")))
+        SEED.check("seed_everything", int(self._get(self.config, "seed_everything")))
         super()._set_seed()
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
@@ -285,7 +292,7 @@ class GradualCLI(LightningCLI):
         """The Trainer's arguments with its callbacks and loggers made anew."""
         trainer = self._settings.trainer.clone()
         arguments: Namespace = self._parser(self.subcommand).instantiate_classes(Namespace(trainer=trainer))
-        return dict(arguments.trainer)
+        return check_trainer(dict(arguments.trainer), "trainer.{}")
 
     def _resolved(self) -> str:
         """The whole configuration, as YAML that every subcommand accepts."""

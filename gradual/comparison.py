@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +15,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
+from gradual.accepted import EXPERIMENT, FACTORY, NAMES, SEEDS, STRATEGIES, made_by
+from gradual.arguments import checked
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
 from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
+from gradual.loggers import copied
 from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
@@ -34,6 +36,7 @@ from gradual.training import StageTraining, TrainerArguments
 from gradual.tree import Node, Tree
 
 
+@checked(model=FACTORY, strategies=STRATEGIES, seeds=SEEDS, metrics=NAMES, **EXPERIMENT)
 def compare(
     model: Callable[[], LightningModule],
     datamodule: MixedDomainDataModule,
@@ -66,15 +69,18 @@ def compare(
         The report's page, ``run_dir/report/report.html``; tables and figures lie beside it.
 
     Raises:
-        InputError: A schedule does not fit the pool, or ``run_dir`` holds another experiment.
+        InputError: An argument is of another kind, a schedule does not fit the pool, or ``run_dir`` holds another
+            experiment.
     """
+    if "seed" in settings:
+        raise InputError(f"A comparison takes several seeds: write seeds=[{settings['seed']!r}] instead of seed.")
     defaults, trainer = split_settings(settings)
-    schedule = Schedule(schedule)
+    schedule, model = Schedule(schedule), made_by(model)
     chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
     with claimed(run_dir, type(model()), datamodule, schedule, defaults, trainer) as run:
-        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer))
+        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copied(trainer))
         return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), metrics, baseline)
 
 

@@ -123,7 +123,7 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
 def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
     strategies = '--strategies={"short": [20, 0]}'
     given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
-    assert "accepted is a whole number from 0 to 4294967295" in mistake(capfd, given)
+    assert "it must be an integer from 0 to 4294967295" in mistake(capfd, given)
     assert not list(tmp_path.glob("run/seed*"))
 
 

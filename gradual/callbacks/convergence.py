@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from gradual.arguments import did_you_mean
 from gradual.errors import InputError
 
 
@@ -30,8 +31,10 @@ class Convergence(EarlyStopping):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the validation score."""
         if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
-            logged = ", ".join(sorted(map(str, trainer.callback_metrics))) or "nothing"
-            raise InputError(f"monitor is '{self.monitor}', which validation does not log; logged are {logged}.")
+            names = sorted(map(str, trainer.callback_metrics))
+            logged = f"logged are {', '.join(names)}" if names else "nothing is logged"
+            hint = did_you_mean(self.monitor, names)
+            raise InputError(f"monitor is '{self.monitor}', which validation does not log; {logged}.{hint}")
         if self.decides():
             super().on_validation_end(trainer, pl_module)
 
