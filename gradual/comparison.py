@@ -142,8 +142,9 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
     """The tree of ``strategies`` under ``seeds``.
 
     Raises:
-        InputError: A strategy's schedule does not fit its pool; the message names the strategy.
+        InputError: There is no seed, or a strategy's schedule does not fit its pool; the message names the strategy.
     """
+    seeds = SEEDS.check("seeds", seeds)
 
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)
