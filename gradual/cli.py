@@ -17,6 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from gradual.accepted import check_trainer
 from gradual.callbacks.predictions import PredictionWriter
 from gradual.callbacks.whole_scores import WholeScores
 from gradual.checkpoints import WholeCheckpointIO
@@ -27,7 +28,7 @@ from gradual.commands import LIGHTNING_COMMANDS
 from gradual.comparison import Experiment, compare_tree, plan_tree
 from gradual.configuration import GROUPS, strategies_in
 from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import MAX_EPOCHS, Defaults, check_seed
+from gradual.defaults import MAX_EPOCHS, SEED, Defaults
 from gradual.driver import fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
@@ -36,6 +37,7 @@ from gradual.notes import note
 from gradual.plan import print_plan, print_statistics
 from gradual.precedence import check_command, named_settings, ordered, settle
 from gradual.quiet import quieten
+from gradual.requirements import installed
 from gradual.runs import RunDirectory
 from gradual.schedule import Schedule, StageSettings
 from gradual.strategies import parse_strategies
@@ -141,6 +143,11 @@ class GradualCLI(LightningCLI):
             raise InputError("There is no class of the data: give --data my_module.MyData, or class_path in a file.")
         self._linked = link_encoder(self._settings)
 
+    def instantiate_classes(self) -> None:
+        """Make what the configuration names."""
+        with installed():
+            super().instantiate_classes()
+
     def _parse_ckpt_path(self) -> None:
         """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
 
@@ -155,7 +162,7 @@ class GradualCLI(LightningCLI):
             return super().instantiate_trainer(**own)
 
     def _set_seed(self) -> None:
-        check_seed("seed_everything", int(self._get(self.config, "seed_everything")))
+        SEED.check("seed_everything", int(self._get(self.config, "seed_everything")))
         super()._set_seed()
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
@@ -296,7 +303,7 @@ class GradualCLI(LightningCLI):
         """The Trainer's arguments with its callbacks and loggers made anew."""
         trainer = self._settings.trainer.clone()
         arguments: Namespace = self._parser(self.subcommand).instantiate_classes(Namespace(trainer=trainer))
-        return dict(arguments.trainer)
+        return check_trainer(dict(arguments.trainer), "trainer.{}")
 
     def _resolved(self) -> str:
         """The whole configuration, as YAML that every subcommand accepts."""

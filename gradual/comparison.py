@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
+from gradual.accepted import EXPERIMENT, FACTORY, NAMES, SEEDS, STRATEGIES, made_by
+from gradual.arguments import checked
 from gradual.callbacks.carry import make_layers
 from gradual.callbacks.reported import ReportedScores, check_logged, names_in
 from gradual.compiled import lightning_module
@@ -26,6 +27,7 @@ from gradual.driver import claimed, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
+from gradual.loggers import copied
 from gradual.names import without_split
 from gradual.notes import saying_anew
 from gradual.quiet import quiet
@@ -40,6 +42,7 @@ from gradual.training import StageTraining, TrainerArguments, check_stages
 from gradual.tree import Node, Tree
 
 
+@checked(model=FACTORY, strategies=STRATEGIES, seeds=SEEDS, metrics=NAMES, **EXPERIMENT)
 def compare(
     model: Callable[[], LightningModule],
     datamodule: MixedDomainDataModule,
@@ -72,16 +75,18 @@ def compare(
         The report's page, ``run_dir/report/report.html``; tables and figures lie beside it.
 
     Raises:
-        InputError: A schedule does not fit the pool, ``run_dir`` holds another experiment, or one of the metrics is
-            never logged.
+        InputError: An argument is of another kind, a schedule does not fit the pool, ``run_dir`` holds another
+            experiment, or one of the metrics is never logged.
     """
+    if "seed" in settings:
+        raise InputError(f"A comparison takes several seeds: write seeds=[{settings['seed']!r}] instead of seed.")
     defaults, trainer = split_settings(settings)
-    schedule = Schedule(schedule)
+    schedule, model = Schedule(schedule), made_by(model)
     chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
     with claimed(run_dir, type(lightning_module(model())), datamodule, schedule, defaults, trainer) as run:
-        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copy.deepcopy(trainer), metrics)
+        experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copied(trainer), metrics)
         return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), baseline)
 
 
@@ -157,8 +162,9 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
     """The tree of ``strategies`` under ``seeds``.
 
     Raises:
-        InputError: A strategy's schedule does not fit its pool; the message names the strategy.
+        InputError: There is no seed, or a strategy's schedule does not fit its pool; the message names the strategy.
     """
+    seeds = SEEDS.check("seeds", seeds)
 
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)

@@ -14,13 +14,18 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
+from gradual.arguments import check_fields, checked, found
+from gradual.data_arguments import BATCHES, DATASET
+from gradual.defaults import SEED
 from gradual.errors import InputError
 from gradual.loader import EpochBatches, ResumableLoader, Share
 from gradual.sampling import derive_seed, draw
-from gradual.schedule import Schedule, Stage
+from gradual.schedule import SCHEDULE, Schedule, Stage
 from gradual.textfile import is_line
 
 log = logging.getLogger(__name__)
+
+_PARTS = dict.fromkeys(("in_domain", "out_of_domain", "val", "test", "predict"), DATASET)
 
 
 @dataclass
@@ -40,6 +45,9 @@ class Domains:
     val: Dataset[Any] | None = None
     test: Dataset[Any] | None = None
     predict: Dataset[Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "{}", **_PARTS)
 
 
 class MixedDomainDataModule(LightningDataModule):
@@ -72,6 +80,7 @@ class MixedDomainDataModule(LightningDataModule):
         seed: Decides the samples and the order of the batches; ``gradual.fit`` sets its own.
     """
 
+    @checked(schedule=SCHEDULE, seed=SEED, **BATCHES, **_PARTS)
     def __init__(
         self,
         in_domain: Dataset[Any] | None = None,
@@ -89,12 +98,6 @@ class MixedDomainDataModule(LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "batch_tokens": batch_tokens}
-        for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
-        if num_workers < 0:
-            raise InputError(f"num_workers is {num_workers}: accepted is a whole number from 0 on.")
         self._given = (in_domain, out_of_domain, val, test)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
@@ -119,6 +122,10 @@ class MixedDomainDataModule(LightningDataModule):
         """Load the data, once; called by Lightning before every fit and test."""
         if self._domains is None:
             domains = self.load()
+            if not isinstance(domains, Domains):
+                raise InputError(
+                    f"{type(self).__name__}.load() returned {found(domains)}: it must return a gradual.Domains."
+                )
             self._drop_held_out(domains)
             self._domains = domains
         if self._amounts is None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradual.arguments import check_fields, integer, number
 from gradual.errors import InputError
+from gradual.groups import LR_SCHEDULE, OPTIMIZER, group
 from gradual.names import better
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Stage, as_plain, is_configured, merge
+
+SEED = integer(0, 2**32 - 1)
+"""A seed of numpy's and torch's generators."""
 
 MAX_EPOCHS = 100
 """The Trainer's ``max_epochs`` where nobody sets one: enough for patience to end a stage, as it should."""
@@ -30,12 +35,6 @@ def resolve_mode(monitor: str, mode: str) -> str:
     return resolved
 
 
-def check_seed(name: str, seed: int) -> None:
-    """Refuse what is no seed of numpy's and torch's generators; ``name`` is that of the setting."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"{name} is {seed}: accepted is a whole number from 0 to {2**32 - 1}.")
-
-
 @dataclass(frozen=True)
 class CollapseConfig:
     """What to do about a stage that collapses at its start: go back to its starting weights, with lower learning rates.
@@ -54,12 +53,8 @@ class CollapseConfig:
     scores: list[str] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or self.attempts < 0:
-            raise InputError(f"collapse.attempts is {self.attempts}: accepted is a whole number from 0 on.")
-        if not 0 < self.factor < 1:
-            raise InputError(f"collapse.factor is {self.factor}: accepted is a number between 0 and 1.")
-        if not self.ratio > 1:
-            raise InputError(f"collapse.ratio is {self.ratio}: accepted is a number above 1.")
+        accepted = {"attempts": integer(0), "factor": number(above=0, below=1), "ratio": number(above=1)}
+        check_fields(self, "collapse.{}", **accepted)
         for name in self.scores or ():
             if not str(name).startswith(("val/", "val_", "train/", "train_")):
                 raise InputError(f"collapse.scores holds {name!r}: accepted are names such as val/accuracy.")
@@ -100,16 +95,19 @@ class Defaults:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.weight_averaging is not None and not 0 <= self.weight_averaging < 1:
-            raise InputError(f"weight_averaging is {self.weight_averaging}: accepted is a decay from 0 to below 1.")
-        if self.smoothing is not None and self.smoothing < 1:
-            raise InputError(f"smoothing is {self.smoothing}: accepted is a number of validations from 1 on.")
+        check_fields(
+            self,
+            patience=integer(0),
+            min_delta=number(0),
+            optimizer=OPTIMIZER,
+            lr_schedule=LR_SCHEDULE,
+            weight_averaging=number(0, below=1),
+            smoothing=integer(1),
+            collapse=group(CollapseConfig, "{'attempts': 3}"),
+            checkpoint_every=number(0),
+            seed=SEED,
+        )
         object.__setattr__(self, "mode", resolve_mode(self.monitor, self.mode))
-        if self.patience < 0:
-            raise InputError(f"patience is {self.patience}: accepted is a whole number from 0 on.")
-        if self.checkpoint_every < 0:
-            raise InputError(f"checkpoint_every is {self.checkpoint_every}: accepted is a number of minutes from 0 on.")
-        check_seed("seed", self.seed)
 
     def to_plain(self) -> dict[str, Any]:
         """The settings that are set, as plain data; without those that change no result."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +13,15 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from gradual.accepted import EXPERIMENT, MODEL, check_trainer
+from gradual.arguments import checked, did_you_mean
 from gradual.callbacks.carry import load_weights
 from gradual.compiled import lightning_module
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, CollapseConfig, Defaults
 from gradual.errors import InputError
 from gradual.interruption import interruptible
+from gradual.loggers import copied
 from gradual.memory import stage_memory
 from gradual.notes import note, saying_anew
 from gradual.quiet import quiet
@@ -33,6 +34,7 @@ from gradual.training import StageTraining, TrainerArguments, check_stages
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 
 
+@checked(model=MODEL, **EXPERIMENT)
 def fit(
     model: LightningModule,
     datamodule: MixedDomainDataModule,
@@ -64,8 +66,8 @@ def fit(
         The results of all stages, also written to ``run_dir/results.json``.
 
     Raises:
-        InputError: The schedule does not fit the pool, a pattern matches no parameter, or ``run_dir`` holds another
-            experiment.
+        InputError: An argument is of another kind, the schedule does not fit the pool, a pattern matches no
+            parameter, or ``run_dir`` holds another experiment.
         KeyboardInterrupt: After Ctrl-C; the stage was saved before.
         SystemExit: The same after SIGTERM, with status 143.
     """
@@ -73,7 +75,7 @@ def fit(
     defaults, trainer = split_settings(settings)
     schedule = Schedule(schedule)
     with claimed(run_dir, type(model), datamodule, schedule, defaults, trainer) as run:
-        return fit_path(model, datamodule, schedule, run, defaults, lambda: copy.deepcopy(trainer))
+        return fit_path(model, datamodule, schedule, run, defaults, lambda: copied(trainer))
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:
@@ -89,11 +91,21 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any
     accepted = inspect.signature(Trainer.__init__).parameters
     for name in trainer:
         if name not in accepted:
-            close = difflib.get_close_matches(name, [*names, *accepted], n=1)
-            raise InputError(f"There is no setting '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""))
+            raise InputError(f"There is no setting '{name}'.{_where(name) or did_you_mean(name, [*names, *accepted])}")
     if trainer.get("max_epochs") is None:
         trainer["max_epochs"] = MAX_EPOCHS
-    return Defaults(**own), trainer
+    return Defaults(**own), check_trainer(trainer)
+
+
+def _where(name: str) -> str:
+    """Where a setting belongs that is one of a group's or the data module's."""
+    name = {"learning_rate": "lr"}.get(name, name)
+    for group, cls in _GROUPS.items():
+        if name in {field.name for field in fields(cls)}:
+            return f" Did you mean {group}={{'{name}': ...}}?"
+    if name in inspect.signature(MixedDomainDataModule).parameters:
+        return f" It is an argument of the data module: MixedDomainDataModule({name}=...)."
+    return ""
 
 
 @contextmanager

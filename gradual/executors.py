@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol
 
+from gradual.arguments import integer
 from gradual.errors import InputError
 from gradual.interruption import Interrupted, interruptible
 from gradual.memory import stage_memory
@@ -53,8 +54,7 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
     Raises:
         InputError: ``jobs`` is below 1.
     """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}: accepted is a whole number from 1 on.")
+    integer(1).check("jobs", jobs)
 
     def execute(nodes: Sequence[Node]) -> None:
         context = multiprocessing.get_context("spawn")

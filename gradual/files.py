@@ -12,7 +12,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from gradual.arguments import checked, integer
 from gradual.arrow import LENGTH, ArrowColumn, Reading, default_cache, read_tables
+from gradual.data_arguments import BATCHES, FILES, PATH
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces
 from gradual.errors import InputError
@@ -20,6 +22,7 @@ from gradual.formats import FORMATS, Columns
 from gradual.labels import note_pool_labels
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
+_FILES = dict.fromkeys(_PARTS, FILES)
 _IGNORED = -100  # labels that torch's cross-entropy leaves out
 
 
@@ -59,6 +62,7 @@ class FileDataModule(MixedDomainDataModule):
         label_names: Labels that are text, sorted, as found in the training files; after ``setup``.
     """
 
+    @checked(**_FILES, **BATCHES, tokenizer=PATH, cache_dir=PATH, max_length=integer(1), num_proc=integer(1))
     def __init__(
         self,
         in_domain: str | list[str],
@@ -101,9 +105,6 @@ class FileDataModule(MixedDomainDataModule):
             raise InputError("text_column needs a tokenizer: give the encoder's folder or hub's name.")
         if batch_tokens and not self.text_column and length_column is None:
             raise InputError("batch_tokens needs to know how long examples are: give text_column or length_column.")
-        for name, value in (("max_length", max_length), ("num_proc", num_proc)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
 
     def prepare_data(self) -> None:
         """Convert and tokenize what is not in the cache; several processes may do so at the same time."""

@@ -5,7 +5,6 @@ Nothing here knows torch or files; numbers come in, checked numbers go out.
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +12,16 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar, get_type_hints
 
+from gradual.arguments import Accepted, check, check_fields, did_you_mean, integer, is_listed, number, of_hint
 from gradual.errors import InputError
 
 Amount = int | float
 """Out-of-domain examples: a count (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
+
+SCHEDULE = Accepted(
+    "a list of amounts, such as [4000, 2000, 500, 0]", lambda value: None if is_listed(value) else _of_schedule(value)
+)
+"""What a schedule is made of; its elements are checked by ``Schedule``."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class OptimizerConfig:
     init_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lr", "lr_scale", "weight_decay"):
-            _check_at_least_zero(f"optimizer.{name}", getattr(self, name))
-        for name in ("lr_by_name", "weight_decay_by_name"):
-            for pattern, value in (getattr(self, name) or {}).items():
-                _check_at_least_zero(f"optimizer.{name}['{pattern}']", value, optional=False)
+        by_name = dict.fromkeys(("lr_by_name", "weight_decay_by_name"), of_hint(dict[str, Any]))
+        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **by_name)
+        for name in by_name:
+            values = getattr(self, name)
+            if values is not None:
+                rates = {key: number(0).check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
+                object.__setattr__(self, name, rates)
 
 
 def is_configured(config: OptimizerConfig) -> bool:
@@ -68,7 +75,9 @@ class LRScheduleConfig:
     warmup: int | float | None = None
 
     def __post_init__(self) -> None:
-        _check_at_least_zero("lr_schedule.warmup", self.warmup)
+        check_fields(self, "lr_schedule.{}")
+        if self.warmup is not None:
+            number(0).check("lr_schedule.warmup", self.warmup)
         if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
             raise InputError(
                 f"lr_schedule.warmup is {self.warmup}: give a whole number of steps, or a fraction from 0 to 1 of the "
@@ -97,11 +106,8 @@ class StageSettings:
     gradient_clip_val: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_epochs", 1), ("patience", 0), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise InputError(f"{name} of a stage is {value!r}: accepted is a whole number from {least} on.")
-        _check_at_least_zero("gradient_clip_val", self.gradient_clip_val)
+        accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
+        check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
 
     def overrides(self) -> dict[str, Any]:
         """What is set, as plain data: ``{}`` where all follows the defaults."""
@@ -158,15 +164,12 @@ class Schedule(Sequence[Stage]):
         later_stages: StageSettings | Mapping[str, Any] | None = None,
         last_stage: StageSettings | Mapping[str, Any] | None = None,
     ):
-        if isinstance(stages, str | bytes | Mapping) or not isinstance(stages, Iterable):
-            raise InputError(
-                f"The schedule is {stages!r}: accepted is a list of amounts, such as [4000, 2000, 500, 0]."
-            )
+        SCHEDULE.check("The schedule", stages)
         if isinstance(stages, Schedule):
             later_stages = stages._later if later_stages is None else later_stages
             last_stage = stages._last if last_stage is None else last_stage
         self._later, self._last = _settings("later_stages", later_stages), _settings("last_stage", last_stage)
-        listed = [_stage(element, number) for number, element in enumerate(stages, start=1)]
+        listed = [_stage(element, position) for position, element in enumerate(stages, start=1)]
         if not listed:
             raise InputError("The schedule is empty: give at least one amount, such as [0] for in-domain data only.")
         if len(listed) > 1:
@@ -205,12 +208,12 @@ class Schedule(Sequence[Stage]):
             InputError: An amount is more than the pool holds, or the amounts rise.
         """
         counts = []
-        for number, stage in enumerate(self._stages, start=1):
+        for position, stage in enumerate(self._stages, start=1):
             amount = stage.amount
             count = round(amount * pool_size) if isinstance(amount, float) else amount
             if count > pool_size:
                 raise InputError(
-                    f"Stage {number} of the schedule asks for {count} out-of-domain examples, but the pool holds "
+                    f"Stage {position} of the schedule asks for {count} out-of-domain examples, but the pool holds "
                     f"{pool_size}: give at most {pool_size}, or a fraction of the pool such as 1.0."
                 )
             counts.append(count)
@@ -270,8 +273,7 @@ def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     arguments = {}
     for name, value in values.items():
         if name not in hints:
-            close = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(name, hints)
             raise InputError(f"{where} has no setting '{name}'; accepted are {', '.join(hints)}.{hint}")
         if is_dataclass(hints[name]) and value is None:
             continue  # a YAML key with nothing behind it
@@ -302,13 +304,20 @@ def check_amount(amount: Any) -> Amount:
     return number
 
 
-def _stage(element: Any, number: int) -> Stage:
+def _of_schedule(value: Any) -> str:
+    """What to write instead of an amount or the text of a list."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return f"write [{value}]"
+    return "write it without quotation marks" if isinstance(value, str) and value.strip().startswith("[") else ""
+
+
+def _stage(element: Any, position: int) -> Stage:
     if isinstance(element, Stage):
         return element
     if isinstance(element, Mapping):
         if "amount" not in element:
-            raise InputError(f"Stage {number} of the schedule has no 'amount' of out-of-domain data.")
-        return from_mapping(Stage, element, f"Stage {number} of the schedule")
+            raise InputError(f"Stage {position} of the schedule has no 'amount' of out-of-domain data.")
+        return from_mapping(Stage, element, f"Stage {position} of the schedule")
     return Stage(check_amount(element))
 
 
@@ -331,13 +340,6 @@ def _check_falls(amounts: Sequence[Amount]) -> None:
             )
 
 
-def _check_at_least_zero(name: str, value: Any, *, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise InputError(f"{name} is {value!r}: accepted is a number from 0 on.")
-
-
 def _as_type(value: Any, hint: Any, where: str) -> Any:
     """``value`` checked against a field's type; YAML 1.1 reads ``1e-4`` as text, so such text becomes a number."""
     accepted = getattr(hint, "__args__", (hint,))
@@ -348,13 +350,7 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
             key: _number(text, False, f"{where}['{key}']") if isinstance(text, str) else text
             for key, text in value.items()
         }
-    plain = {getattr(kind, "__origin__", kind) for kind in accepted}
-    if isinstance(value, int) and not isinstance(value, bool) and float in plain:
-        return value if int in plain else float(value)  # 1 and 1.0 are one setting
-    if value is not None and not isinstance(value, tuple(plain)):
-        names = " or ".join(sorted(kind.__name__ for kind in plain if kind is not type(None)))
-        raise InputError(f"{where} is {value!r}: accepted is {names}.")
-    return value
+    return check(where, value, hint)
 
 
 def _number(text: str, may_be_int: bool, where: str) -> int | float:

@@ -14,7 +14,6 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -40,6 +39,7 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, Defaults
 from gradual.errors import InputError
+from gradual.loggers import finish_runs, stage_loggers
 from gradual.names import without_split
 from gradual.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
 from gradual.preflight import (
@@ -51,6 +51,7 @@ from gradual.preflight import (
     stage_title,
 )
 from gradual.repair import resume_point
+from gradual.requirements import check_requirements
 from gradual.runs import StageDirectory, StageResult
 from gradual.sampling import derive_seed
 from gradual.schedule import Stage, is_configured, merge
@@ -103,6 +104,7 @@ class StageTraining:
         Raises:
             InputError: It collapsed in every attempt.
         """
+        check_requirements(self.model, self.datamodule, self.defaults.monitor)
         try:
             while True:
                 result = _attempt(self)
@@ -250,6 +252,7 @@ def _attempt(training: StageTraining) -> StageResult | None:
         ended_by=reason,
     )
     rank_zero_only(directory.finish)(result)
+    finish_runs()
     trainer.strategy.barrier()
     if not converged:
         rank_zero_only(_log.warning)(cut_off(title, result, patience))
@@ -300,11 +303,10 @@ def _stage_trainer(
     own_progress = any(isinstance(callback, ProgressBar) for callback in given)
     if own_progress or arguments.get("enable_progress_bar") is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    if arguments.get("logger") in (None, True):
-        path = directory.path
-        arguments["logger"] = TensorBoardLogger(str(path.parent), name=path.name, version="", default_hp_metric=False)
+    arguments["logger"], of_loggers = stage_loggers(arguments.get("logger"), directory)
     if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
-        callbacks = [*callbacks[:1], LearningRateMonitor(), *callbacks[1:]]
+        of_loggers = [LearningRateMonitor(), *of_loggers]
+    callbacks = [*callbacks[:1], *of_loggers, *callbacks[1:]]
     for name in ("max_epochs", "gradient_clip_val"):
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
@@ -340,7 +342,7 @@ def trainer_errors() -> Iterator[None]:
     """While it is open, what a Trainer is not made for (a device that is not there) is said in a sentence."""
     try:
         yield
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 

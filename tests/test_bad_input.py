@@ -104,6 +104,8 @@ OPTIONS = {
     "--seed_everything=-1": "seed",
     "--seed_everything=99999999999999999999": "seed",
     "--trainer.max_epochs=x": "max_epochs",
+    "--trainer.max_epochs=0": "trainer.max_epochs is 0: it must be an integer of at least 1, or -1 for no limit",
+    "--trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches is 0: it must be an integer of at least 1",
     "--trainer.precision=17": "precision",
     "--optimizer.lr=nan": "optimizer.lr",
 }
@@ -127,10 +129,11 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
     assert "The Trainer cannot be made" in mistake(capfd, given)
 
 
-@pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]"])
+@pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]", "[]"])
 def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
-    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", "--strategies=null", f"--seeds={seeds}")
-    assert "accepted is a whole number from 0 to 4294967295" in mistake(capfd, given)
+    strategies = '--strategies={"short": [20, 0]}'
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
+    assert f"seeds is {seeds}: it must be a list of integers from 0 to 4294967295" in mistake(capfd, given)
     assert not list(tmp_path.glob("run/seed*"))
 
 

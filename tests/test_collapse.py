@@ -505,7 +505,7 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
     assert "collapsed in 1 of 1 attempts" in line
     with pytest.raises(SystemExit):
         main([*given, "--collapse.factor=2"])
-    assert "collapse.factor is 2.0: accepted is a number between 0 and 1." in capfd.readouterr().err
+    assert "collapse.factor is 2.0: it must be a number between 0 and 1." in capfd.readouterr().err
 
     (tmp_path / "collapse.yaml").write_text("collapse: {attempts: 4, factor: 0.25}\n")
     main([*given, f"--config={tmp_path}/collapse.yaml"])

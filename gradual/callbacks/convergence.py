@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from gradual.arguments import did_you_mean
 from gradual.errors import InputError
 from gradual.runs import StageResult
 
@@ -35,8 +36,10 @@ class Convergence(EarlyStopping):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the validation score."""
         if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
-            logged = ", ".join(sorted(map(str, trainer.callback_metrics))) or "nothing"
-            raise InputError(f"monitor is '{self.monitor}', which validation does not log; logged are {logged}.")
+            names = sorted(map(str, trainer.callback_metrics))
+            logged = f"logged are {', '.join(names)}" if names else "nothing is logged"
+            hint = did_you_mean(self.monitor, names)
+            raise InputError(f"monitor is '{self.monitor}', which validation does not log; {logged}.{hint}")
         if self.decides():
             super().on_validation_end(trainer, pl_module)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from gradual.arguments import integer
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
@@ -69,8 +70,7 @@ class DialogueDataModule(MixedDomainDataModule):
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding
         for name, value, least in (("max_length", max_length, 4), ("max_turns", max_turns, 1)):
-            if value < least:
-                raise InputError(f"{name} is {value}: accepted is a whole number from {least} on.")
+            integer(least).check(name, value)
         if isinstance(out_of_domain_slots, str) and out_of_domain_slots not in ("all", "shared"):
             raise InputError(
                 f"out_of_domain_slots is '{out_of_domain_slots}': accepted are all, shared, or a list of slots."

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gradual.arguments import integer
 from gradual.encoder import load_encoder, load_tokenizer
 from gradual.errors import InputError
 from gradual.module import TaskModule
@@ -54,8 +55,7 @@ class DialogueStateTracker(TaskModule):
         super().__init__()
         self.save_hyperparameters(ignore=["trust_remote_code"])
         self.trust_remote_code = trust_remote_code
-        if hidden < 1:
-            raise InputError(f"hidden is {hidden}: accepted is a whole number from 1 on.")
+        integer(1).check("hidden", hidden)
         pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
         if heads < 1 or pretrained.config.hidden_size % heads:
             raise InputError(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradual.errors import InputError
+from gradual.arguments import check_fields, integer, number
 from gradual.padding import group_by_length
 from gradual.tasks.events.features import EncodedDocument, Ints
 from gradual.tasks.events.metrics import Annotations
@@ -140,10 +140,8 @@ class Pruning:
     relations: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            least = 1 if name.startswith("max_") else 0
-            if not value >= least:
-                raise InputError(f"pruning.{name} is {value}: accepted is a number from {least} on.")
+        accepted = {name: integer(1) if name.startswith("max_") else number(0) for name in vars(self)}
+        check_fields(self, "pruning.{}", **accepted)
 
 
 class SentenceCollator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gradual.arguments import integer
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
@@ -71,8 +72,8 @@ class EventDataModule(MixedDomainDataModule):
         if out_of_domain_labels not in ("all", "own"):
             raise InputError(f"out_of_domain_labels is '{out_of_domain_labels}': accepted are all and own.")
         for name, value, least in (("max_span_width", max_span_width, 1), ("max_length", max_length, 8)):
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: accepted is a whole number from {least} on.")
+            if value is not None:
+                integer(least).check(name, value)
 
     def load(self) -> Domains:
         """Read and tokenize the files."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradual.arguments import integer, number
 from gradual.encoder import load_encoder
 from gradual.errors import InputError
 from gradual.module import TaskModule
@@ -60,10 +61,8 @@ class EventExtractor(TaskModule):
     ):
         super().__init__()
         for name, value in (("hidden", hidden), ("features", features)):
-            if value < 1:
-                raise InputError(f"{name} is {value}: accepted is a whole number from 1 on.")
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout is {dropout}: accepted is a share from 0 to below 1.")
+            integer(1).check(name, value)
+        number(0, below=1).check("dropout", dropout)
         self.loss_weights = loss_weights or LossWeights()
         self.save_hyperparameters(ignore=["loss_weights", "trust_remote_code"])
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
