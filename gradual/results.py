@@ -104,10 +104,13 @@ class RunResult:
         lines = []
         limits = dict.fromkeys(stage.ended_by for stage in self.stages if not stage.converged)
         if limits:
-            mend = " and ".join(filter(None, limits))
+            raised = " and ".join(filter(None, limits))
+            mend = (
+                f"Raise {raised}, or lower patience: of these stages in the schedule, or of all in a new run directory."
+            )
             lines.append(
-                "* ended before it converged: a longer training may score better. "
-                + (f"Raise {mend}, or lower patience." if mend else "A monitored score was no longer finite.")
+                "* ended before it converged, so that its scores could still improve. "
+                + (mend if raised else "A monitored score was no longer finite.")
             )
         best, last = self.best_stage, len(self.stages) - 1
         if best is not None and best != last:
