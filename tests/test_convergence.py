@@ -78,7 +78,7 @@ def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
     assert [(stage["converged"], stage["ended_by"]) for stage in written] == [(False, "max_epochs"), (True, "patience")]
     (said,) = [record.getMessage() for record in caplog.records if "converged" in record.getMessage()]
     assert said.startswith(
-        "stage 1 (5 out-of-domain) was ended by max_epochs before it converged: its best epoch was 2 of 3"
+        "Stage 1 (5 out-of-domain) was ended by max_epochs before it converged: its best epoch was 2 of 3"
     )
     assert said.endswith("Raise max_epochs, or lower patience.")
     result.print_table()

@@ -74,4 +74,4 @@ def test_a_worker_knows_what_the_command_was_asked_to_report(small_demo, tmp_pat
     given = ["compare", f"--config={DEMO}", f"--data.root={small_demo}", "--metrics=[slot_acuracy]"]
     with pytest.raises(SystemExit):
         main([*given, f"--model.encoder={small_demo}/encoder", "--print_config"])
-    assert make_experiment(capsys.readouterr().out, str(tmp_path)).metrics == ["slot_acuracy"]
+    assert make_experiment(capsys.readouterr().out, str(tmp_path), str(tmp_path)).metrics == ["slot_acuracy"]
