@@ -28,6 +28,7 @@ from gradual.errors import InputError
 from gradual.executors import Executor, in_process
 from gradual.interruption import interruptible
 from gradual.loggers import copied
+from gradual.memory import stage_memory
 from gradual.names import without_split
 from gradual.notes import saying_anew
 from gradual.quiet import quiet
@@ -207,7 +208,8 @@ def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline
             directory.reserve(node.settings)
     rank_zero_only(_write_comparison)(experiment, tree, baseline)
     to_do = [node for node in tree.nodes if node.directory(experiment.run).result() is None]
-    _check(experiment, to_do)
+    with stage_memory():
+        _check(experiment, to_do)
     execute(to_do)
     check_logged(experiment.metrics or (), names_in(experiment.run.results()))
     rank_zero_only(_report)(experiment, tree, baseline)

@@ -142,9 +142,12 @@ def check_stages(
     arguments |= {"callbacks": [], "logger": False}
     check = Check(model, datamodule, has_layers)
     nowhere = StageDirectory(Path())
-    for k, stage in stages.items():
-        trainer = _stage_trainer(model, stage, nowhere, [], dict(arguments))
-        check.stage(k, trainer, _stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
+    try:
+        for k, stage in stages.items():
+            trainer = _stage_trainer(model, stage, nowhere, [], dict(arguments))
+            check.stage(k, trainer, _stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
+    finally:
+        model.trainer = datamodule.trainer = None
     datamodule.set_stage(current)
 
 

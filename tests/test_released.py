@@ -70,12 +70,20 @@ def in_worker(experiment):
 @pytest.mark.parametrize("executor", [in_process, in_worker])
 def test_of_a_stage_of_a_comparison_nothing_is_left(tmp_path, monkeypatch, executor):
     monkeypatch.setattr(executors, "_experiment", None)
-    experiment, made = line.make_experiment(str(tmp_path)), []
-    experiment.model = lambda: Watched(tmp_path / "trained.txt", made)
+    experiment, made, models = line.make_experiment(str(tmp_path)), [], []
+
+    def make_model():
+        model = Watched(tmp_path / "trained.txt", made)
+        assert [other for other in models if other() is not None] == []  # those of the checks before training, too
+        models.append(weakref.ref(model))
+        return model
+
+    experiment.model = make_model
     tree = plan_tree(experiment, default_strategies(SMALL), seeds=[0])
     compare_tree(experiment, tree, executor(experiment))
     assert [stage.before for stage in made] == [[]] * 5
     assert [stage.alive() for stage in made] == [[]] * 5
+    assert len(models) > 5
 
 
 def test_of_a_stage_of_a_fit_only_the_users_model_is_left(tmp_path):
