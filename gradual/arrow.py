@@ -261,6 +261,11 @@ def _digest(parts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def content_of_files(files: Sequence[Path], cache: Path) -> str:
+    """A digest of all bytes of ``files``, in their order; those that were not touched are not read again."""
+    return hashlib.sha256("".join(_content(path, cache) for path in files).encode()).hexdigest()[:16]
+
+
 def _content(path: Path, cache: Path) -> str:
     """A digest of a file; remembered, so that a file that was not touched is not read again to learn that."""
     status = path.stat()

@@ -25,13 +25,14 @@ from gradual.class_paths import find_modules_in
 from gradual.command_help import class_listing, describe_classes, describe_stages
 from gradual.command_parser import Parser
 from gradual.commands import LIGHTNING_COMMANDS
-from gradual.comparison import Experiment, compare_tree, plan_tree
+from gradual.comparison import Experiment, claim_comparison, compare_tree, plan_tree
 from gradual.configuration import GROUPS, strategies_in
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, SEED, Defaults
-from gradual.driver import fit_path
+from gradual.driver import claim_fit, fit_path
 from gradual.errors import InputError
 from gradual.executors import in_process, processes, ray_cluster
+from gradual.identity import identity_of_model
 from gradual.linked import link_encoder
 from gradual.notes import note
 from gradual.plan import print_plan, print_statistics
@@ -46,13 +47,11 @@ from gradual.weights import read_checkpoint
 
 _log = logging.getLogger(__name__)
 
-# what may change between two runs of one experiment: where it lies, how it is shown, and which of its paths is trained
-_NOT_IDENTITY = (
-    *("config", "run_dir", "predictions", "seed_everything", "checkpoint_every"),
-    *("schedule", "later_stages", "last_stage"),  # each stage knows its own
-    *("strategies", "seeds", "metrics", "baseline", "jobs", "ray"),
+# what may change between two runs of one experiment: where data are kept, how they are read, what is evaluated on
+_NOT_IDENTITY_OF_DATA = (
+    *("test", "predict", "predict_file", "cache_dir", "num_proc", "num_workers", "eval_batch_size"),
+    *("batch_size", "batch_tokens"),  # which every data module has, however it is made
 )
-_NOT_IDENTITY_OF_TRAINER = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
 
 
 class StageTrainer(Trainer):
@@ -169,15 +168,17 @@ class GradualCLI(LightningCLI):
         """Train the stages of the schedule and print their table."""
         run = RunDirectory(self._get(self.config, "run_dir"))
         with run.held():
-            run.claim(self._identity(), self._resolved())
-            result = fit_path(model, datamodule, self._schedule(), run, self._defaults(), self._trainer_arguments)
+            schedule, defaults, text = self._schedule(), self._defaults(), self._resolved()
+            identity, _ = identity_of_model(run, model)
+            trainer, arguments = self._identity()
+            claim_fit(run, identity, datamodule, schedule, defaults, trainer, text, arguments)
+            result = fit_path(model, datamodule, schedule, run, defaults, self._trainer_arguments)
         rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
         run = RunDirectory(self._get(self.config, "run_dir"))
         with run.held():
-            run.claim(self._identity(), self._resolved())
             page = self._compare(run, datamodule)
         rank_zero_only(self._print_report)(page)
 
@@ -193,6 +194,8 @@ class GradualCLI(LightningCLI):
         experiment = self.experiment(run, {"{}": datamodule})
         strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, get("seeds"))
+        trainer, arguments = self._identity()
+        claim_comparison(experiment, tree, trainer, lambda _: self._resolved(), arguments)
         make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
         if get("ray") is not None:
             execute = ray_cluster(make, get("ray"))
@@ -313,15 +316,15 @@ class GradualCLI(LightningCLI):
             config.pop(name)
         return self._parser(self.subcommand).dump(config, skip_none=False)
 
-    def _identity(self) -> dict[str, Any]:
-        identity = yaml.safe_load(self._resolved()) | {"mode": self._defaults().mode}
-        for name in _NOT_IDENTITY:
-            identity.pop(name, None)
-        for name in _NOT_IDENTITY_OF_TRAINER:
-            identity["trainer"].pop(name, None)
-        for group in ("model", "data"):
-            identity[group].get("init_args", {}).pop("trust_remote_code", None)
-        return identity
+    def _identity(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """The Trainer's settings, and the arguments of model and data that make the experiment what it is."""
+        config = yaml.safe_load(self._resolved())
+        arguments = {group: config[group].get("init_args", {}) for group in ("model", "data")}
+        for group in arguments:
+            arguments[group].pop("trust_remote_code", None)
+        for name in _NOT_IDENTITY_OF_DATA:
+            arguments["data"].pop(name, None)
+        return config["trainer"], arguments
 
     def _predictions_path(self) -> Path:
         given, checkpoint = self._get(self.config, "predictions"), self._get(self.config, "ckpt_path")

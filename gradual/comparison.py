@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from rich.tree import Tree as Drawing
 
@@ -23,9 +24,11 @@ from gradual.callbacks.reported import ReportedScores, check_logged, names_in
 from gradual.compiled import lightning_module
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import Defaults
-from gradual.driver import claimed, split_settings
+from gradual.driver import describe, split_settings
 from gradual.errors import InputError
 from gradual.executors import Executor, in_process
+from gradual.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
+from gradual.identity import Identity, claim
 from gradual.interruption import interruptible
 from gradual.loggers import copied
 from gradual.memory import stage_memory
@@ -35,6 +38,7 @@ from gradual.quiet import quiet
 from gradual.repair import sound_result
 from gradual.report import report_page, write_report
 from gradual.results import command_line, versions, wide_console
+from gradual.retest import lacks_test, tested_again
 from gradual.runs import RunDirectory, StageResult, canonical, reported_scores, write_atomically
 from gradual.schedule import Schedule, Stage
 from gradual.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies, same_paths
@@ -77,7 +81,7 @@ def compare(
 
     Raises:
         InputError: An argument is of another kind, a schedule does not fit the pool, ``run_dir`` holds another
-            experiment, or one of the metrics is never logged.
+            experiment (see ``gradual.fit``), or one of the metrics is never logged.
     """
     if "seed" in settings:
         raise InputError(f"A comparison takes several seeds: write seeds=[{settings['seed']!r}] instead of seed.")
@@ -86,9 +90,12 @@ def compare(
     chosen = parse_strategies(strategies, schedule)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
-    with claimed(run_dir, type(lightning_module(model())), datamodule, schedule, defaults, trainer) as run:
+    run = RunDirectory(run_dir)
+    with run.held():
         experiment = Experiment(model, lambda _: datamodule, run, defaults, lambda: copied(trainer), metrics)
-        return compare_tree(experiment, plan_tree(experiment, chosen, seeds), in_process(experiment), baseline)
+        tree = plan_tree(experiment, chosen, seeds)
+        claim_comparison(experiment, tree, trainer, lambda cls: describe(cls, datamodule, schedule, defaults, trainer))
+        return compare_tree(experiment, tree, in_process(experiment), baseline)
 
 
 @dataclass
@@ -129,11 +136,10 @@ class Experiment:
         """Train one stage of the tree; one that is done is not trained again."""
         directory = node.directory(self.run)
         done = directory.result()
-        if done is not None:
+        if done is not None and not lacks_test(done, self.data(node.data)):
             return done
         defaults = replace(self.defaults, seed=node.seed)
-        seed_everything(node.seed, verbose=False)
-        model, data = lightning_module(self.model()), self.data(node.data)
+        model, data = self.make_model(node.seed), self.data(node.data)
         data.seed, data.schedule = node.seed, Schedule(node.stages)
         data.set_stage(len(node.stages) - 1)
         start = node.parent.directory(self.run).best if node.parent else None
@@ -149,7 +155,13 @@ class Experiment:
             f"seed {node.seed}, ",
             self._reported(model, data),
         )
-        return training.run()
+        return training.run() if done is None else tested_again(training, done)
+
+    def make_model(self, seed: int) -> LightningModule:
+        """The untrained model of a seed."""
+        seed_everything(seed, verbose=False)
+        model: LightningModule = lightning_module(self.model())
+        return model
 
     def _reported(self, model: LightningModule, data: MixedDomainDataModule) -> ReportedScores | None:
         """Looks at a stage's scores, where not all metrics are known from others."""
@@ -157,6 +169,44 @@ class Experiment:
             return None
         tested = data.domains.test is not None and is_overridden("test_step", model)
         return ReportedScores(list(self.metrics), tested, lambda: names_in(self.run.results()))
+
+
+@interruptible()
+@quiet()
+def claim_comparison(
+    experiment: Experiment,
+    tree: Tree,
+    trainer: Mapping[str, Any],
+    text: Callable[[type[LightningModule]], str],
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make the run directory, which is held, that of a comparison.
+
+    Args:
+        experiment: What to train with.
+        tree: The stages.
+        trainer: The Trainer's arguments.
+        text: Gives the ``config.yaml`` to write, for the class of the model.
+        arguments: Those that a configuration makes ``model`` and ``data`` with.
+
+    Raises:
+        InputError: It holds another experiment.
+    """
+    weights = {}
+    with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+        for seed in tree.seeds:
+            model = experiment.make_model(seed)
+            weights[f"seed-{seed}"] = starting_weights(model)
+    identity: Identity = {
+        "model": model_fingerprint(model),
+        "starting_weights": weights,
+        "data": data_fingerprint(experiment.data({})),
+        "settings": settings_fingerprint(experiment.defaults, trainer),
+    }
+    others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
+    if others:
+        identity["other_data"] = {name: data_fingerprint(experiment.data(data)) for name, data in others.items()}
+    claim(experiment.run, identity, text(type(model)), arguments)
 
 
 def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:
@@ -210,7 +260,7 @@ def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline
     to_do = [node for node in tree.nodes if node.directory(experiment.run).result() is None]
     with stage_memory():
         _check(experiment, to_do)
-    execute(to_do)
+    execute([node for node in tree.nodes if node in to_do or _lacks_test(experiment, node)])
     check_logged(experiment.metrics or (), names_in(experiment.run.results()))
     rank_zero_only(_report)(experiment, tree, baseline)
     return report_page(experiment.run.root)
@@ -228,13 +278,17 @@ def _check(experiment: Experiment, nodes: Sequence[Node]) -> None:
         data, variant = experiment.data(node.data), canonical(node.data)
         data.seed, data.schedule = node.seed, Schedule(node.stages)
         if variant not in models:
-            seed_everything(node.seed, verbose=False)
-            models[variant] = lightning_module(experiment.model())
+            models[variant] = experiment.make_model(node.seed)
             make_layers(models[variant], data)
         k = len(node.stages) - 1
         title = f"Stage {k + 1} of the strategy '{node.strategies[0]}' ({node.amounts[-1]} out-of-domain)"
         defaults, arguments = replace(experiment.defaults, seed=node.seed), experiment.trainer_arguments
         check_stages(models[variant], data, {k: node.stages[k]}, defaults, arguments, {k: title}, has_layers=True)
+
+
+def _lacks_test(experiment: Experiment, node: Node) -> bool:
+    result = node.directory(experiment.run).result()
+    return result is not None and lacks_test(result, experiment.data(node.data))
 
 
 def _report(experiment: Experiment, tree: Tree, baseline: str) -> None:
@@ -248,7 +302,8 @@ def _repair(experiment: Experiment, tree: Tree) -> None:
     directories = {id(node): node.directory(experiment.run) for node in tree.nodes}
     for node in reversed(tree.nodes):  # children first: a stage that is opened again needs its parent's weights
         to_do = [child for child in tree.nodes if child.parent is node and not directories[id(child)].is_finished()]
-        sound_result(directories[id(node)], weights=bool(to_do))
+        if sound_result(directories[id(node)], weights=bool(to_do)) and not to_do and _lacks_test(experiment, node):
+            sound_result(directories[id(node)])
 
 
 def print_tree(experiment: Experiment, tree: Tree, console: Console) -> None:

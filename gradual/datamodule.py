@@ -118,6 +118,17 @@ class MixedDomainDataModule(LightningDataModule):
             raise InputError(f"{type(self).__name__} has no in-domain data: pass in_domain=, or implement load().")
         return Domains(in_domain, out_of_domain, val, test)
 
+    def content_of(self, part: str) -> str | None:
+        """A digest of all that a part of the data is made from, such as the bytes of its files.
+
+        A run directory is refused to a run whose data have another one. None, where a subclass does not know better,
+        stands for a sample of the examples.
+
+        Args:
+            part: ``in_domain``, ``out_of_domain``, ``val`` or ``test``, which is there.
+        """
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Load the data, once; called by Lightning before every fit and test."""
         if self._domains is None:
@@ -179,6 +190,10 @@ class MixedDomainDataModule(LightningDataModule):
     def in_domain_size(self) -> int:
         """In-domain training examples, without those held out for validation or test."""
         return _size(self.domains.in_domain) - len(self._left_out["in_domain"])
+
+    def left_out(self, part: str) -> npt.NDArray[np.int64]:
+        """Positions in a part's dataset of the examples that are held out for validation or test, sorted."""
+        return self._left_out.get(part, np.empty(0, dtype=np.int64))
 
     @property
     def pool_size(self) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,16 @@ from gradual.compiled import lightning_module
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, CollapseConfig, Defaults
 from gradual.errors import InputError
+from gradual.fingerprint import data_fingerprint, settings_fingerprint
+from gradual.identity import Identity, claim, identity_of_model, remember
 from gradual.interruption import interruptible
 from gradual.loggers import copied
 from gradual.memory import stage_memory
 from gradual.notes import note, saying_anew
 from gradual.quiet import quiet
-from gradual.repair import sound_result
+from gradual.repair import resume_point, sound_result
 from gradual.results import RunResult
+from gradual.retest import tested_again
 from gradual.runs import RunDirectory, StageDirectory
 from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, from_mapping, remark_on_end
 from gradual.training import StageTraining, TrainerArguments, check_stages
@@ -46,6 +48,7 @@ def fit(
 
     A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
     checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
+    Where the test data alone has changed or is new, finished stages are tested again.
     Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
     left as it was, and the weights are in ``result.best_checkpoint()``.
 
@@ -67,15 +70,23 @@ def fit(
 
     Raises:
         InputError: An argument is of another kind, the schedule does not fit the pool, a pattern matches no
-            parameter, or ``run_dir`` holds another experiment.
+            parameter, or ``run_dir`` holds another experiment: other settings, another model, other starting weights
+            or other data than now. (What a stage of the schedule overrides makes another stage, beside those there.)
         KeyboardInterrupt: After Ctrl-C; the stage was saved before.
         SystemExit: The same after SIGTERM, with status 143.
     """
     model = lightning_module(model)
     defaults, trainer = split_settings(settings)
     schedule = Schedule(schedule)
-    with claimed(run_dir, type(model), datamodule, schedule, defaults, trainer) as run:
-        return fit_path(model, datamodule, schedule, run, defaults, lambda: copied(trainer))
+    run = RunDirectory(run_dir)
+    with run.held():
+        identity, untouched = identity_of_model(run, model)
+        text = describe(type(model), datamodule, schedule, defaults, trainer)
+        claim_fit(run, identity, datamodule, schedule, defaults, trainer, text)
+        try:
+            return fit_path(model, datamodule, schedule, run, defaults, lambda: copied(trainer), untouched)
+        finally:
+            remember(run, model, identity)
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[Defaults, dict[str, Any]]:
@@ -108,28 +119,63 @@ def _where(name: str) -> str:
     return ""
 
 
-@contextmanager
-def claimed(
-    run_dir: str | Path,
+def describe(
     model: type[LightningModule],
     datamodule: MixedDomainDataModule,
     schedule: Schedule,
     defaults: Defaults,
     trainer: Mapping[str, Any],
-) -> Iterator[RunDirectory]:
-    """The run directory of an experiment that Python code describes, held; ``RunDirectory`` says what is refused."""
-    run = RunDirectory(run_dir)
-    identity = {
+) -> str:
+    """The ``config.yaml`` of an experiment that Python code describes."""
+    experiment = {
         "model": f"{model.__module__}.{model.__qualname__}",
         "data": f"{type(datamodule).__module__}.{type(datamodule).__qualname__}",
         "batch_size": datamodule.batch_size,
         "batch_tokens": datamodule.batch_tokens,
         "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
+        "schedule": schedule.to_list(),
     }
-    experiment = identity | {"schedule": schedule.to_list()} | defaults.to_plain()
-    with run.held():
-        run.claim(identity, yaml.safe_dump(experiment, sort_keys=False))  # the order of patterns means something
-        yield run
+    return str(yaml.safe_dump(experiment | defaults.to_plain(), sort_keys=False))  # the order of patterns counts
+
+
+@interruptible()
+@quiet()
+def claim_fit(
+    run: RunDirectory,
+    model: Identity,
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule,
+    defaults: Defaults,
+    trainer: Mapping[str, Any],
+    text: str,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make ``run``, which is held, the directory of one path of stages.
+
+    Args:
+        run: The run directory.
+        model: What ``identity_of_model`` says.
+        datamodule: The data; set up here.
+        schedule: The stages.
+        defaults: What holds where a stage says nothing.
+        trainer: The Trainer's arguments.
+        text: The ``config.yaml`` to write.
+        arguments: Those that a configuration makes ``model`` and ``data`` with.
+
+    Raises:
+        InputError: It holds another experiment.
+    """
+    _set_up(datamodule, schedule, defaults.seed)
+    weights = {f"seed-{defaults.seed}": model["starting_weights"]}
+    data, settings = data_fingerprint(datamodule), settings_fingerprint(defaults, trainer)
+    claim(run, {**model, "starting_weights": weights, "data": data, "settings": settings}, text, arguments)
+
+
+def _set_up(datamodule: MixedDomainDataModule, schedule: Schedule, seed: int) -> None:
+    datamodule.seed = seed
+    datamodule.schedule = schedule
+    datamodule.prepare_data()
+    datamodule.setup("fit")
 
 
 @interruptible()
@@ -142,12 +188,20 @@ def fit_path(
     run: RunDirectory,
     defaults: Defaults,
     trainer_arguments: TrainerArguments,
+    untouched: bool = True,
 ) -> RunResult:
-    """Train one path of stages in a run directory that was claimed; ``fit`` says what it means."""
-    datamodule.seed = defaults.seed
-    datamodule.schedule = schedule
-    datamodule.prepare_data()
-    datamodule.setup("fit")
+    """Train one path of stages in a run directory that was claimed; ``fit`` says what it means.
+
+    Args:
+        model: The model.
+        datamodule: Its data.
+        schedule: The stages.
+        run: The run directory.
+        defaults: What holds where a stage says nothing.
+        trainer_arguments: Gives the arguments of a stage's Trainer.
+        untouched: Whether the model has the weights to start from, not those that an earlier call has left in it.
+    """
+    _set_up(datamodule, schedule, defaults.seed)
     if remark := remark_on_end(datamodule.amounts):
         note("%s", remark)
     parent: StageDirectory | None = None
@@ -159,24 +213,31 @@ def fit_path(
         directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
         result = sound_result(directory)
         trained = result is None
-        if result is None:
-            if not checked:
-                check_stages(model, datamodule, dict(enumerate(schedule[k:], k)), defaults, trainer_arguments)
-                checked = True
-            start = parent.best if parent else None
-            training = StageTraining(
-                model,
-                datamodule,
-                stage,
-                directory,
-                start,
-                defaults,
-                trainer_arguments,
-                settings,
-                later=schedule[k + 1 :],
+        start = parent.best if parent else None
+        if result is None and start is None and not untouched and resume_point(directory) is None:
+            raise InputError(
+                "The model holds the weights that an earlier call of gradual.fit left in it, and stage 1 starts from "
+                "those that it had before: make the model anew."
             )
+        if result is None and not checked:
+            check_stages(model, datamodule, dict(enumerate(schedule[k:], k)), defaults, trainer_arguments)
+            checked = True
+        training = StageTraining(
+            model,
+            datamodule,
+            stage,
+            directory,
+            start,
+            defaults,
+            trainer_arguments,
+            settings,
+            later=schedule[k + 1 :],
+        )
+        if result is None:
             with stage_memory():
                 result = training.run()
+        else:
+            result = tested_again(training, result)
         result.index, result.path = k, run.relative(directory.path)
         results.append(result)
         run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root, defaults.monitor, defaults.mode)

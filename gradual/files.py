@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from gradual.arguments import checked, integer
-from gradual.arrow import LENGTH, ArrowColumn, Reading, default_cache, read_tables
+from gradual.arrow import LENGTH, ArrowColumn, Reading, content_of_files, default_cache, read_tables
 from gradual.data_arguments import BATCHES, FILES, PATH
 from gradual.datamodule import Domains, MixedDomainDataModule
 from gradual.encoder import load_tokenizer, most_pieces
@@ -122,6 +122,11 @@ class FileDataModule(MixedDomainDataModule):
                 for name, table in tables.items()
             }
         )
+
+    def content_of(self, part: str) -> str | None:
+        """A digest of all bytes of the part's files."""
+        cache = default_cache() if self.cache_dir is None else Path(self.cache_dir)
+        return content_of_files(expand(part, self.files[part] or ()), cache)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Examples of each part, and their tokens where lengths are known."""

@@ -17,19 +17,22 @@ import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gradual.checksums import checksum
 from gradual.errors import InputError
-from gradual.lock import is_led, locked
+from gradual.lock import locked
 
 log = logging.getLogger(__name__)
 
 _BY_NAME = "_by_name"
+_SAVED = ("*.ckpt", "result.json", "collapses.json")
+_SHOWN = 80  # characters of a value
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -53,6 +56,7 @@ class StageResult:
         converged: False where a limit ended the stage before its patience ran out.
         ended_by: What ended it: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is unknown,
             such as a callback of the user's.
+        test_data: A digest of the test data that ``test`` was measured on; empty where nothing was measured.
     """
 
     index: int
@@ -68,6 +72,7 @@ class StageResult:
     collapses: list[dict[str, Any]] = field(default_factory=list)
     converged: bool = True
     ended_by: str = ""
+    test_data: str = ""
 
 
 def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:
@@ -199,6 +204,13 @@ class StageDirectory:
         write_atomically(self._result, text)
         self.previous.unlink(missing_ok=True)  # the result stands for it
 
+    def attribute_test(self, test_data: str) -> None:
+        """Write down which test data the scores of a finished, undamaged stage are taken to be from."""
+        if self.is_finished() and not self.damaged_files():
+            result = self.result()
+            if result is not None and result.test and not result.test_data:
+                self.finish(replace(result, test_data=test_data))
+
     def drop_requeue_checkpoints(self) -> None:
         """Remove what SLURM's requeue saved: Lightning loads it before all else, for a test too."""
         for path in self.path.glob("hpc_ckpt_*.ckpt"):
@@ -249,44 +261,27 @@ class RunDirectory:
                     "make room, and run the same command again."
                 ) from error
 
-    def claim(self, config: Mapping[str, Any], text: str) -> None:
-        """Make this the directory of the experiment ``config``, or check that it already is.
+    def has_started(self) -> bool:
+        """Whether a stage has saved anything."""
+        return any(any(self.root.glob(f"seed-*/**/{name}")) for name in ("*.ckpt", "result.json"))
 
-        A directory in which no stage has saved anything yet can still become another experiment's.
+    def remove_leftovers(self) -> None:
+        """Remove what processes left that failed or were killed: half-written files, and folders without a result.
 
-        Args:
-            config: What makes the experiment what it is, as plain data.
-            text: The ``config.yaml`` to write for it.
-
-        Raises:
-            InputError: The directory holds a different experiment; the message shows the difference.
+        The folder of a stage that saved nothing would change the names of those that come after it.
         """
-        identity = self.root / "experiment.json"
-        config = json.loads(json.dumps(config, default=str))
-        started = any(self.root.glob("seed-*/**/*.ckpt"))
-        changes = []
-        if identity.exists():
-            try:
-                changes = differences(read_json(identity), config)
-            except InputError:
-                if started:
-                    raise
-        if started and changes:
-            raise InputError(
-                f"{self.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, "
-                "or change it back."
-            )
-        if is_led():  # the process that leads writes, and may be at it
-            return
-        for path in self.root.glob("*.tmp"):  # of a process that was killed while it wrote
+        for path in self.root.glob("*.tmp"):
             path.unlink(missing_ok=True)
-        if started and identity.exists():
-            return
-        if changes:  # collapses that were another experiment's
-            for stage in self.root.glob("seed-*/**/stage.json"):
-                StageDirectory(stage.parent).start_over()
-        write_atomically(self.root / "config.yaml", text)
-        write_atomically(identity, json.dumps(config, indent=2) + "\n")
+        stages = [path.parent for path in self.root.glob("seed-*/**/stage.json")]
+        for folder in sorted(stages, reverse=True):  # children first
+            saved = [path for name in _SAVED for path in folder.glob(f"**/{name}")]
+            if not saved:
+                shutil.rmtree(folder)
+
+    def remove_stages(self) -> None:
+        """Remove the folders of stages that have saved nothing, with all that they hold."""
+        for path in self.root.glob("seed-*"):
+            shutil.rmtree(path)
 
     def seed(self, seed: int) -> Path:
         """Where the stages of one seed lie; the parent of each first stage."""
@@ -340,17 +335,22 @@ def canonical(settings: Any) -> str:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What changed between two pieces of plain data, each as ``name: old there, new now``."""
+    """What changed between two pieces of plain data, each as ``name: old, now new``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         if name.endswith(_BY_NAME) and old == new and list(old) != list(new):
-            return [f"{name}: {', '.join(old)} there, {', '.join(new)} now, and the first match holds"]
+            return [f"{name}: {', '.join(old)}, now {', '.join(new)}, and the first match holds"]
         keys = sorted(set(old) | set(new))
         return [
             line
             for key in keys
             for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         ]
-    return [] if old == new else [f"{name}: {old!r} there, {new!r} now"]
+    return [] if old == new else [f"{name}: {_shown(old)}, now {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ from gradual.checkpoints import WholeCheckpointIO
 from gradual.datamodule import MixedDomainDataModule
 from gradual.defaults import MAX_EPOCHS, Defaults
 from gradual.errors import InputError
+from gradual.fingerprint import digest_of_test_data
 from gradual.loggers import finish_runs, stage_loggers
 from gradual.names import without_split
 from gradual.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
@@ -144,7 +145,7 @@ def check_stages(
     nowhere = StageDirectory(Path())
     try:
         for k, stage in stages.items():
-            trainer = _stage_trainer(model, stage, nowhere, [], dict(arguments))
+            trainer = stage_trainer(model, stage, nowhere, [], dict(arguments))
             check.stage(k, trainer, _stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
     finally:
         model.trainer = datamodule.trainer = None
@@ -210,7 +211,7 @@ def _attempt(training: StageTraining) -> StageResult | None:
     title = stage_title(datamodule)
     if resume is not None and (anew := names_without_state(callbacks_of(arguments))):
         rank_zero_only(_log.warning)(f"{title} goes on; callbacks without a state begin anew: {', '.join(anew)}.")
-    trainer = _stage_trainer(model, stage, directory, callbacks, arguments)
+    trainer = stage_trainer(model, stage, directory, callbacks, arguments)
     divided = divides_modules(trainer)
     if divided and defaults.weight_averaging is not None:
         raise InputError(f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides.")
@@ -248,11 +249,12 @@ def _attempt(training: StageTraining) -> StageResult | None:
         epochs=epochs,
         best_epoch=best.epoch,
         seconds=round(clock.seconds, 3),
-        val=_named(best.scores, "val", defaults.monitor),
-        test=_named(tested[0], "test") if tested else {},
+        val=named_scores(best.scores, "val", defaults.monitor),
+        test=named_scores(tested[0], "test") if tested else {},
         collapses=collapses,
         converged=converged,
         ended_by=reason,
+        test_data=digest_of_test_data(datamodule),
     )
     rank_zero_only(directory.finish)(result)
     finish_runs()
@@ -291,7 +293,7 @@ def _slower(stage: Stage, defaults: Defaults, scale: float) -> Stage:
     return stage if scale == 1 else replace(stage, optimizer=replace(stage.optimizer, lr_scale=lr_scale))
 
 
-def _stage_trainer(
+def stage_trainer(
     model: LightningModule,
     stage: Stage,
     directory: StageDirectory,
@@ -391,7 +393,7 @@ def _stage_optimizer(
             model.configure_optimizers = own  # type: ignore[method-assign]
 
 
-def _named(scores: Mapping[str, Any], split: str, monitor: str = "") -> dict[str, float]:
+def named_scores(scores: Mapping[str, Any], split: str, monitor: str = "") -> dict[str, float]:
     """The scores of one split, without the split in their names, and the monitor, whatever its name."""
     prefixes = (f"{split}/", f"{split}_")
     chosen = [name for name in scores if name == monitor] + [name for name in scores if name.startswith(prefixes)]

@@ -57,8 +57,8 @@ class Line(LightningModule):
         return self.evaluate(batch, "test")
 
 
-def data(size: int = 7) -> MixedDomainDataModule:
-    parts = {"val": Examples("val", size, 2.0, 3), "test": Examples("test", size, 2.0, 4)}
+def data(size: int = 7, test_slope: float = 2.0) -> MixedDomainDataModule:
+    parts = {"val": Examples("val", size, 2.0, 3), "test": Examples("test", size, test_slope, 4)}
     pool, batches = Examples("out", 40, 1.0, 2), {"batch_size": 4, "eval_batch_size": 2}
     return MixedDomainDataModule(Examples("in", 12, 2.0, 1), pool, **parts, **batches)
 
@@ -100,12 +100,12 @@ def address() -> str:
         return way.getsockname()[0]
 
 
-def train(root: Path, processes: int, *callbacks: Callback) -> None:
+def train(root: Path, processes: int, *callbacks: Callback, **changes: float) -> None:
     """Three stages; what each process ended with is written down."""
     model = Line()
     gradual.fit(
-        model, data(), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3, callbacks=list(callbacks),
-        **trainer_arguments(processes),
+        model, data(**changes), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3,
+        callbacks=list(callbacks), **trainer_arguments(processes),
     )  # fmt: skip
     end = {"weights": [parameter.flatten().tolist() for parameter in model.parameters()], "code": gradual.__file__}
     everyone = of_all_processes(end), of_all_processes(address())
@@ -156,6 +156,8 @@ if __name__ == "__main__":
         train(folder, processes)
         evaluate(folder, processes)
         dialogue(folder, processes)
+    elif what == "test":
+        train(folder, processes, test_slope=5.0)
     elif what in ("train", "compare"):
         {"train": train, "compare": compare}[what](folder, processes)
     else:

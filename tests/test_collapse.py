@@ -451,12 +451,12 @@ def test_on_a_stage_that_learns_the_guard_changes_nothing(tmp_path):
     assert [stage.val for stage in guarded.stages] == [stage.val for stage in free.stages]
 
 
-def test_another_guard_is_another_stage(tmp_path):
+def test_another_guard_is_another_experiment(tmp_path):
     fit(tmp_path, [20])
     model, _ = fit(tmp_path, [20])
     assert not model.rates
-    _, other = fit(tmp_path, [20], collapse={"ratio": 5})
-    assert other.stages[0].path == "seed-0/20-2"
+    with pytest.raises(InputError, match=r"collapse\.ratio: 10\.0, now 5"):
+        fit(tmp_path, [20], collapse={"ratio": 5})
 
 
 # The command line
@@ -513,7 +513,7 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
     rows = [line.split() for line in capfd.readouterr().out.splitlines()]
     assert ["attempts", "2", "2"] in rows
     identity = json.loads((tmp_path / "run/experiment.json").read_text())
-    assert identity["collapse"]["attempts"] == 4
+    assert identity["settings"]["collapse"]["attempts"] == 4
 
 
 @pytest.mark.slow

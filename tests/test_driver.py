@@ -205,7 +205,7 @@ def test_results_file_and_layout(tmp_path):
     root = tmp_path / "run"
     content = json.loads((root / "results.json").read_text())
     fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
-    fields += ["collapses", "converged", "ended_by"]
+    fields += ["collapses", "converged", "ended_by", "test_data"]
     assert [list(stage) for stage in content["stages"]] == [fields] * 3
     assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
     assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]
@@ -299,7 +299,7 @@ def test_a_stage_that_had_converged_before_the_cut_trains_no_further(tmp_path):
 
 def test_another_experiment_is_refused_with_the_difference(tmp_path):
     run(tmp_path, schedule=[0])
-    with pytest.raises(InputError, match=r"max_epochs: 3 there, 4 now"):
+    with pytest.raises(InputError, match=r"max_epochs: 3, now 4"):
         run(tmp_path, schedule=[0], max_epochs=4)
 
 

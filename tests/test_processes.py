@@ -50,7 +50,7 @@ def launched(launcher: str, what: str, folder: Path, script: Path = SCRIPT) -> i
     finally:
         for pid in alive(process.pid):
             os.kill(pid, signal.SIGKILL)
-    if what in ("all", "train", "compare"):
+    if what in ("all", "train", "test", "compare"):
         assert status == 0, output.read_text()[-3000:]
     return status
 
@@ -233,6 +233,23 @@ dist.init_process_group("gloo", init_method="file://{}", rank=0, world_size=1)
 def test_the_process_group_has_ended_when_python_does(tmp_path):
     command = [sys.executable, "-c", LEAVING.format(tmp_path / "store")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_other_test_data_is_measured_by_all_processes(tmp_path, launcher):
+    launched(launcher, "train", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")}
+    launched(launcher, "test", tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")} == before
+    for stage in json.loads((tmp_path / "run/results.json").read_text())["stages"]:
+        model = ranks.Line().eval()
+        model.load_state_dict(
+            torch.load(tmp_path / "run" / stage["path"] / "best.ckpt", weights_only=True)["state_dict"]
+        )
+        test = Examples("test", 7, 5.0, 4)
+        losses = model._losses([torch.stack(column) for column in zip(*test)])
+        assert stage["test"]["sized"] == pytest.approx(float(losses.mean()), rel=1e-5)
 
 
 # Comparison

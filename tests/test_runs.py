@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,92 +193,9 @@ def test_a_stage_whose_beginning_crashed_can_begin_again(tmp_path, monkeypatch):
 
 # An experiment's folder
 
-CONFIG = {"model": "my.Model", "batch_size": 32, "trainer": {"max_epochs": 20, "precision": None}, "list": [1, 2]}
 
-
-def started(root):
-    """A run directory, claimed for CONFIG, in which a stage has saved its weights."""
-    run = RunDirectory(root)
-    run.claim(CONFIG, "first")
-    (run.seed(0) / "2000" / "500").mkdir(parents=True)
-    (run.seed(0) / "2000" / "500" / "last.ckpt").write_bytes(b"weights")
-    return run
-
-
-def test_a_folder_is_made_and_claimed(tmp_path):
-    run = RunDirectory(tmp_path / "runs" / "mine")
-    assert run.root.is_dir()
-    run.claim(CONFIG, "text: of the config\n")
-    assert (run.root / "config.yaml").read_text() == "text: of the config\n"
-
-
-def test_the_same_experiment_goes_on(tmp_path):
-    started(tmp_path)
-    for same in (CONFIG, dict(reversed(CONFIG.items())), {**CONFIG, "list": (1, 2)}):
-        RunDirectory(str(tmp_path)).claim(same, "second")
-    assert (tmp_path / "config.yaml").read_text() == "first"
-
-
-def test_values_that_are_no_json_are_compared_as_text(tmp_path):
-    run = RunDirectory(tmp_path)
-    config = {**CONFIG, "data": Path("some") / "file"}
-    run.claim(config, "")
-    (run.seed(0) / "5").mkdir(parents=True)
-    (run.seed(0) / "5" / "best.ckpt").write_bytes(b"weights")
-    run.claim(config, "")
-    with pytest.raises(InputError, match="data: 'some/file' there, 'other' now"):
-        run.claim({**config, "data": Path("other")}, "")
-
-
-def test_another_experiment_is_refused_and_the_differences_named(tmp_path):
-    started(tmp_path)
-    other = {**CONFIG, "batch_size": 16, "trainer": {"max_epochs": 30, "precision": None}, "seed": 1}
-    with pytest.raises(InputError) as caught:
-        RunDirectory(tmp_path).claim(other, "second")
-    message = str(caught.value)
-    assert str(tmp_path) in message
-    for difference in (
-        "batch_size: 32 there, 16 now",
-        "trainer.max_epochs: 20 there, 30 now",
-        "seed: None there, 1 now",
-    ):
-        assert difference in message
-    assert "my.Model" not in message
-    assert "precision" not in message
-    assert (tmp_path / "config.yaml").read_text() == "first"
-    RunDirectory(tmp_path).claim(CONFIG, "third")
-
-
-def test_a_folder_in_which_nothing_was_saved_may_become_another_experiment_s(tmp_path):
-    run = RunDirectory(tmp_path)
-    run.claim(CONFIG, "first")
-    begun(run, run.seed(0), 5, SETTINGS)
-    other = {**CONFIG, "batch_size": 16}
-    run.claim(other, "second")
-    assert (tmp_path / "config.yaml").read_text() == "second"
-    (run.seed(0) / "5" / "last.ckpt").write_bytes(b"weights")
-    run.claim(other, "third")
-    with pytest.raises(InputError, match="batch_size: 16 there, 32 now"):
-        run.claim(CONFIG, "fourth")
-    assert (tmp_path / "config.yaml").read_text() == "second"
-
-
-def test_a_claim_that_crashed_is_no_claim(tmp_path, monkeypatch):
-    run = RunDirectory(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", crash)
-        with pytest.raises(Crash):
-            run.claim(CONFIG, "first")
-    run.claim({**CONFIG, "batch_size": 16}, "second")
-    assert (tmp_path / "config.yaml").read_text() == "second"
-
-
-def test_a_folder_whose_claim_is_broken_is_refused(tmp_path):
-    run = started(tmp_path)
-    (claimed,) = tmp_path.glob("*.json")
-    claimed.write_text(claimed.read_text()[:-5])
-    with pytest.raises(InputError, match=claimed.name):
-        run.claim(CONFIG, "second")
+def test_a_folder_is_made(tmp_path):
+    assert RunDirectory(tmp_path / "runs" / "mine").root.is_dir()
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
@@ -369,31 +287,55 @@ def test_the_order_of_patterns_makes_another_stage(tmp_path):
     assert run.stage(run.seed(0), 5, turned).path.name == "5-2"
 
 
-def test_collapses_of_another_experiment_do_not_count(tmp_path):
+@pytest.mark.parametrize("saved", ["last.ckpt", "result.json", "collapses.json"])
+def test_folders_of_stages_that_saved_nothing_are_removed_and_no_others(tmp_path, saved):
     run = RunDirectory(tmp_path)
-    run.claim(CONFIG, "first")
-    stage = begun(run, run.seed(0), 5, SETTINGS)
-    stage.start_again([{"step": 1, "reason": "nan", "lr_scale": 1.0}])
-    stage.start.write_bytes(b"weights")
-    run.claim(CONFIG, "the same")
-    assert len(stage.collapses()) == 1
-    assert stage.start.exists()
-    run.claim({**CONFIG, "batch_size": 16}, "other")
-    assert stage.collapses() == []
-    assert not stage.start.exists()
+    kept = begun(run, run.seed(0), 20, SETTINGS)
+    failed = begun(run, kept.path, 5, SETTINGS)
+    above = begun(run, run.seed(0), 7, SETTINGS)
+    below = begun(run, above.path, 0, SETTINGS)
+    for directory in (kept, below):
+        (directory.path / saved).write_text("{}")
+    (failed.path / "events.out.tfevents.1").write_bytes(b"points")
+    (tmp_path / "config.yaml.1234.tmp").write_text("half of")
+    (tmp_path / "seed-0" / "by-stage").mkdir()
+    run.remove_leftovers()
+    assert kept.settings() == below.settings() == SETTINGS
+    assert above.settings() == SETTINGS, "a stage below it saved something"
+    assert not failed.path.exists()
+    assert not list(tmp_path.glob("*.tmp"))
+    assert (tmp_path / "seed-0" / "by-stage").exists()
+    assert run.stage(kept.path, 5, {"patience": 9}).path == failed.path, "the name is free again"
 
 
-def test_only_the_first_process_writes_a_claim(tmp_path, monkeypatch):
+def test_a_directory_has_started_once_a_stage_has_saved_anything(tmp_path):
     run = RunDirectory(tmp_path)
-    being_written = tmp_path / "config.yaml.1234.tmp"
-    being_written.write_text("")
-    monkeypatch.setenv("RANK", "1")
-    run.claim(CONFIG, "first")
-    assert list(tmp_path.iterdir()) == [being_written]
-    monkeypatch.setenv("RANK", "0")
-    run.claim(CONFIG, "first")
-    assert not being_written.exists()
-    assert (tmp_path / "config.yaml").read_text() == "first"
+    directory = begun(run, begun(run, run.seed(0), 20, SETTINGS).path, 5, SETTINGS)
+    assert not run.has_started()
+    directory.last.write_bytes(b"weights")
+    assert run.has_started()
+    directory.last.rename(tmp_path / "elsewhere.ckpt")
+    assert not run.has_started()
+    directory.finish(RESULT)
+    assert run.has_started()
+    run.remove_stages()
+    assert not (tmp_path / "seed-0").exists()
+
+
+def test_the_test_data_of_scores_is_written_down_where_it_is_not_known(tmp_path):
+    directory = StageDirectory(tmp_path / "5")
+    directory.attribute_test("abc")
+    assert not directory.is_finished()
+    directory.begin(SETTINGS, [])
+    directory.finish(RESULT)
+    directory.attribute_test("abc")
+    assert directory.result() == replace(RESULT, test_data="abc")
+    assert not directory.damaged_files()
+    directory.attribute_test("other")
+    assert directory.result().test_data == "abc"
+    directory.finish(replace(RESULT, test={}))
+    directory.attribute_test("abc")
+    assert directory.result().test_data == ""
 
 
 # Differences
@@ -402,18 +344,18 @@ def test_only_the_first_process_writes_a_claim(tmp_path, monkeypatch):
 def test_the_order_of_patterns_is_a_difference():
     old = {"optimizer": {"lr_by_name": {"a": 1, "b": 2}, "init_args": {"x": 1, "y": 2}}}
     new = {"optimizer": {"lr_by_name": {"b": 2, "a": 1}, "init_args": {"y": 2, "x": 1}}}
-    assert differences(old, new) == ["optimizer.lr_by_name: a, b there, b, a now, and the first match holds"]
+    assert differences(old, new) == ["optimizer.lr_by_name: a, b, now b, a, and the first match holds"]
 
 
 def test_differences_are_named_by_their_path():
     old = {"a": 1, "b": {"c": 2, "d": {"e": [1, 2]}}, "same": {"f": None}}
     new = {"a": 1, "b": {"c": 3, "d": {"e": [2, 1]}}, "same": {}, "new": "text"}
     assert differences(old, new) == [
-        "b.c: 2 there, 3 now",
-        "b.d.e: [1, 2] there, [2, 1] now",
-        "new: None there, 'text' now",
+        "b.c: 2, now 3",
+        "b.d.e: [1, 2], now [2, 1]",
+        "new: not set, now 'text'",
     ]
-    assert differences({"a": {"b": 1}}, {"a": 5}) == ["a: {'b': 1} there, 5 now"]
+    assert differences({"a": {"b": 1}}, {"a": 5}) == ["a: {'b': 1}, now 5"]
 
 
 LEAVES = st.integers(0, 3) | st.sampled_from(["x", "y"]) | st.lists(st.integers(0, 1), max_size=2)

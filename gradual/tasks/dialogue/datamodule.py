@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gradual.arguments import integer
 from gradual.datamodule import Domains, MixedDomainDataModule
+from gradual.digest import digest_of_files
 from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
 from gradual.notes import note, note_oddities
@@ -103,6 +104,13 @@ class DialogueDataModule(MixedDomainDataModule):
         if truncated:
             note("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
         return datasets
+
+    def content_of(self, part: str) -> str | None:
+        """A digest of the part's file and the ontology."""
+        folder = self._folder()
+        files = {"in_domain": folder / "train.tsv", "val": folder / "dev.tsv", "test": folder / "test.tsv"}
+        path = files.get(part) or self._pool_path(folder)
+        return None if path is None else digest_of_files([folder / "ontology.json", path])
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """The paper's Table 1, a column a domain folder under ``root``, and the pool of the target domain's."""

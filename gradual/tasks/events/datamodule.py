@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from gradual.arguments import integer
 from gradual.datamodule import Domains, MixedDomainDataModule
+from gradual.digest import digest_of_files
 from gradual.encoder import load_tokenizer, most_pieces, padding_piece
 from gradual.errors import InputError
 from gradual.labels import note_pool_labels
@@ -108,6 +110,11 @@ class EventDataModule(MixedDomainDataModule):
         if windowed:
             note("%d sentences are longer than %d word pieces and are encoded in windows.", windowed, longest)
         return datasets
+
+    def content_of(self, part: str) -> str | None:
+        """A digest of the part's file."""
+        path = self.files[part]
+        return None if path is None else digest_of_files([Path(path)])
 
     def document(self, id_: str) -> Document:
         """The document to predict that has a key."""

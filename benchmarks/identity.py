@@ -1,0 +1,152 @@
+"""What it costs to know what a run is made of: of a stage of the demo, and of a model of 7 billion parameters.
+
+    python benchmarks/identity.py
+
+The demo's part is the time of a fingerprint by that of the shortest stage of the demo. The large model has the layers
+of Llama 2 7B. Its weights are measured in memory, and mapped from a sparse file that nobody has read yet; neither takes
+memory or disk for more than what is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig
+from variants import clock, spread
+
+import gradual
+from gradual.datamodule import MixedDomainDataModule
+from gradual.defaults import Defaults
+from gradual.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
+from gradual.identity import changed, claim
+from gradual.runs import RunDirectory
+from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
+from gradual.tasks.dialogue.demo import write_demo_data
+
+PARTS = ("in_domain", "out_of_domain", "val", "test")
+
+
+def fingerprint(model: LightningModule, data: MixedDomainDataModule) -> dict:
+    """All that a run directory is compared with."""
+    return {
+        "model": model_fingerprint(model),
+        "starting_weights": {"seed-0": starting_weights(model)},
+        "data": data_fingerprint(data),
+        "settings": settings_fingerprint(Defaults(), {}),
+    }
+
+
+def of_the_demo(rounds: int, now: Callable[[], float]) -> None:
+    """Print the time of the demo's fingerprint, its files, and a sample of its examples, by that of its last stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_demo_data(root)
+        data = DialogueDataModule(str(root), "hostel", str(root / "encoder"), batch_size=8)
+        data.setup()
+        sampled = MixedDomainDataModule(**{part: getattr(data.domains, part) for part in PARTS})
+        seconds: dict[str, list[float]] = {"files": [], "examples": [], "stage": []}
+        for number in range(rounds):
+            torch.manual_seed(0)
+            model = DialogueStateTracker(str(root / "encoder"), encoder_layers=1, vectors="mean", hidden=100)
+            for name, module in (("files", data), ("examples", sampled)):
+                start = now()
+                claim(RunDirectory(root / f"{name}-{number}"), fingerprint(model, module), "")
+                seconds[name].append(now() - start)
+            start = now()
+            gradual.fit(
+                model,
+                data,
+                [0],
+                root / f"run-{number}",
+                optimizer={"lr": 2e-3},
+                max_epochs=15,
+                patience=15,
+                enable_progress_bar=False,
+            )
+            seconds["stage"].append(now() - start)
+    for name, what in (("files", "its files"), ("examples", "a sample of its examples instead")):
+        ratios = [mine / stage for mine, stage in zip(seconds[name], seconds["stage"])]
+        print(f"demo, by {what}: {spread(seconds[name], 3)} s, of its last stage {spread(ratios, 4)}")
+    print(f"the stage: {spread(seconds['stage'], 1)} s")
+
+
+class Large(LightningModule):
+    """The layers of Llama 2 7B, with all weights in one tensor.
+
+    Args:
+        weights: Makes that tensor, of a number of entries.
+    """
+
+    def __init__(self, weights: Callable[[int], torch.Tensor]):
+        super().__init__()
+        config = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
+        with torch.device("meta"):
+            self.model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        flat, place = weights(sum(parameter.numel() for parameter in self.model.parameters())), 0
+        for module in self.model.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                part = flat[place : place + parameter.numel()].view(parameter.shape)
+                setattr(module, name, nn.Parameter(part, requires_grad=False))
+                place += parameter.numel()
+
+
+def in_memory(size: int) -> torch.Tensor:
+    """Entries that take memory where they are looked at."""
+    return torch.empty(size, dtype=torch.bfloat16)
+
+
+def mapped(file: Path) -> Callable[[int], torch.Tensor]:
+    """Entries of a file that is made, and takes no disk."""
+
+    def make(size: int) -> torch.Tensor:
+        with file.open("wb") as made:
+            made.truncate(2 * size)
+        return torch.from_file(str(file), shared=False, size=size, dtype=torch.bfloat16)
+
+    return make
+
+
+def of_a_large_model(rounds: int) -> None:
+    """Print the time of the fingerprint of 7 billion parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        for where in ("in memory", "mapped from a file"):
+            seconds: dict[str, list[float]] = {"attributes": [], "weights": [], "comparison": []}
+            for number in range(rounds):
+                model = Large(in_memory if where == "in memory" else mapped(Path(folder) / f"weights-{number}"))
+                start = time.perf_counter()
+                attributes = model_fingerprint(model)
+                middle = time.perf_counter()
+                weights = starting_weights(model)
+                end = time.perf_counter()
+                identity = {"model": attributes, "starting_weights": {"seed-0": weights}, "settings": {}}
+                identity["data"] = {"class": "", "batch_size": 1, "batch_tokens": None, **dict.fromkeys(PARTS)}
+                assert not changed(identity, identity)
+                seconds["attributes"].append(middle - start)
+                seconds["weights"].append(end - middle)
+                seconds["comparison"].append(time.perf_counter() - end)
+            tensors = list(model.parameters())
+            count = sum(tensor.numel() for tensor in tensors)
+            print(f"{count / 1e9:.2f} billion parameters in {len(tensors)} tensors, {where}: ", end="")
+            print(", ".join(f"{name} {spread(values, 2)} s" for name, values in seconds.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (%(default)s)")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine (%(default)s)"
+    )
+    options = parser.parse_args()
+    of_the_demo(options.rounds, clock(options.clock))
+    of_a_large_model(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
