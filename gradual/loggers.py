@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -32,7 +32,7 @@ _KNOWN = (TensorBoardLogger, CSVLogger, WandbLogger, MLFlowLogger)
 _NAMES = ("run_name", "version", "name")  # arguments of other loggers that tell their runs apart
 _PARENT_RUN = "mlflow.parentRunId"  # MLflow's own tag
 
-_in_wandb: WeakSet[WandbLogger] = WeakSet()  # of stages; W&B has one run at a time in a process
+_in_wandb: list[Logger] = []  # of stages whose run may be open; W&B has one at a time in a process
 _shared: WeakKeyDictionary[Logger, Path | None] = WeakKeyDictionary()  # their first stage; None once it was said
 
 
@@ -220,7 +220,7 @@ def _of_wandb(logger: WandbLogger, place: _Place, version: str | None) -> Logger
     settings |= {"group": settings.get("group") or place.run, "anonymous": settings.get("anonymous")}
     arguments |= {**settings, "name": f"{name}/{place.path}" if name else place.path, "save_dir": folder}
     made = _remade(logger, WandbLogger, {**arguments, "id": version or id_})
-    _in_wandb.add(made)
+    _in_wandb.append(made)
     return made
 
 

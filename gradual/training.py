@@ -105,7 +105,6 @@ class StageTraining:
         Raises:
             InputError: It collapsed in every attempt.
         """
-        check_requirements(self.model, self.datamodule, self.defaults.monitor)
         try:
             while True:
                 result = _attempt(self)
@@ -138,6 +137,7 @@ def check_stages(
     Raises:
         InputError: One of them could not be trained; the message names it.
     """
+    check_requirements(model, datamodule, defaults.monitor)
     arguments, current = trainer_arguments(), datamodule.stage
     check_callbacks(callbacks_of(arguments))
     arguments |= {"callbacks": [], "logger": False}

@@ -441,7 +441,7 @@ def without(step: str) -> LightningModule:
         ({"model": without("validation_step")}, "Lacking has no validation_step, so nothing says when a stage has"),
         ({"model": without("test_step")}, "There is test data, but Lacking has no test_step: add one, or leave the"),
         ({"data": small(val=None)}, "There is no validation data"),
-        ({"data": small(val=[])}, "The validation data is empty"),
+        ({"data": small(val=[])}, "has no validation examples"),
     ],
 )  # fmt: skip
 def test_what_a_stage_needs_is_said_before_the_first_trains(tmp_path, changes, said):

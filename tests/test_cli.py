@@ -256,8 +256,8 @@ def test_logger_and_callbacks_are_chosen_by_class(small_demo, tmp_path):
     save_dir = f"init_args: {{save_dir: {tmp_path}}}"
     logger = f"--trainer.logger={{class_path: lightning.pytorch.loggers.CSVLogger, {save_dir}}}"
     main(arguments("fit", small_demo, tmp_path / "run", "--schedule=[10, 0]", logger, callbacks))
-    logged = sorted(tmp_path.glob("lightning_logs/version_*/metrics.csv"))
-    assert len(logged) == 2
+    logged = [tmp_path / "lightning_logs/run/seed-0" / stage / "metrics.csv" for stage in ("10", "10/0")]
+    assert sorted(tmp_path.rglob("metrics.csv")) == sorted(logged)
     assert "val/joint_accuracy" in logged[0].read_text()
     assert not list((tmp_path / "run").rglob("seed-0/10/events*"))
 
@@ -314,7 +314,7 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--schedule=[31, 0]"], "the pool holds 30"),
         (["--schedule=[]"], "schedule is empty"),
         (["--schedule=[ten]"], "'ten'"),
-        (["--schedule=10,0"], "accepted is a list"),
+        (["--schedule=10,0"], "it must be a list"),
         (["--schedule=[{amount: 0, patiense: 3}]"], "Did you mean 'patience'"),
         (["--schedule=[{patience: 3}]"], "no 'amount'"),
         (["--optimizer.lr=-1"], "optimizer.lr is -1.0"),
