@@ -22,11 +22,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
-from gradual.encoder import load_encoder, load_tokenizer
-from gradual.layers import onednn_product
-from gradual.memory import keep_memory
-from gradual.optim import build_optimizer
-from gradual.schedule import OptimizerConfig
+from gradual.nn.encoder import load_encoder, load_tokenizer
+from gradual.nn.fast_cpu import onednn_product
+from gradual.settings import OptimizerConfig
+from gradual.stage.memory import keep_memory
+from gradual.stage.optim import build_optimizer
 from gradual.tasks.dialogue import DialogueDataModule, Sumbt
 from gradual.tasks.dialogue.data import Ontology
 from gradual.tasks.dialogue.demo import write_demo_data

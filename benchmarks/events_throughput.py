@@ -20,11 +20,11 @@ from plain_dygie import PlainDygie
 from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
-from gradual.encoder import load_encoder
-from gradual.loader import EpochBatches
-from gradual.memory import keep_memory
-from gradual.optim import build_optimizer
-from gradual.schedule import OptimizerConfig
+from gradual.data.loader import EpochBatches
+from gradual.nn.encoder import load_encoder
+from gradual.settings import OptimizerConfig
+from gradual.stage.memory import keep_memory
+from gradual.stage.optim import build_optimizer
 from gradual.tasks.events import EventDataModule
 from gradual.tasks.events.features import EncodedDocument
 from gradual.tasks.events.loss import LossWeights, heads, loss_of

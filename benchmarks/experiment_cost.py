@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
-from gradual.defaults import Defaults
-from gradual.runs import StageResult, read_json
+from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies
+from gradual.experiment.tree import Tree
+from gradual.runs.files import read_json
+from gradual.runs.result import StageResult
 from gradual.schedule import Schedule
-from gradual.strategies import Strategy, default_strategies, parse_strategies
-from gradual.tree import Tree
+from gradual.settings import TrainSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "multiwoz"
 IN_DOMAIN = {"restaurant": 523, "hotel": 513}  # training dialogues, the paper's Table 1
@@ -47,7 +48,10 @@ def planned() -> None:
     for name, strategies in experiments().items():
         for domain, in_domain in IN_DOMAIN.items():
             tree = Tree(
-                strategies, [0], lambda strategy: strategy.schedule.amounts(POOL), lambda stage, _: Defaults().of(stage)
+                strategies,
+                [0],
+                lambda strategy: strategy.schedule.amounts(POOL),
+                lambda stage, _: TrainSettings().of(stage),
             )
             shared, alone = tree.examples(in_domain)
             print(

@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from variants import clock, spread
 
 import gradual
-from gradual.datamodule import MixedDomainDataModule
-from gradual.defaults import Defaults
-from gradual.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
-from gradual.identity import changed, claim
-from gradual.runs import RunDirectory
+from gradual.data.module import MixedDomainDataModule
+from gradual.runs.directory import RunDirectory
+from gradual.runs.identity import changed, claim
+from gradual.settings import TrainSettings
+from gradual.stage.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
 from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
 from gradual.tasks.dialogue.demo import write_demo_data
 
@@ -39,7 +39,7 @@ def fingerprint(model: LightningModule, data: MixedDomainDataModule) -> dict:
         "model": model_fingerprint(model),
         "starting_weights": {"seed-0": starting_weights(model)},
         "data": data_fingerprint(data),
-        "settings": settings_fingerprint(Defaults(), {}),
+        "settings": settings_fingerprint(TrainSettings(), {}),
     }
 
 

@@ -28,7 +28,7 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 import torch
 
-import gradual.cli  # noqa: F401 - for the children, who would each import it
+import gradual.cli.app  # noqa: F401 - for the children, who would each import it
 from gradual.__main__ import main as command
 from gradual.tasks.dialogue.demo import write_demo_data
 

@@ -28,7 +28,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gradual import FileDataModule, MixedDomainDataModule
-from gradual.sampling import draw
+from gradual.data.order import draw
 
 IN_DOMAIN = 1000
 WORDS = [f"word{index}" for index in range(5000)]

@@ -23,12 +23,12 @@ import torch
 import yaml
 from variants import Variant, clock, spread
 
-from gradual.cli import make_experiment
-from gradual.comparison import plan_tree
-from gradual.executors import in_process
-from gradual.memory import keep_memory
+from gradual.cli.app import make_experiment
+from gradual.experiment.comparison import plan_tree
+from gradual.experiment.executors import in_process
+from gradual.experiment.strategies import default_strategies
 from gradual.schedule import Schedule
-from gradual.strategies import default_strategies
+from gradual.stage.memory import keep_memory
 from gradual.tasks.dialogue.demo import write_demo_data
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradual.layers import QuickDropout, QuickLinear, change_classes
+from gradual.nn.fast_cpu import QuickDropout, QuickLinear, change_classes
 
 
 def as_torch_has_it(module: nn.Module) -> nn.Module:

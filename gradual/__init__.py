@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "CollapseConfig": "gradual.defaults",
-    "Domains": "gradual.datamodule",
-    "FileDataModule": "gradual.files",
+    "BertAdam": "gradual.stage.optim",
+    "CollapseConfig": "gradual.settings",
+    "Domains": "gradual.data.module",
+    "FileDataModule": "gradual.data.files",
     "InputError": "gradual.errors",
-    "LRScheduleConfig": "gradual.schedule",
-    "Defaults": "gradual.defaults",
-    "MixedDomainDataModule": "gradual.datamodule",
-    "OptimizerConfig": "gradual.schedule",
-    "RunResult": "gradual.results",
+    "LRScheduleConfig": "gradual.settings",
+    "MixedDomainDataModule": "gradual.data.module",
+    "OptimizerConfig": "gradual.settings",
+    "RunResult": "gradual.experiment.results",
     "Schedule": "gradual.schedule",
     "Stage": "gradual.schedule",
-    "StageResult": "gradual.runs",
-    "StageSettings": "gradual.schedule",
-    "Strategy": "gradual.strategies",
-    "compare": "gradual.comparison",
-    "fit": "gradual.driver",
+    "StageOverrides": "gradual.settings",
+    "StageResult": "gradual.runs.result",
+    "Strategy": "gradual.experiment.strategies",
+    "TrainSettings": "gradual.settings",
+    "compare": "gradual.experiment.comparison",
+    "fit": "gradual.experiment.driver",
 }
 
 __all__ = [
+    "BertAdam",
     "CollapseConfig",
-    "Defaults",
     "Domains",
     "FileDataModule",
     "InputError",
@@ -39,25 +40,27 @@ __all__ = [
     "RunResult",
     "Schedule",
     "Stage",
+    "StageOverrides",
     "StageResult",
-    "StageSettings",
     "Strategy",
+    "TrainSettings",
     "__version__",
     "compare",
     "fit",
 ]
 
 if TYPE_CHECKING:
-    from gradual.comparison import compare
-    from gradual.datamodule import Domains, MixedDomainDataModule
-    from gradual.defaults import CollapseConfig, Defaults
-    from gradual.driver import fit
+    from gradual.data.files import FileDataModule
+    from gradual.data.module import Domains, MixedDomainDataModule
     from gradual.errors import InputError
-    from gradual.files import FileDataModule
-    from gradual.results import RunResult
-    from gradual.runs import StageResult
-    from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, StageSettings
-    from gradual.strategies import Strategy
+    from gradual.experiment.comparison import compare
+    from gradual.experiment.driver import fit
+    from gradual.experiment.results import RunResult
+    from gradual.experiment.strategies import Strategy
+    from gradual.runs.result import StageResult
+    from gradual.schedule import Schedule, Stage
+    from gradual.settings import CollapseConfig, LRScheduleConfig, OptimizerConfig, StageOverrides, TrainSettings
+    from gradual.stage.optim import BertAdam
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gradual import __version__
-from gradual.commands import LIGHTNING_COMMANDS
+from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.errors import InputError
 
 _OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "demo": "demo-data"}
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if given and given[0] in LIGHTNING_COMMANDS:
-            from gradual.cli import run
+            from gradual.cli.app import run
 
             run(arguments)
         else:
@@ -62,7 +62,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from gradual import export, report
+    from gradual import report
+    from gradual.cli import export
     from gradual.tasks.dialogue import demo, download
     from gradual.tasks.events import convert
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-from gradual.arguments import Accepted, check, check_fields, did_you_mean, integer, is_listed, number, of_hint
+from gradual.checks import Accepted, is_listed
 from gradual.errors import InputError
+from gradual.overrides import as_plain, from_mapping, merge
+from gradual.settings import StageOverrides
 
 Amount = int | float
 """Out-of-domain examples: a count (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
@@ -25,97 +27,7 @@ SCHEDULE = Accepted(
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """An optimizer as configuration; what is None is left to the experiment's default.
-
-    Attributes:
-        class_path: Class of the optimizer, e.g. ``torch.optim.AdamW`` (the default) or ``gradual.optim.BertAdam``.
-        lr: Learning rate of the parameters that no pattern of ``lr_by_name`` matches.
-        lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match holds.
-        lr_scale: Factor on all learning rates, also on those of a module's own ``configure_optimizers``.
-        weight_decay: Weight decay of the parameters that no pattern of ``weight_decay_by_name`` matches.
-        weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match holds.
-        init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
-    """
-
-    class_path: str | None = None
-    lr: float | None = None
-    lr_by_name: dict[str, float] | None = None
-    lr_scale: float | None = None
-    weight_decay: float | None = None
-    weight_decay_by_name: dict[str, float] | None = None
-    init_args: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        by_name = dict.fromkeys(("lr_by_name", "weight_decay_by_name"), of_hint(dict[str, Any]))
-        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **by_name)
-        for name in by_name:
-            values = getattr(self, name)
-            if values is not None:
-                rates = {key: number(0).check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
-                object.__setattr__(self, name, rates)
-
-
-def is_configured(config: OptimizerConfig) -> bool:
-    """Whether ``config`` names an optimizer; ``lr_scale`` alone leaves a module's own in place."""
-    return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
-
-
-@dataclass(frozen=True)
-class LRScheduleConfig:
-    """A learning-rate schedule as configuration; what is None is left to the experiment's default.
-
-    Attributes:
-        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...;
-            those that decay reach their end with the stage's last planned step (``max_epochs``).
-        warmup: Steps of linear warm-up (an int), or their fraction of the planned steps (a float from 0 to 1).
-    """
-
-    name: str | None = None
-    warmup: int | float | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self, "lr_schedule.{}")
-        if self.warmup is not None:
-            number(0).check("lr_schedule.warmup", self.warmup)
-        if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
-            raise InputError(
-                f"lr_schedule.warmup is {self.warmup}: give a whole number of steps, or a fraction from 0 to 1 of the "
-                "planned steps."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSettings:
-    """What a stage does differently from the experiment's default.
-
-    Attributes:
-        optimizer: Overrides of the optimizer, merged field by field (and pattern by pattern) into the default's.
-        lr_schedule: Overrides of the learning-rate schedule, merged likewise.
-        max_epochs: At most this many epochs.
-        patience: Validations without improvement after which the stage has converged.
-        batch_size: Training examples in a batch, per process.
-        gradient_clip_val: Largest gradient norm (or value, as the Trainer's ``gradient_clip_algorithm`` says).
-    """
-
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
-    max_epochs: int | None = None
-    patience: int | None = None
-    batch_size: int | None = None
-    gradient_clip_val: float | None = None
-
-    def __post_init__(self) -> None:
-        accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
-        check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
-
-    def overrides(self) -> dict[str, Any]:
-        """What is set, as plain data: ``{}`` where all follows the defaults."""
-        return as_plain(self)
-
-
-@dataclass(frozen=True)
-class Stage(StageSettings):
+class Stage(StageOverrides):
     """One stage: an amount of out-of-domain data, and what this stage does differently from the experiment's default.
 
     Attributes:
@@ -132,7 +44,7 @@ class Stage(StageSettings):
         """What this stage sets besides its amount, as plain data: ``{}`` where it follows the defaults."""
         return {name: value for name, value in as_plain(self).items() if name != "amount"}
 
-    def over(self, settings: StageSettings) -> Stage:
+    def with_defaults(self, settings: StageOverrides) -> Stage:
         """This stage, with ``settings`` where it sets nothing itself."""
         return merge(Stage(self.amount, **vars(settings)), self)
 
@@ -145,7 +57,7 @@ class Schedule(Sequence[Stage]):
 
     Args:
         stages: The stages; those of another schedule bring what it says of later ones and the last.
-        later_stages: What all stages but the first do where they say nothing themselves, as ``StageSettings`` or a
+        later_stages: What all stages but the first do where they say nothing themselves, as ``StageOverrides`` or a
             mapping of its fields, e.g. ``{"optimizer": {"lr_scale": 0.4}}``.
         last_stage: What the last of several stages does where it says nothing itself, e.g. the paper's
             ``{"optimizer": {"lr": 4e-5}}`` (Appendix A.2); before what ``later_stages`` says.
@@ -155,14 +67,14 @@ class Schedule(Sequence[Stage]):
             of both kinds, counts and fractions, are compared as soon as the size of the pool is known (``amounts``).
     """
 
-    _later: StageSettings
-    _last: StageSettings
+    _later: StageOverrides
+    _last: StageOverrides
 
     def __init__(
         self,
         stages: Iterable[Amount | Stage | Mapping[str, Any]],
-        later_stages: StageSettings | Mapping[str, Any] | None = None,
-        last_stage: StageSettings | Mapping[str, Any] | None = None,
+        later_stages: StageOverrides | Mapping[str, Any] | None = None,
+        last_stage: StageOverrides | Mapping[str, Any] | None = None,
     ):
         SCHEDULE.check("The schedule", stages)
         if isinstance(stages, Schedule):
@@ -173,8 +85,8 @@ class Schedule(Sequence[Stage]):
         if not listed:
             raise InputError("The schedule is empty: give at least one amount, such as [0] for in-domain data only.")
         if len(listed) > 1:
-            listed[-1] = listed[-1].over(self._last)
-        self._stages = (listed[0], *(stage.over(self._later) for stage in listed[1:]))
+            listed[-1] = listed[-1].with_defaults(self._last)
+        self._stages = (listed[0], *(stage.with_defaults(self._later) for stage in listed[1:]))
         for kind in (int, float):
             _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])
 
@@ -197,7 +109,7 @@ class Schedule(Sequence[Stage]):
     def __repr__(self) -> str:
         return f"Schedule({self.to_list()})"
 
-    def alike(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]) -> Schedule:
+    def with_stages(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]) -> Schedule:
         """Another schedule, whose later stages and last one follow the same settings."""
         return Schedule(stages, self._later, self._last)
 
@@ -230,60 +142,6 @@ def remark_on_end(amounts: Sequence[int]) -> str:
     if not amounts[-1]:
         return ""
     return f"The schedule ends with {amounts[-1]} out-of-domain examples: the paper's last stage has 0."
-
-
-Config = TypeVar("Config", OptimizerConfig, LRScheduleConfig, Stage)
-
-
-def merge(default: Config, override: Config) -> Config:
-    """``default`` with every field that ``override`` sets; mappings are merged, the override's entries first.
-
-    Fields that are configurations themselves are merged likewise.
-    """
-    changes: dict[str, Any] = {}
-    for config_field in fields(override):
-        value, old = getattr(override, config_field.name), getattr(default, config_field.name)
-        if isinstance(value, dict):
-            value = {**value, **{key: entry for key, entry in (old or {}).items() if key not in value}}
-        elif is_dataclass(value):
-            value = merge(old, value)
-        if value is not None:
-            changes[config_field.name] = value
-    return replace(default, **changes)
-
-
-def as_plain(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are set, as plain data that YAML and JSON can hold."""
-    plain = {}
-    for config_field in fields(config):
-        value = getattr(config, config_field.name)
-        value = as_plain(value) if is_dataclass(value) else value
-        if value is not None and value != {}:
-            plain[config_field.name] = value
-    return plain
-
-
-def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """A configuration dataclass from a mapping, nested ones included.
-
-    Raises:
-        InputError: A name that is no field (with the closest one), or a value of another type; ``where`` says in what.
-    """
-    hints = get_type_hints(cls)
-    arguments = {}
-    for name, value in values.items():
-        if name not in hints:
-            hint = did_you_mean(name, hints)
-            raise InputError(f"{where} has no setting '{name}'; accepted are {', '.join(hints)}.{hint}")
-        if is_dataclass(hints[name]) and value is None:
-            continue  # a YAML key with nothing behind it
-        if is_dataclass(hints[name]) and isinstance(value, Mapping):
-            value = from_mapping(hints[name], value, f"{where}, {name}")
-        arguments[name] = _as_type(value, hints[name], f"{where}: {name}")
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise InputError(f"{where} lacks a setting: {error}.") from error
 
 
 def check_amount(amount: Any) -> Amount:
@@ -321,12 +179,12 @@ def _stage(element: Any, position: int) -> Stage:
     return Stage(check_amount(element))
 
 
-def _settings(name: str, given: StageSettings | Mapping[str, Any] | None) -> StageSettings:
+def _settings(name: str, given: StageOverrides | Mapping[str, Any] | None) -> StageOverrides:
     if given is None:
-        return StageSettings()
+        return StageOverrides()
     if isinstance(given, Mapping):
-        given = from_mapping(StageSettings, given, name)
-    if not isinstance(given, StageSettings) or isinstance(given, Stage):
+        given = from_mapping(StageOverrides, given, name)
+    if not isinstance(given, StageOverrides) or isinstance(given, Stage):
         raise InputError(f"{name} is {given!r}: accepted is a mapping of settings, such as {{max_epochs: 8}}.")
     return given
 
@@ -338,25 +196,3 @@ def _check_falls(amounts: Sequence[Amount]) -> None:
                 f"The schedule rises from {before} to {after}: each stage samples from the one before it, so the "
                 "amounts may only fall or stay."
             )
-
-
-def _as_type(value: Any, hint: Any, where: str) -> Any:
-    """``value`` checked against a field's type; YAML 1.1 reads ``1e-4`` as text, so such text becomes a number."""
-    accepted = getattr(hint, "__args__", (hint,))
-    if isinstance(value, str) and float in accepted and str not in accepted:
-        return _number(value, int in accepted, where)
-    if isinstance(value, Mapping) and dict[str, float] in accepted:
-        return {
-            key: _number(text, False, f"{where}['{key}']") if isinstance(text, str) else text
-            for key, text in value.items()
-        }
-    return check(where, value, hint)
-
-
-def _number(text: str, may_be_int: bool, where: str) -> int | float:
-    for kind in (int, float) if may_be_int else (float,):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    raise InputError(f"{where} is {text!r}: accepted is a number.")

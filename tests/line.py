@@ -7,9 +7,9 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from gradual import MixedDomainDataModule, OptimizerConfig
-from gradual.comparison import Experiment
-from gradual.defaults import Defaults
-from gradual.runs import RunDirectory
+from gradual.experiment.comparison import Experiment
+from gradual.runs.directory import RunDirectory
+from gradual.settings import TrainSettings
 
 
 class Examples(list):
@@ -74,7 +74,7 @@ def make_experiment(root: str) -> Experiment:
         lambda: Line(Path(root) / "trained.txt"),
         make_data,
         RunDirectory(Path(root) / "run"),
-        Defaults(optimizer=OptimizerConfig(lr=0.05)),
+        TrainSettings(optimizer=OptimizerConfig(lr=0.05)),
         trainer_arguments,
     )
 

@@ -16,8 +16,8 @@ from torchmetrics import MeanMetric
 import gradual
 from gradual import MixedDomainDataModule
 from gradual.__main__ import main
-from gradual.callbacks.whole_scores import WholeScores
-from gradual.processes import mean_over_processes, of_all_processes
+from gradual.distributed import mean_over_processes, of_all_processes
+from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 
 SIZES = (1, 2, 3, 4, 5, 7, 9)  # of evaluations, in batches of 2
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -117,7 +117,7 @@ def evaluate(root: Path, processes: int) -> None:
     """Scores of one model on data of several sizes."""
     for size in SIZES:
         trainer = Trainer(**trainer_arguments(processes), logger=False, use_distributed_sampler=False,
-                          callbacks=[WholeScores()])  # fmt: skip
+                          callbacks=[DistributedMetrics()])  # fmt: skip
         (val,) = trainer.validate(Line(), datamodule=data(size), verbose=False)
         (test,) = trainer.test(Line(), datamodule=data(size), verbose=False)
         if trainer.is_global_zero:

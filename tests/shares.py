@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 import gradual
-from gradual.processes import of_all_processes
+from gradual.distributed import of_all_processes
 
 
 class Divided(Line):

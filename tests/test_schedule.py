@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
-from gradual.schedule import LRScheduleConfig, OptimizerConfig, Schedule, Stage, as_plain, from_mapping, merge
+from gradual.overrides import as_plain, from_mapping, merge
+from gradual.schedule import Schedule, Stage
+from gradual.settings import LRScheduleConfig, OptimizerConfig
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -55,8 +57,8 @@ def test_of_two_stages_the_last_is_a_later_one_too():
 
 def test_a_schedule_alike_follows_the_same_settings():
     schedule = Schedule([9, 5, 0], LATER, LAST)
-    assert schedule.alike([9, 0]) == Schedule([9, 0], LATER, LAST)
-    assert schedule.alike(schedule) == schedule, "to follow them twice changes nothing"
+    assert schedule.with_stages([9, 0]) == Schedule([9, 0], LATER, LAST)
+    assert schedule.with_stages(schedule) == schedule, "to follow them twice changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ BY_NAME = st.dictionaries(st.sampled_from(["*", "*.bias", "encoder.*", "head.wei
 OPTIMIZERS = st.fixed_dictionaries(
     {},
     optional={
-        "class_path": st.sampled_from(["torch.optim.SGD", "gradual.optim.BertAdam"]),
+        "class_path": st.sampled_from(["torch.optim.SGD", "gradual.BertAdam"]),
         "lr": RATES,
         "lr_by_name": BY_NAME,
         "lr_scale": RATES,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gradual.errors import InputError
 from gradual.report.checked import is_number, kind_of, list_in, mapping_in, read_lines, read_mapping
-from gradual.runs import StageResult, reported_scores
+from gradual.runs.result import StageResult, reported_scores
 
 Split = Literal["val", "test"]
 SPLITS: dict[Split, str] = {"val": "validation", "test": "test"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from gradual.names import without_split
+from gradual.experiment.strategies import same_paths
 from gradual.report.collect import Comparison, Strategy
-from gradual.runs import StageResult
-from gradual.strategies import same_paths
+from gradual.runs.result import StageResult
+from gradual.score_names import without_split
 
 CUT_OFF = "\N{DAGGER}"
 """The sign of a stage that ended before it converged, and of a strategy with such a stage."""

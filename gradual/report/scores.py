@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradual.names import better, without_split
 from gradual.report.collect import Comparison, Split, StageRecord, Strategy
+from gradual.score_names import better, without_split
 
 
 @dataclass(frozen=True)

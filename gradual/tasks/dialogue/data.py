@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradual.data.text import JSONError, is_line, parse_json, read_text
 from gradual.errors import InputError
-from gradual.textfile import JSONError, is_line, parse_json, read_text
 
 NONE = "none"
 _DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists

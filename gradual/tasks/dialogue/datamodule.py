@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from gradual.arguments import integer
-from gradual.datamodule import Domains, MixedDomainDataModule
-from gradual.digest import digest_of_files
-from gradual.encoder import load_tokenizer, most_pieces, padding_piece
+from gradual.checks import integer
+from gradual.data.module import Domains, MixedDomainDataModule
 from gradual.errors import InputError
-from gradual.notes import note, note_oddities
+from gradual.logging import note, note_oddities
+from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
+from gradual.runs.digest import digest_of_files
 from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
 
@@ -87,7 +87,7 @@ class DialogueDataModule(MixedDomainDataModule):
         in_domain_ids = {dialogue.id for dialogue in train}
         pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
         tokenizer = load_tokenizer(self.tokenizer, trust_remote_code=self.trust_remote_code)
-        most_pieces(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
+        resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
         self.collate_fn = TurnCollator(padding_piece(tokenizer, self.tokenizer), self.max_padding)
 
         def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:

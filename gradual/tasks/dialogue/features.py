@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gradual.padding import group_by_length
+from gradual.nn.grouping import group_by_length
 from gradual.tasks.dialogue.data import Dialogue
 
 MISSING = -100

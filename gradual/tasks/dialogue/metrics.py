@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradual.scores import TaskScores
+from gradual.tasks.base import TaskScores
 from gradual.tasks.dialogue.features import MISSING
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gradual.layers import QuickDropout, QuickLinear
-from gradual.packing import Packing, attend, encode, take_rows
-from gradual.processes import mean_over_processes
+from gradual.distributed import mean_over_processes
+from gradual.nn.fast_cpu import QuickDropout, QuickLinear
+from gradual.nn.packing import Packing, attend, encode, take_rows
 from gradual.tasks.dialogue.features import MISSING, TurnBatch
 
 

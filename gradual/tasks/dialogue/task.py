@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gradual.arguments import integer
-from gradual.encoder import load_encoder, load_tokenizer
+from gradual.checks import integer
 from gradual.errors import InputError
-from gradual.module import TaskModule
+from gradual.nn.encoder import load_encoder, load_tokenizer
+from gradual.tasks.base import TaskModule
 from gradual.tasks.dialogue.data import Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores

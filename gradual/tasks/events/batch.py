@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradual.arguments import check_fields, integer, number
-from gradual.padding import group_by_length
+from gradual.checks import check_fields, integer, number
+from gradual.nn.grouping import group_by_length
 from gradual.tasks.events.features import EncodedDocument, Ints
 from gradual.tasks.events.metrics import Annotations
 

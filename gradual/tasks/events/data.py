@@ -13,9 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from gradual.data.text import JSONError, is_line, parse_json, read_text
 from gradual.errors import InputError
 from gradual.tasks.events.labels import LabelSpace
-from gradual.textfile import JSONError, is_line, parse_json, read_text
 
 LAYERS = ("ner", "relations", "events")
 _FIELDS = {"doc_key", "dataset", "sentences", "weight", "sentence_start", "clusters", "event_clusters", *LAYERS}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gradual.arguments import integer
-from gradual.datamodule import Domains, MixedDomainDataModule
-from gradual.digest import digest_of_files
-from gradual.encoder import load_tokenizer, most_pieces, padding_piece
+from gradual.checks import integer
+from gradual.data.labels import note_pool_labels
+from gradual.data.module import Domains, MixedDomainDataModule
 from gradual.errors import InputError
-from gradual.labels import note_pool_labels
-from gradual.notes import note, note_oddities
+from gradual.logging import note, note_oddities
+from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
+from gradual.runs.digest import digest_of_files
 from gradual.tasks.events.batch import Pruning, SentenceCollator
 from gradual.tasks.events.data import Document, oddities, read_documents, statistics
 from gradual.tasks.events.features import DocumentFeatures
@@ -85,7 +85,7 @@ class EventDataModule(MixedDomainDataModule):
         self._note_pool_labels(documents)
         self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
         tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
-        longest = most_pieces(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
+        longest = resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
         if self.max_length is None:
             longest = min(longest or _LONGEST, _LONGEST)
         assert longest is not None

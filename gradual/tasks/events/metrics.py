@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradual.scores import TaskScores
+from gradual.tasks.base import TaskScores
 from gradual.tasks.events.data import LAYERS
 
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradual.layers import QuickDropout, QuickLinear
-from gradual.packing import Packing, encode, take_rows
+from gradual.nn.fast_cpu import QuickDropout, QuickLinear
+from gradual.nn.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
 from gradual.tasks.events.data import LAYERS
 from gradual.tasks.events.labels import LabelSpace

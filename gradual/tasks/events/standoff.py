@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from gradual.data.text import read_text
 from gradual.errors import InputError
 from gradual.tasks.events.data import LAYERS
-from gradual.textfile import read_text
 
 _IGNORED = {"*": "equivalences", "A": "attributes", "M": "modifications", "N": "normalizations", "#": "notes"}
 _ID = re.compile(r"\*|#.*|[TREAMN]\S+")

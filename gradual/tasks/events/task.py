@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradual.arguments import integer, number
-from gradual.encoder import load_encoder
+from gradual.checks import integer, number
+from gradual.distributed import mean_over_processes
 from gradual.errors import InputError
-from gradual.module import TaskModule
-from gradual.processes import mean_over_processes
+from gradual.nn.encoder import load_encoder
+from gradual.tasks.base import TaskModule
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.labels import LabelSpace
 from gradual.tasks.events.loss import (

@@ -1,1 +1,0 @@
-"""What watches a stage; none of them knows another."""

@@ -1,0 +1,33 @@
+"""What the data module takes from the model, where a configuration leaves it open."""
+
+from __future__ import annotations
+
+import pkgutil
+
+from jsonargparse import Namespace
+
+from gradual.tasks.base import TaskModule
+
+
+def link_encoder(config: Namespace) -> list[str]:
+    """Let the data use the tokenizer of the model's encoder, and trust its code as the model does.
+
+    This holds for the models of the package, and those derived from them: what another model calls its ``encoder`` may
+    be anything. A tokenizer that the data has holds.
+
+    Args:
+        config: The configuration; its data's open settings are filled in.
+
+    Returns:
+        The names of the settings that were filled in.
+    """
+    model, data = config.model, config.data
+    cls = pkgutil.resolve_name(model.class_path)
+    if not (isinstance(cls, type) and issubclass(cls, TaskModule)):
+        return []
+    arguments, taken, filled = model.get("init_args"), data.get("init_args"), []
+    for source, target in (("encoder", "tokenizer"), ("trust_remote_code", "trust_remote_code")):
+        if arguments and taken and target in taken and not taken[target] and arguments.get(source):
+            taken[target] = arguments[source]
+            filled.append(f"data.init_args.{target}")
+    return filled

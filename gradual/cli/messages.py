@@ -1,0 +1,230 @@
+"""What the parser of the command line says of a mistake, as one sentence."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+
+from gradual.cli.class_paths import what_is_wrong
+from gradual.cli.setting_names import nearest_setting
+
+_WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
+_BASES = ("lightning.LightningModule", "gradual.MixedDomainDataModule")  # which hold where no class is named
+_VALUES = {"optimizer": "class_path", "lr_schedule": "name"}  # what is meant where a group has a value
+_OF_OTHERS = {
+    "ckpt_path": "--ckpt_path is a setting of gradual validate, test and predict; training goes on by itself.",
+    "resume": "There is no setting --resume: the same command goes on where it stopped.",
+}
+_IN_GROUP = re.compile(r"""Parser key "([\w.]+)": Unable to load config (['"].*?['"]) - (Parser key "([\w.]+)".*)""")
+_TYPE = re.compile(
+    r'Parser key "([\w.]+)": (?:Expected an? (.+)\. Got value'
+    r"|Does not validate against any of the Union subtypes Subtypes: \[(.+?)\] Errors: .* Given value): (.*)"
+)
+_CLASS = re.compile(
+    r'Parser key "([\w.]+)"(?: element \d+)?: .*?Subtypes: \[(.*?)\] Errors: (.*) '
+    r"Given value type: .*? Given value:(.*)"
+)
+_EXTRA = re.compile(r"[Uu]nrecognized arguments: (.*)")
+_UNKNOWN = re.compile(r"(?:accept (?:nested key|option|key) '|Option ')(.*?)'")
+_REQUIRED = re.compile(r"the following arguments are required: (.*)")
+_NO_VALUE = re.compile(r"argument (?:-\w/)?(--[\w.]+)[^:]*: expected one argument")
+
+
+def sentence_of(message: str, known: Sequence[str]) -> str:
+    """The parser's message as one sentence.
+
+    Args:
+        message: The message, of any number of lines.
+        known: The names of all settings.
+    """
+    sentence = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    while (group := _IN_GROUP.match(sentence)) and group[4] != group[1]:
+        sentence = group[3]  # what is wrong is inside of it
+    if group:
+        return _of_group(group[1], group[2][1:-1], known)
+    if (mistake := _TYPE.fullmatch(sentence)) and (accepted := _accepted(mistake[2] or mistake[3])):
+        value = "null" if mistake[4] == "None" else repr(mistake[4])
+        example = f", such as [{mistake[4]}]" if accepted == _WORDS["list"] and mistake[4].isalnum() else ""
+        return f"{mistake[1]} is {value}: it must be {accepted}{example}."
+    if (mistake := _CLASS.fullmatch(sentence)) and (said := _of_class(*mistake.groups())):
+        return said
+    if missing := _REQUIRED.search(sentence):
+        return _of_missing(missing[1])
+    if no_value := _NO_VALUE.search(sentence):
+        return f"{no_value[1]} has no value: give one, as in {no_value[1]}=VALUE."
+    if extra := _EXTRA.search(sentence):
+        return _of_extra(extra[1], known)
+    if unknown := _UNKNOWN.search(sentence):
+        closest = nearest_setting(unknown[1], known)
+        return f"There is no setting '{unknown[1]}'." + (f" Did you mean '{closest}'?" if closest else "")
+    return sentence
+
+
+def sentence_of_class(message: str, path: str, group: str, known: Sequence[str]) -> str:
+    """What the parser says of the settings of a class, as one sentence.
+
+    Args:
+        message: The parser's message.
+        path: The class.
+        group: ``model`` or ``data``, or an empty text for classes elsewhere.
+        known: The names of the class's settings.
+    """
+    prefix = f"{group}." if group else ""
+    if missing := _REQUIRED.search(message):
+        names = missing[1].split(", ")
+        options = listed(f"--{prefix}{name}" for name in names)
+        in_a_file = f"init_args: {{{', '.join(f'{name}: ...' for name in names)}}}"
+        return f"{path} needs {listed(names)}: give {f'{options}, or ' if group else ''}{in_a_file}."
+    if unknown := _EXTRA.search(message) or _UNKNOWN.search(message):
+        name = unknown[1].removeprefix("--").partition("=")[0].partition(" ")[0]
+        if name == "class_path":
+            return _beside(group or "A setting", path)
+        if path in _BASES:
+            return f"{group} has '{name}' and no class that takes it: give --{group} CLASS, or class_path in the file."
+        settings = sorted({other for other in known if other != "help" and not other.endswith(".help")})
+        wanted = [f"{prefix}{other}" for other in settings]
+        closest = nearest_setting(f"{prefix}{name}", wanted)
+        if closest not in wanted:
+            closest = None
+        said = f"{path} has no setting '{name}'"
+        if closest:
+            return f"{said}. Did you mean '{closest}'?"
+        return f"{said}; it has {listed(settings)}." if settings else f"{said}, and none at all."
+    return sentence_of(message.replace('Parser key "', f'Parser key "{prefix}', 1), known)
+
+
+def _with_settings_beside(value: str) -> str | None:
+    """The class of a mapping, or of one in a list, that has the class's settings beside its path."""
+    try:
+        given = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    for item in given if isinstance(given, list) else [given]:
+        if isinstance(item, dict) and "class_path" in item and {*item} - {"class_path", "init_args", "dict_kwargs"}:
+            return str(item["class_path"])
+    return None
+
+
+def _beside(name: str, path: str) -> str:
+    return (
+        f"{name} has settings beside class_path; they belong in init_args: {{class_path: {path}, init_args: {{...}}}}."
+    )
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Words of an enumeration: ``a, b and c``."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _of_group(name: str, value: str, known: Sequence[str]) -> str:
+    given = "null" if value in ("null", "None") else repr(value)
+    meant = _VALUES.get(name.rpartition(".")[2])
+    if meant and given != "null" and re.fullmatch(r"[A-Za-z][\w.]*", value):
+        return f"{name} is {given}: it is a group of settings. Did you mean --{name}.{meant}={_full_path(value)}?"
+    inside = [other for other in known if other.startswith(f"{name}.") and not other.endswith((".help", ".class_path"))]
+    single = next(one for one in inside if not any(other.startswith(f"{one}.") for other in inside))
+    return f"{name} is {given}: it is a group of settings, such as --{single}; leave it out to keep the defaults."
+
+
+def _full_path(name: str) -> str:
+    """A name of torch's optimizers with its module."""
+    optimizers = importlib.import_module("torch.optim")
+    return f"torch.optim.{name}" if "." not in name and hasattr(optimizers, name) else name
+
+
+def _of_class(key: str, types: str, errors: str, value: str) -> str | None:
+    """What is wrong with the value of a setting that takes a class; None where it takes none."""
+    parts = _split(types)
+    bases = tuple(dict.fromkeys(base for part in parts for base in _classes_of(part)))
+    if not bases:
+        return None
+    value = value.strip()
+    if mixed := _with_settings_beside(value):
+        return _beside(key, mixed)
+    if path := re.search(r"[Pp]roblem with given class_path '([^']*)'", errors):
+        value = path[1]
+    elif path := re.search(r"'class_path': '([^']*)'|class_path='([^']*)'", value):
+        value = path[1] or path[2]
+    plain = [part for part in parts if not _classes_of(part)]
+    others = [] if key in ("model", "data") else [word for part in plain if (word := _accepted(part))]
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", value) and others:
+        names = " or ".join(base.__name__ for base in bases)
+        return f"{key} is {value!r}: it must be {', '.join(others)} or the path of a {names} class."
+    return what_is_wrong(key, value, bases)
+
+
+def _classes_of(part: str) -> list[type]:
+    """The classes that a type asks for, of those that have a path."""
+    found = []
+    for path in re.findall(r"<class '([\w.]+\.\w+)'>", part) or re.findall(r"\[((?:\w+\.)+\w+)\]", part):
+        module, _, name = path.rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            continue
+        if isinstance(cls, type) and not module.startswith(("collections", "typing", "datetime")):
+            found.append(cls)
+    return list(dict.fromkeys(found))
+
+
+def _of_missing(names: str) -> str:
+    missing = [name.rpartition(".")[2] for name in names.split(", ")]
+    if not set(missing) <= {"model", "data"}:
+        return f"The following arguments are missing: {names}."
+    options = listed([f"--{name} my_module.My{name.capitalize()}" for name in sorted(missing, reverse=True)])
+    what = "There is no model" if missing == ["model"] else "There is no data"
+    what = "There are no model and no data" if len(missing) > 1 else what
+    return f"{what}: give a configuration, as in --config FILE, or {options}."
+
+
+def _of_extra(found: str, known: Sequence[str]) -> str:
+    """Of options that do not exist, with their values, or of values that belong to none."""
+    names = [part[2:].partition("=")[0] for part in found.split() if part.startswith("--") and len(part) > 2]
+    if not names:
+        return (
+            f"{found!r} belongs to no setting: a setting is given as --NAME VALUE, and a list is one value, as in "
+            "--schedule '[4000, 500, 0]'."
+        )
+    said = []
+    for name in names:
+        closest = nearest_setting(name, known)
+        hint = f" Did you mean --{closest}?" if closest else ""
+        said.append(_OF_OTHERS.get(name) or f"There is no setting --{name}.{hint}")
+    return " ".join(said)
+
+
+def _accepted(types: str) -> str | None:
+    """Types as words; None where there are none for one of them."""
+    words: list[str] = []
+    for part in _split(types):
+        kind = re.fullmatch(r"<class '(\w+)'>|(list|dict)\[.*\]|typing\.Literal\[(.*)\]", part)
+        if kind is None or not (kind[3] or (kind[1] or kind[2]) in _WORDS):
+            return None
+        words += [word.strip(" '\"") for word in kind[3].split(",")] if kind[3] else [_WORDS[kind[1] or kind[2]]]
+    if _WORDS["float"] in words and _WORDS["int"] in words:
+        words.remove(_WORDS["int"])
+    words = list(dict.fromkeys(words))
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _split(types: str) -> list[str]:
+    """The parts between commas that are not in brackets."""
+    parts, depth = [""], 0
+    for character in types:
+        depth += (character == "[") - (character == "]")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]

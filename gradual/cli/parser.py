@@ -1,0 +1,72 @@
+"""The parser behind the commands: its environment variables, its sentences for mistakes, and its help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
+
+from gradual.cli.class_paths import public_path
+from gradual.cli.configuration import check_configuration
+from gradual.cli.help import HelpFormatter, command_help
+from gradual.cli.messages import sentence_of, sentence_of_class
+from gradual.errors import InputError
+
+
+class Parser(LightningArgumentParser):
+    """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``), and whose errors are one sentence.
+
+    Args:
+        command: The command that it parses; None where it parses the settings of a class, or all commands.
+    """
+
+    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any):
+        own = {"default_env": True, "env_prefix": "GRADUAL", "allow_abbrev": False, "formatter_class": HelpFormatter}
+        super().__init__(*args, **{**kwargs, **own})
+        self.command = command
+        self._class: Any = None  # whose settings it parses
+
+    def add_class_arguments(self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the settings of a class; a parser of a class's settings alone remembers it."""
+        if nested_key is None and not self.exit_on_error:
+            self._class = theclass
+        return super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration file; one that is none is refused with its name and line."""
+        check_configuration(Path(str(cfg_path)))
+        return super().parse_path(cfg_path, *args, **kwargs)
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The command's help, or that of a class."""
+        if self.command is not None:
+            return command_help(self.command, self.description or "", self._actions)
+        self.usage = argparse.SUPPRESS
+        return super().format_help() if formatter is None else super().format_help(formatter)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the sentence to standard error and exit with status 2."""
+        print(f"gradual: {self._sentence(str(message), ex)}", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _sentence(self, message: str, error: BaseException | None) -> str:
+        while error is not None:
+            if isinstance(error, InputError):
+                return str(error)
+            error = error.__cause__ or error.__context__
+        if self._class is None:
+            return sentence_of(message, self._known())
+        bases = {"model": LightningModule, "data": LightningDataModule}
+        is_class = isinstance(self._class, type)
+        group = next((name for name, base in bases.items() if is_class and issubclass(self._class, base)), "")
+        return sentence_of_class(message, public_path(self._class), group, self._known())
+
+    def _known(self) -> list[str]:
+        """The names of all settings, those of the subcommands included."""
+        subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+        return [action.dest for parser in (self, *subcommands) for action in parser._actions]

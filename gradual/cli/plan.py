@@ -1,0 +1,85 @@
+"""What there is to train on, and what each stage would take of it, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lightning.pytorch import LightningModule
+from rich import box
+from rich.table import Table
+
+from gradual.data.module import MixedDomainDataModule
+from gradual.experiment.results import wide_console
+from gradual.overrides import merge
+from gradual.schedule import Schedule, remark_on_end
+from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
+from gradual.stage.callbacks.carry import lend_trainer
+from gradual.stage.optim import parameter_groups
+
+
+def print_plan(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    schedule: Schedule,
+    defaults: TrainSettings,
+    max_epochs: int | None = None,
+) -> None:
+    """Print a row a stage: in-domain and out-of-domain examples, their ratio, steps per epoch, limits, learning rates.
+
+    Args:
+        model: The model.
+        datamodule: The data.
+        schedule: The stages.
+        defaults: What holds where a stage says nothing.
+        max_epochs: The Trainer's; None for ``MAX_EPOCHS``.
+    """
+    datamodule.seed, datamodule.schedule = defaults.seed, schedule
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    lend_trainer(model, datamodule)
+    model.configure_model()  # parameters that depend on the data
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    table.add_column("learning rates", overflow="fold")
+    for k, stage in enumerate(schedule):
+        datamodule.set_stage(k)
+        in_domain, amount = datamodule.in_domain_size, datamodule.amounts[k]
+        row = (
+            k + 1,
+            in_domain,
+            amount,
+            f"1:{amount / in_domain:.2f}" if in_domain else "-",
+            datamodule.train_batch_size(),
+            datamodule.steps_per_epoch(),
+            stage.max_epochs or (MAX_EPOCHS if max_epochs is None else max_epochs),
+            defaults.patience if stage.patience is None else stage.patience,
+        )
+        optimizer = merge(defaults.optimizer, stage.optimizer)
+        if is_configured(optimizer):
+            groups = parameter_groups(model, optimizer)
+            rates = ", ".join(dict.fromkeys(f"{group['name']}: {group.get('lr', 'default')}" for group in groups))
+        else:
+            rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
+        table.add_row(*map(str, row), rates)
+    console = wide_console()
+    console.print(table)
+    if remark := remark_on_end(datamodule.amounts):
+        console.print(remark)
+    console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.")
+
+
+def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
+    """Print a table of sizes.
+
+    Args:
+        columns: By name, the rows of each; a row that a column lacks is left empty there.
+    """
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in dict.fromkeys(row for rows in columns.values() for row in rows):
+        table.add_row(row, *(str(rows.get(row, "")) for rows in columns.values()))
+    wide_console().print(table)

@@ -1,0 +1,1 @@
+"""Data: files, datasets, the mixture of a stage, batches."""

@@ -1,0 +1,78 @@
+"""What data modules take: datasets or files, and how their examples become batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from gradual.checks import Accepted, integer
+
+_FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_OF_FILES = "files are read by gradual.FileDataModule"
+_SOURCES = "join several datasets into one, such as torch.utils.data.ConcatDataset([first, second])"
+
+BATCHES = {
+    "batch_size": integer(1),
+    "eval_batch_size": integer(1),
+    "batch_tokens": integer(1),
+    "num_workers": integer(0),
+}
+
+
+def _wrong_dataset(value: Any) -> str | None:
+    """None for a map-style dataset, which a list of examples is, too; else what to pass instead."""
+    if isinstance(value, type):
+        return f"make an instance: {value.__name__}(...)"
+    if isinstance(value, DataLoader):
+        return "pass the dataset of the loader, since batches are made here"
+    if isinstance(value, str | bytes | os.PathLike) or _are_files(value):
+        return _OF_FILES
+    if isinstance(value, IterableDataset):
+        return "a stage draws examples by their number, which a stream does not have"
+    if isinstance(value, dict) or (isinstance(value, list | tuple) and _is_dataset(next(iter(value), None))):
+        return _SOURCES
+    if type(value).__name__ in ("DataFrame", "Series"):  # whose numbers are columns, or labels of an index
+        return "its examples as a list are frame.to_dict('records') or series.tolist()"
+    if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")) or getattr(value, "ndim", 1) == 0:
+        return "it has no length or no examples by number"
+    return None
+
+
+def _is_dataset(value: Any) -> bool:
+    """Whether an entry of a list is a dataset rather than an example, which may be a list, a tensor or a mapping."""
+    if isinstance(value, Dataset | DataLoader) or type(value).__name__ == "DataFrame":
+        return True
+    named = any(hasattr(value, name) for name in ("ids", "lengths", "column_names"))
+    return named and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping)
+
+
+def _are_files(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(_is_file, value))
+
+
+def _is_file(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\n" not in value and PurePath(value).suffix.lower() in _FORMATS
+    return isinstance(value, os.PathLike)
+
+
+def _wrong_files(value: Any) -> str | None:
+    given = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(part, str | os.PathLike) for part in given):
+        return None
+    if isinstance(value, dict):
+        return "put the files of several sources into one list"
+    return "datasets are taken by gradual.MixedDomainDataModule" if hasattr(value, "__getitem__") else ""
+
+
+def _wrong_path(value: Any) -> str | None:
+    return None if isinstance(value, str | os.PathLike) else ""
+
+
+DATASET = Accepted("a map-style dataset (with __len__ and __getitem__) or a list of examples", _wrong_dataset)
+FILES = Accepted("a file, a pattern or a list of these", _wrong_files)
+PATH = Accepted("a path", _wrong_path)

@@ -1,0 +1,404 @@
+"""Reads a file of examples row by row: what it says, or a refusal with file, line and column.
+
+CSV and TSV are read by Python's ``csv`` (strict), JSON lines by ``json``: neither guesses a type, fills a short row or
+drops a quotation mark, and both say the line. Parquet is read by pyarrow.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradual.data.formats import Columns, at, format_of
+from gradual.data.kinds import plain, what, words
+from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
+from gradual.errors import InputError
+
+_ROWS = 1000  # at once
+_LEVELS = 20  # of lists and objects inside each other, at most
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some examples of a file, one after the other.
+
+    Attributes:
+        columns: The values of each column, one for each example; of CSV and TSV they are text. JSON lines have the
+            columns that these examples have.
+        places: Where each example is: its line, in Parquet its row counted from 1.
+        names: Names of all columns that these examples have, read or not.
+    """
+
+    columns: dict[str, pa.Array]
+    places: Sequence[int]
+    names: Sequence[str]
+
+
+def read(path: Path, columns: Columns) -> Iterator[Rows]:
+    """The examples of a file. A cell of a CSV or TSV file that is empty has no value (None), but in columns of text.
+
+    Raises:
+        InputError: The file cannot be read, or what it says is in doubt.
+    """
+    kind = format_of(path)
+    if kind == "Parquet":
+        return _read_parquet(path, columns)
+    if kind == "JSON lines":
+        return _read_json(path, columns)
+    return _read_cells(path, "\t" if kind == "TSV" else ",", columns)
+
+
+def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
+    """The columns of a Parquet file that are read, of plain types, and its number of examples, without its data.
+
+    Raises:
+        InputError: It cannot be read, lacks a column of ``columns``, or has one of a type that is not read.
+    """
+    with _parquet(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    names = chosen(path, schema.names, columns.names)
+    fields = {}
+    for name in names:
+        type_ = schema.field(name).type
+        fields[name] = plain(type_)
+        if fields[name] is None:
+            raise InputError(
+                f"{path}: the column '{name}' is of Arrow's type {type_}, which cannot be read; "
+                "leave it out of columns."
+            )
+        if name == columns.ids and not pa.types.is_null(fields[name]):
+            if not (pa.types.is_integer(fields[name]) or pa.types.is_string(fields[name])):
+                raise InputError(f"{path}: '{name}' holds {words(fields[name])}; an id must be text or an integer.")
+            fields[name] = pa.string()
+    return pa.schema(fields), rows
+
+
+def chosen(path: Path, names: Sequence[str], columns: Collection[str] | None) -> list[str]:
+    """The columns to read of those that a file has; None for all.
+
+    Raises:
+        InputError: It lacks one, or has it twice.
+    """
+    read = list(names) if columns is None else list(columns)
+    for name in read:
+        if name not in names:
+            raise InputError(f"{path} has no column '{name}'; its columns are {_listed(names)}.")
+        if names.count(name) > 1:
+            raise InputError(f"{path} has {names.count(name)} columns named '{name}'; a name must be unique.")
+    return read
+
+
+# CSV and TSV
+
+
+def _read_cells(path: Path, delimiter: str, columns: Columns) -> Iterator[Rows]:
+    with _open(path) as file, _long_cells():
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header: list[str] = []
+        line = 0
+        while True:
+            try:
+                records = list(islice(reader, _ROWS if header else 1))
+            except csv.Error:
+                line = _line_of_bad_quotes(path, delimiter)
+                raise InputError(
+                    f"{path}:{line}: a field begins with a quotation mark but does not end with one; marks inside such "
+                    "a field must be doubled."
+                ) from None
+            if not records:
+                break
+            places: Sequence[int] = range(line + 1, line + len(records) + 1)
+            if reader.line_num != places[-1] or not all(records):
+                records, places = _placed(path, delimiter, line + 1, records)
+            line = reader.line_num
+            if records and not header:
+                header = records[0]
+                names = chosen(path, header, columns.names)
+                yield Rows({name: pa.array([], pa.string()) for name in names}, [], header)
+            elif records:
+                _check_widths(path, header, records, places)
+                yield Rows(_cells(records, header, names, columns.text), places, header)
+        if not header:
+            raise InputError(f"{path} is empty; its first line must name the columns.")
+
+
+def _placed(path: Path, delimiter: str, line: int, records: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """The rows that are not blank lines, and the line that each begins in, where not every line is one row."""
+    rows, places = [], []
+    for record in records:
+        lines = delimiter.join(record).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if record:
+            if delimiter == "\t" and len(lines) > 1 and all(part.count("\t") == len(record) - 1 for part in lines):
+                # each line may be a row: the marks that make them one may be marks of the text
+                raise InputError(
+                    f"{path}:{line}: {len(lines)} lines are one row if their quotation marks quote a field, but "
+                    f"{len(lines)} rows if the marks are part of the text; write the file as CSV or JSON lines."
+                )
+            rows.append(record)
+            places.append(line)
+        line += len(lines)
+    return rows, places
+
+
+def _check_widths(path: Path, header: Sequence[str], records: Sequence[list[str]], places: Sequence[int]) -> None:
+    if set(map(len, records)) == {len(header)}:
+        return
+    line, found = next((line, len(row)) for line, row in zip(places, records) if len(row) != len(header))
+    raise InputError(f"{path}:{line}: found {found} fields, expected {len(header)} ({_listed(header)}).")
+
+
+def _line_of_bad_quotes(path: Path, delimiter: str) -> int:
+    line = 0
+    with _open(path) as file, suppress(csv.Error):
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        for _ in reader:
+            line = reader.line_num
+    return line + 1
+
+
+def _cells(
+    records: Sequence[Sequence[str]], header: Sequence[str], names: Sequence[str], text: Collection[str]
+) -> dict[str, pa.Array]:
+    by_name = dict(zip(header, zip(*records)))
+    return {
+        name: pa.array(by_name[name] if name in text else [cell or None for cell in by_name[name]], pa.string())
+        for name in names
+    }
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Without the limit of ``csv``, which is for all of the process."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+# JSON lines
+
+
+def _read_json(path: Path, columns: Columns) -> Iterator[Rows]:
+    for values, places in _arrays(path) if _is_array(path) else _lines(path):
+        if set(map(type, values)) != {dict}:
+            place, value = next((place, value) for place, value in zip(places, values) if not isinstance(value, dict))
+            raise InputError(f'{path}:{place}: {what(value)} is no JSON object, such as {{"text": "..."}}.')
+        yield _fields(path, places, values, columns)
+
+
+def _is_array(path: Path) -> bool:
+    with _open(path, "\n") as file:
+        first = next((line for line in file if not line.isspace()), "")
+    return first.lstrip().startswith("[")
+
+
+def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
+    """The values of the lines that are not blank, and their lines."""
+    with _open(path, "\n") as file:
+        line = 1
+        while lines := list(islice(file, _ROWS)):
+            places: Sequence[int] = range(line, line + len(lines))
+            line += len(lines)
+            if any(map(str.isspace, lines)):
+                places = [place for place, text in zip(places, lines) if not text.isspace()]
+                lines = [text for text in lines if not text.isspace()]
+            values = []
+            try:
+                for text in lines:
+                    values.append(parse_json(text))
+            except JSONError as error:
+                raise InputError(f"{path}:{places[len(values)]}: {error}; a line must be one JSON object.") from None
+            if values:
+                yield values, places
+
+
+def _arrays(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
+    """The entries of a file that is one array, and their lines."""
+    entries = parse_json_array(read_text(path))
+    try:
+        while found := list(islice(entries, _ROWS)):
+            yield [value for _, value in found], [line for line, _ in found]
+    except JSONError as error:
+        raise InputError(f"{path}:{error.line}: {error}; the file must be one array of JSON objects.") from None
+
+
+def _fields(path: Path, places: Sequence[int], objects: Sequence[dict[str, Any]], columns: Columns) -> Rows:
+    names = list(dict.fromkeys(chain.from_iterable(objects)))
+    found = {}
+    for name in names if columns.names is None else [name for name in columns.names if name in names]:
+        try:
+            values = list(map(itemgetter(name), objects))
+        except KeyError:  # some lack it
+            values = [fields.get(name) for fields in objects]
+        if name == columns.ids and not set(map(type, values)) <= {str, type(None)}:
+            values = [_id(path, place, name, value) for place, value in zip(places, values)]
+        found[name] = _array(path, places, name, values)
+    return Rows(found, places, names)
+
+
+def _id(path: Path, place: int, name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{path}:{place}: '{name}' is {what(value)}; an id must be text or an integer.")
+
+
+def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) -> pa.Array:
+    array = _of_one_kind(values)
+    if array is not None:
+        return array
+    # the first value that does not go with those before it
+    last = bisect_left(range(len(values)), True, key=lambda index: _of_one_kind(values[: index + 1]) is None)
+    found = f"{path}:{places[last]}: '{name}' is {what(values[last])}"
+    if _of_one_kind([values[last]]) is None:
+        raise InputError(f"{found}, which cannot be read exactly (a list of two kinds, or more than 64 bits).")
+    for place, value in zip(places, values):
+        if _of_one_kind([value, values[last]]) is None:
+            raise InputError(clash(found, f"{what(value)} in line {place}"))
+    raise InputError(f"{found}, which does not go with the lines before.")
+
+
+def clash(found: str, other: str) -> str:
+    """The sentence for two values of one column that are of two kinds."""
+    return f"{found}, but {other}; a column must hold one kind of value, or be left out of columns."
+
+
+def _of_one_kind(values: Sequence[Any]) -> pa.Array | None:
+    """The values of JSON as an Arrow array; None where they are of two kinds, or Arrow cannot hold them exactly."""
+    try:
+        array = pa.array(values)
+    except OverflowError:
+        try:
+            array = pa.array(values, pa.uint64())
+        except (pa.ArrowException, OverflowError, TypeError):
+            return None
+    except (pa.ArrowException, TypeError):
+        return None
+    return None if _deep(array.type) or _bool_among_numbers(values, array.type) else array
+
+
+def _deep(type_: pa.DataType, levels: int = _LEVELS) -> bool:
+    return not levels or any(_deep(type_.field(index).type, levels - 1) for index in range(type_.num_fields))
+
+
+def _bool_among_numbers(values: Iterable[Any], type_: pa.DataType) -> bool:
+    """Whether Arrow took a true or false for a number."""
+    if pa.types.is_floating(type_):
+        return bool in set(map(type, values))
+    if pa.types.is_list(type_):
+        return _bool_among_numbers(chain.from_iterable(filter(None, values)), type_.value_type)
+    if pa.types.is_struct(type_):
+        objects = [value for value in values if value]
+        return any(_bool_among_numbers([value.get(field.name) for value in objects], field.type) for field in type_)
+    return False
+
+
+# Parquet
+
+
+def _read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
+    schema, _ = read_schema(path, columns)
+    with _parquet(path) as file:
+        row = 1
+        for batch in file.iter_batches(_ROWS, columns=schema.names):
+            try:
+                batch.validate(full=True)
+            except pa.ArrowInvalid as error:
+                last = row + len(batch) - 1
+                raise InputError(f"{path}, rows {row} to {last}: cannot be read as Parquet ({error}).") from None
+            places = range(row, row + len(batch))
+            arrays = {
+                field.name: cast(path, places, field.name, batch.column(field.name), field.type) for field in schema
+            }
+            yield Rows(arrays, places, schema.names)
+            row += len(batch)
+
+
+def cast(path: Path, places: Sequence[int], name: str, array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """The values of an array as another type, which holds them exactly.
+
+    Raises:
+        InputError: It does not; the message names the first that it does not hold.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    try:
+        return array.cast(type_)
+    except pa.ArrowInvalid:
+        for index, place in enumerate(places):
+            try:
+                array.slice(index, 1).cast(type_)
+            except pa.ArrowInvalid:
+                value = f"{array[index]!s:.60}"
+                raise InputError(
+                    f"{at(path, place)}: '{name}' is {value}, which a column of {words(type_)} cannot hold exactly."
+                ) from None
+        raise
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    _check_bytes(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or _first_line(error)}.") from None
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from None
+
+
+# Bytes
+
+
+@contextmanager
+def _open(path: Path, newline: str = "") -> Iterator[TextIO]:
+    """A file of text, UTF-8."""
+    _check_bytes(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise InputError(_not_utf8(path, error)) from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}.") from None
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as found:
+                return f"{path}:{number}: not UTF-8 (byte 0x{line[found.start]:02x}); convert the file."
+    return f"{path}: not UTF-8 ({error.reason}); convert the file."
+
+
+def _check_bytes(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}.") from None
+    if not size:
+        raise InputError(f"{path} is empty.")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -1,0 +1,1 @@
+"""Experiments: trees of stages, and what trains them."""

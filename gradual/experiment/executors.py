@@ -1,0 +1,170 @@
+"""Where the stages of a tree run: in this process, in several of one machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any, Protocol
+
+from gradual.checks import integer
+from gradual.errors import InputError
+from gradual.experiment.tree import Node
+from gradual.stage.interruption import Interrupted, interruptible
+from gradual.stage.memory import stage_memory
+
+
+class Trains(Protocol):
+    """What trains a stage: an ``Experiment``."""
+
+    def train(self, node: Node) -> Any:
+        """Train it, unless it is done."""
+
+
+Executor = Callable[[Sequence[Node]], None]
+"""Trains the given stages, parents before children; returns when all are done."""
+
+MakeExperiment = Callable[[], Trains]
+"""Makes the experiment in another process; must be picklable."""
+
+_experiment: Any = None  # of a worker process, made with its first stage
+_stopped: BaseException | None = None  # the same process was told to stop
+
+
+def in_process(experiment: Trains) -> Executor:
+    """One stage after the other, here."""
+
+    def execute(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            with stage_memory():
+                experiment.train(node)
+
+    return execute
+
+
+def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
+    """Up to ``jobs`` stages at once, each in a process with its share of the cores, or a GPU.
+
+    Args:
+        make_experiment: Makes the experiment in a worker.
+        jobs: Number of workers.
+
+    Raises:
+        InputError: ``jobs`` is below 1.
+    """
+    integer(1).check("jobs", jobs)
+
+    def execute(nodes: Sequence[Node]) -> None:
+        context = multiprocessing.get_context("spawn")
+        shares = context.Queue()
+        for share in range(jobs):
+            shares.put(share)
+        with ProcessPoolExecutor(jobs, context, _begin_worker, (shares, jobs)) as pool:
+            try:
+                _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node))
+            except Interrupted:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()  # it saves the stage that it trains
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    return execute
+
+
+def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Executor:
+    """Stages as Ray tasks whose dependencies are the tree's edges; a lost worker's stage is run again.
+
+    The run directory must be on a file system that all nodes share. A stage asks for one GPU where the cluster has any,
+    else for one core.
+
+    Args:
+        make_experiment: Makes the experiment in a worker.
+        address: The cluster's address, ``auto`` for the one of this machine, None or ``local`` to start one here.
+        retries: How often a stage whose worker was lost is run again; it goes on from its last checkpoint.
+    """
+
+    def execute(nodes: Sequence[Node]) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise InputError("Ray is not installed: pip install 'gradual[ray]'.") from None
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address or "local", include_dashboard=False, log_to_driver=False)
+        try:
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train_after)
+            tasks: dict[int, Any] = {}
+            for node in nodes:
+                before = [tasks[id(node.parent)]] if id(node.parent) in tasks else []
+                tasks[id(node)] = remote.remote(make_experiment, node, *before)
+            ray.get(list(tasks.values()))
+        finally:
+            if started:
+                ray.shutdown()
+
+    return execute
+
+
+def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> None:
+    """Submit every stage as soon as its parent is done; the first failure stops the rest."""
+    waiting = list(nodes)
+    running: dict[Future[Any], Node] = {}
+    unfinished = {id(node) for node in nodes}
+    while waiting or running:
+        for node in [node for node in waiting if id(node.parent) not in unfinished]:
+            waiting.remove(node)
+            running[submit(node)] = node
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            unfinished.discard(id(running.pop(future)))
+            try:
+                future.result()
+            except BaseException:
+                for other in running:
+                    other.cancel()
+                raise
+
+
+def _begin_worker(shares: Any, jobs: int) -> None:
+    """Give a new worker its cores or its GPU, and let it end with the process that made it."""
+    import torch
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    share = shares.get()
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = [gpu for gpu in visible if gpu] or [str(index) for index in range(torch.cuda.device_count())]
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[share % len(gpus)]  # one: a stage starts no processes of its own
+
+
+def _train(make_experiment: MakeExperiment, node: Node) -> None:
+    global _experiment, _stopped
+    if _stopped is not None:  # a pool hands out its next stages before it is shut down
+        raise _stopped
+    try:
+        with interruptible():
+            if _experiment is None:
+                _experiment = make_experiment()
+            with stage_memory():
+                _experiment.train(node)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _stopped = stop
+        raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train beside the next run's workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _train_after(make_experiment: MakeExperiment, node: Node, *parents: None) -> None:
+    """As Ray calls it: the parents' results are arguments, so that it waits for them."""
+    _train(make_experiment, node)

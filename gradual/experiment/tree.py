@@ -1,0 +1,92 @@
+"""The tree of an experiment: every stage that its strategies share is one node, trained once."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradual.experiment.strategies import Strategy
+from gradual.runs.directory import RunDirectory, StageDirectory, canonical
+from gradual.schedule import Stage
+
+Settings = Callable[[Stage, int], dict[str, Any]]
+"""All that a stage trains with under a seed, as plain data."""
+
+
+@dataclass(eq=False)
+class Node:
+    """One stage of the tree: it takes its parent's weights, a sample, and trains.
+
+    Attributes:
+        seed: Seed of the experiment.
+        stages: The path from the root to this stage.
+        amounts: Their numbers of out-of-domain examples.
+        data: Arguments of the data module that differ from the experiment's.
+        settings: All that the stage trains with.
+        parent: The stage before; None for a first one.
+        strategies: Names of the strategies that it is part of.
+    """
+
+    seed: int
+    stages: tuple[Stage, ...]
+    amounts: tuple[int, ...]
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    parent: Node | None = None
+    strategies: list[str] = field(default_factory=list)
+
+    def directory(self, run: RunDirectory) -> StageDirectory:
+        """Its folder in a run directory."""
+        parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
+        return run.stage(parent, self.amounts[-1], self.settings)
+
+
+class Tree:
+    """The stages of several strategies under several seeds.
+
+    Args:
+        strategies: By name.
+        seeds: Each seed has a tree of its own.
+        amounts: Gives a strategy's numbers of out-of-domain examples.
+        settings: Gives what a stage trains with; stages that differ in it are different.
+    """
+
+    def __init__(
+        self,
+        strategies: Mapping[str, Strategy],
+        seeds: Iterable[int],
+        amounts: Callable[[Strategy], Sequence[int]],
+        settings: Settings,
+    ):
+        self.strategies, self.seeds = dict(strategies), list(dict.fromkeys(map(operator.index, seeds)))
+        self.amounts = {name: list(amounts(strategy)) for name, strategy in self.strategies.items()}
+        self.paths: dict[tuple[str, int], list[Node]] = {}
+        nodes: dict[str, Node] = {}
+        for seed in self.seeds:
+            for name, strategy in self.strategies.items():
+                path: list[Node] = []
+                key = canonical([seed, strategy.data])
+                for k, stage in enumerate(strategy.schedule):
+                    own = settings(stage, seed) | ({"data": strategy.data} if strategy.data else {})
+                    amounts_so_far = tuple(self.amounts[name][: k + 1])
+                    key += canonical(own) + canonical(amounts_so_far[-1])
+                    if key not in nodes:
+                        stages, parent = tuple(strategy.schedule[: k + 1]), path[-1] if path else None
+                        nodes[key] = Node(seed, stages, amounts_so_far, strategy.data, own, parent)
+                    nodes[key].strategies.append(name)
+                    path.append(nodes[key])
+                self.paths[name, seed] = path
+        self.nodes = list(nodes.values())
+        """All stages, parents before children."""
+
+    @property
+    def stages_without_sharing(self) -> int:
+        """How many stages would be trained if every strategy trained its own."""
+        return sum(len(path) for path in self.paths.values())
+
+    def examples(self, in_domain: int) -> tuple[int, int]:
+        """Training examples in one epoch of every stage: of the tree, and without sharing."""
+        shared = sum(in_domain + node.amounts[-1] for node in self.nodes)
+        return shared, sum(in_domain + node.amounts[-1] for path in self.paths.values() for node in path)

@@ -1,0 +1,96 @@
+"""TensorBoard's runs beyond a single stage: scores against the stage, and strategies side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from gradual.runs.directory import StageDirectory
+from gradual.runs.files import read_json
+from gradual.runs.result import StageResult
+
+
+def save_stage_curve(directory: Path, stages: Sequence[StageResult]) -> None:
+    """A run whose x axis is the stage (the paper's Figure 2); made anew each time."""
+    shutil.rmtree(directory, ignore_errors=True)
+    with SummaryWriter(str(directory)) as writer:
+        for number, stage in enumerate(stages, start=1):
+            for split in ("val", "test"):
+                for score, value in getattr(stage, split).items():
+                    writer.add_scalar(f"stage/{split}/{score}", value, number)
+            writer.add_scalar("stage/out_of_domain", stage.out_of_domain, number)
+            writer.add_scalar("stage/converged", float(stage.converged), number)
+
+
+def save_strategies(root: Path) -> None:
+    """A run a strategy under ``strategies/``: mean and spread over seeds by stage, custom charts, and hyperparameters.
+
+    Args:
+        root: A run directory with ``compare.json``; stages that are not done are left out.
+    """
+    comparison = read_json(root / "compare.json")
+    directory = root / "strategies"
+    shutil.rmtree(directory, ignore_errors=True)
+    finished: dict[str, list[list[StageResult]]] = {}
+    for name, by_seed in comparison["paths"].items():
+        done = [[StageDirectory(root / path).result() for path in paths] for paths in by_seed.values()]
+        finished[name] = [[stage for stage in path if stage] for path in done if all(path)]
+    every = [stage for paths in finished.values() for path in paths for stage in path]
+    names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}
+    shown = [(split, name) for split in names for name in names[split] if _values(every, split, name)]
+    for name, paths in finished.items():
+        if paths:
+            hyperparameters: dict[str, str | int] = {
+                "strategy": name,
+                "schedule": json.dumps(comparison["strategies"][name]["schedule"]),
+                "seeds": len(paths),
+                "converged": all(stage.converged for path in paths for stage in path),
+            }
+            _save_strategy(directory / name.replace("/", "-"), paths, shown, hyperparameters)
+
+
+def _save_strategy(
+    directory: Path,
+    paths: Sequence[Sequence[StageResult]],
+    shown: Sequence[tuple[str, str]],
+    hyperparameters: dict[str, str | int],
+) -> None:
+    """One run; ``paths`` are the stages of each seed, ``shown`` the scores by split and metric."""
+    with SummaryWriter(str(directory)) as writer:
+        # one layout in each run: the dashboard merges them and draws every selected run into each chart
+        writer.add_custom_scalars({"strategies": _charts(shown)})
+        for number, stages in enumerate(zip(*paths), start=1):
+            for split, metric in shown:
+                values = _values(stages, split, metric)
+                if values:
+                    mean, spread = fmean(values), stdev(values) if len(values) > 1 else 0.0
+                    for tag, value in (("mean", mean), ("low", mean - spread), ("high", mean + spread)):
+                        writer.add_scalar(f"{split}/{metric}/{tag}", value, number)
+            writer.add_scalar("converged", float(all(stage.converged for stage in stages)), number)
+        last = [path[-1] for path in paths]
+        final = {
+            f"hparam/{metric}" if split == "test" else f"hparam/{split}/{metric}": fmean(values)
+            for split, metric in shown
+            if (values := _values(last, split, metric))
+        }
+        writer.add_hparams(hyperparameters, final, run_name=".")
+
+
+def _values(stages: Iterable[StageResult], split: str, metric: str) -> list[float]:
+    scores = [getattr(stage, split) for stage in stages]
+    return [found[metric] for found in scores if metric in found]
+
+
+def _charts(shown: Sequence[tuple[str, str]]) -> dict[str, list[object]]:
+    charts: dict[str, list[object]] = {}
+    for split, metric in shown:
+        tags = f"{split}/{metric}"
+        charts[f"{tags} by stage"] = ["Multiline", [f"{tags}/mean"]]
+        spread = [f"{tags}/{end}" for end in ("mean", "low", "high")]
+        charts[f"{tags} by stage, with spread over seeds"] = ["Margin", spread]
+    return charts

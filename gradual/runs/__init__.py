@@ -1,0 +1,1 @@
+"""Run directories: what lies on disk, and whether it is sound."""

@@ -1,0 +1,313 @@
+"""The tree on disk: what is done, what can be continued, what does not match.
+
+A stage's folder lies in its parent's, named by its amount of out-of-domain data::
+
+    runs/restaurant/config.yaml
+    runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
+
+``result.json`` is written last, by an atomic rename: where it is, the stage is finished. ``checksums.json`` says what
+the small files beside it held; a checkpoint ends with its own checksum.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gradual.errors import InputError
+from gradual.runs.files import checksum, read_json, write_atomically
+from gradual.runs.lock import locked
+from gradual.runs.result import StageResult
+
+log = logging.getLogger(__name__)
+
+_BY_NAME = "_by_name"
+_SAVED = ("*.ckpt", "result.json", "collapses.json")
+_SHOWN = 80  # characters of a value
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class StageDirectory:
+    """One stage's folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.best = path / "best.ckpt"
+        self.last = path / "last.ckpt"
+        self.start = path / "start.pt"
+        """The weights that a stage without a parent starts from, while it trains."""
+        self.previous = path / "previous.ckpt"
+        self.history = path / "history.jsonl"
+        self.test_examples = path / "test_examples.jsonl"
+        self._sample = path / "sample.txt"
+        self._settings = path / "stage.json"
+        self._result = path / "result.json"
+        self._collapses = path / "collapses.json"
+        self._checksums = path / "checksums.json"
+
+    def result(self) -> StageResult | None:
+        """The stage's result; None while it is not finished."""
+        if not self._result.exists():
+            return None
+        content = read_json(self._result)
+        try:
+            return StageResult(**content)
+        except TypeError as error:
+            raise InputError(f"{self._result} is no stage's result: {error}.") from error
+
+    def is_finished(self) -> bool:
+        """Whether there is a result; it may be damaged."""
+        return self._result.exists()
+
+    def damaged_files(self) -> list[Path]:
+        """The small files of a finished stage that are not as they were written."""
+        try:
+            self.result()
+        except InputError:
+            return [self._result]
+        recorded = self._recorded_checksums()
+        return [self.path / name for name, value in recorded.items() if checksum(self.path / name) != value]
+
+    def reopen(self) -> None:
+        """Make a finished stage an unfinished one, which goes on from its last checkpoint."""
+        self._result.unlink(missing_ok=True)
+
+    def start_over(self) -> None:
+        """Drop all that the stage has trained."""
+        self.reopen()  # first: what has no result has no promise to keep
+        self._discard_training()
+        for path in (self._collapses, self.start):
+            path.unlink(missing_ok=True)
+
+    def _discard_training(self) -> None:
+        for path in (self.last, self.previous, self.best, self.history, *self.path.glob("hpc_ckpt_*.ckpt")):
+            path.unlink(missing_ok=True)
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the stage was started with; None if it never was."""
+        return read_json(self._settings) if self._settings.exists() else None
+
+    def reserve(self, settings: Mapping[str, Any]) -> None:
+        """Keep the folder for a stage with these settings, before its turn comes."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = _settings_text(settings)
+        write_atomically(self._checksums, json.dumps({self._settings.name: _sha256(text)}, indent=2) + "\n")
+        write_atomically(self._settings, text)
+
+    def has_begun(self) -> bool:
+        """Whether the folder is a stage's already."""
+        return self._settings.exists()
+
+    def belongs_to(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the folder is that of a stage with these settings.
+
+        A damaged ``stage.json`` is written anew where its checksum says that it held these settings, else the folder is
+        left alone.
+        """
+        try:
+            found = self.settings()
+        except InputError:
+            found = None
+        text, recorded = _settings_text(settings), self._recorded_checksums().get(self._settings.name)
+        if found is not None and recorded in (None, checksum(self._settings)):
+            return not differences(found, json.loads(text))
+        ours = recorded == _sha256(text)
+        log.warning("%s is damaged: %s.", self._settings, "written again" if ours else "its folder is left alone")
+        if ours:
+            write_atomically(self._settings, text)
+        return ours
+
+    def begin(self, settings: Mapping[str, Any], sample_ids: Iterable[str]) -> None:
+        """Write down what the stage trains with, before it trains."""
+        self.reserve(settings)
+        if not (self.last.exists() or self.previous.exists()):
+            for pattern in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt"):  # of an attempt that left no checkpoint
+                for path in self.path.glob(pattern):
+                    path.unlink()
+        for path in self.path.glob("*.tmp"):  # of a process that was killed while it wrote
+            path.unlink()
+        write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
+
+    def collapses(self) -> list[dict[str, Any]]:
+        """The attempts that collapsed, as ``StageResult.collapses``."""
+        return read_json(self._collapses) if self._collapses.exists() else []
+
+    def start_again(self, collapses: Sequence[Mapping[str, Any]]) -> None:
+        """Discard what the last of ``collapses`` trained, then write them down: cut in between, it is tried again."""
+        self._discard_training()
+        write_atomically(self._collapses, json.dumps(collapses, indent=2) + "\n")
+
+    def finish(self, result: StageResult) -> None:
+        """Write the result, which makes the stage finished."""
+        self.start.unlink(missing_ok=True)
+        text = json.dumps(asdict(result), indent=2) + "\n"
+        beside = [self._settings, self._sample, self.history, *self.path.glob("test_examples.jsonl*")]
+        checksums = {path.name: checksum(path) for path in beside if path.exists()} | {self._result.name: _sha256(text)}
+        write_atomically(self._checksums, json.dumps(checksums, indent=2) + "\n")
+        write_atomically(self._result, text)
+        self.previous.unlink(missing_ok=True)  # the result stands for it
+
+    def attribute_test(self, test_data: str) -> None:
+        """Write down which test data the scores of a finished, undamaged stage are taken to be from."""
+        if self.is_finished() and not self.damaged_files():
+            result = self.result()
+            if result is not None and result.test and not result.test_data:
+                self.finish(replace(result, test_data=test_data))
+
+    def drop_requeue_checkpoints(self) -> None:
+        """Remove what SLURM's requeue saved: Lightning loads it before all else, for a test too."""
+        for path in self.path.glob("hpc_ckpt_*.ckpt"):
+            path.unlink()
+
+    def _recorded_checksums(self) -> dict[str, str]:
+        try:
+            return read_json(self._checksums) if self._checksums.exists() else {}
+        except InputError as error:
+            log.warning("%s Nothing is compared with it.", error)
+            return {}
+
+
+class RunDirectory:
+    """The folder of an experiment.
+
+    Args:
+        root: Made where it is missing.
+
+    Raises:
+        InputError: It is no folder, or cannot be written.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The run directory {self.root} cannot be made: {error.strerror}.") from error
+        if not os.access(self.root, os.W_OK):
+            raise InputError(f"The run directory {self.root} cannot be written to.")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While it is open, no other process may use the directory, and a full disk ends in one sentence.
+
+        Raises:
+            InputError: Another process uses it, or there is no room to write.
+        """
+        with locked(self.root):
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                raise InputError(
+                    f"The run directory {self.root} cannot be written to ({error.strerror}); what was done is kept: "
+                    "make room, and run the same command again."
+                ) from error
+
+    def has_started(self) -> bool:
+        """Whether a stage has saved anything."""
+        return any(any(self.root.glob(f"seed-*/**/{name}")) for name in ("*.ckpt", "result.json"))
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes left that failed or were killed: half-written files, and folders without a result.
+
+        The folder of a stage that saved nothing would change the names of those that come after it.
+        """
+        for path in self.root.glob("*.tmp"):
+            path.unlink(missing_ok=True)
+        stages = [path.parent for path in self.root.glob("seed-*/**/stage.json")]
+        for folder in sorted(stages, reverse=True):  # children first
+            saved = [path for name in _SAVED for path in folder.glob(f"**/{name}")]
+            if not saved:
+                shutil.rmtree(folder)
+
+    def remove_stages(self) -> None:
+        """Remove the folders of stages that have saved nothing, with all that they hold."""
+        for path in self.root.glob("seed-*"):
+            shutil.rmtree(path)
+
+    def seed(self, seed: int) -> Path:
+        """Where the stages of one seed lie; the parent of each first stage."""
+        return self.root / f"seed-{seed}"
+
+    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any]) -> StageDirectory:
+        """The folder of the stage below ``parent`` with this amount and these settings.
+
+        Stages that differ only in what they override are different stages: the first to come is named by its amount
+        alone, a second one gets ``-2`` behind it.
+        """
+        found = [path.name.rpartition("-")[2] for path in parent.glob(f"{amount}-*")]
+        last = max([1, *(int(number) for number in found if number.isdecimal())])
+        free: list[StageDirectory] = []
+        for number in range(1, last + 2):  # one before it may have been removed
+            directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
+            if not directory.has_begun():
+                free.append(directory)
+            elif directory.belongs_to(settings):
+                return directory
+        return free[0]
+
+    def results(self) -> list[StageResult]:
+        """What came out of all stages that are finished, as far as it can be read."""
+        found = []
+        for path in sorted(self.root.glob("seed-*/**/result.json")):
+            try:
+                found.append(StageDirectory(path.parent).result())
+            except InputError:
+                log.debug("%s is left out.", path)
+        return [result for result in found if result is not None]
+
+    def relative(self, path: Path) -> str:
+        """``path`` as seen from the run directory."""
+        return path.relative_to(self.root).as_posix()
+
+
+def canonical(settings: Any) -> str:
+    """Plain data as text: the same for equal settings, whatever order they were written in.
+
+    Only the order of patterns means something, since the first match holds: those of ``lr_by_name`` and its like.
+    """
+
+    def ordered(value: Any, name: str) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        items = [(key, ordered(part, str(key))) for key, part in value.items()]
+        return items if name.endswith(_BY_NAME) else dict(items)
+
+    return json.dumps(ordered(settings, ""), sort_keys=True)
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What changed between two pieces of plain data, each as ``name: old, now new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if name.endswith(_BY_NAME) and old == new and list(old) != list(new):
+            return [f"{name}: {', '.join(old)}, now {', '.join(new)}, and the first match holds"]
+        keys = sorted(set(old) | set(new))
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if old == new else [f"{name}: {_shown(old)}, now {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,264 @@
+"""What an experiment is, kept in ``experiment.json``: the run directory of another one is refused, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lightning.pytorch import LightningModule
+
+from gradual.errors import InputError
+from gradual.logging import note
+from gradual.runs.digest import digest
+from gradual.runs.directory import RunDirectory, StageDirectory, differences
+from gradual.runs.files import read_json, write_atomically
+from gradual.runs.lock import is_follower_rank
+from gradual.stage.fingerprint import PARTS, model_fingerprint, same_weights, starting_weights, trainer_fingerprint
+
+Identity = dict[str, Any]
+"""Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it) and
+``settings``. Two identities are compared in the sections that both have."""
+
+_MODEL = ("arguments", "hyperparameters", "modules", "parameters")
+_SHOWN = 4
+
+
+def claim(
+    run: RunDirectory,
+    identity: Identity,
+    text: str,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make ``run`` the directory of an experiment, or check that it already is.
+
+    A directory in which no stage has saved anything yet can still become another experiment's. Other test data alone
+    make no other experiment.
+
+    Args:
+        run: The run directory, held.
+        identity: The experiment.
+        text: The ``config.yaml`` to write for it.
+        arguments: Those that a configuration makes ``model`` and ``data`` with.
+
+    Raises:
+        InputError: The directory holds a different experiment; the message shows the difference.
+    """
+    for name, given in (arguments or {}).items():
+        identity = identity | {name: identity[name] | {"arguments": given}}
+    if is_follower_rank():  # the process that leads decides, and only it has the weights to start from
+        identity = {name: identity[name] for name in ("data", "settings")}
+    path = run.root / "experiment.json"
+    started = run.has_started()
+    identity = json.loads(json.dumps(identity, default=str))
+    old = recorded(run)
+    changes = [] if old is None else changed(old, identity)
+    if started and changes:
+        raise InputError(
+            f"{run.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, or change it back."
+        )
+    if is_follower_rank():  # the process that leads writes, and may be at it
+        return
+    run.remove_leftovers()
+    if not started:
+        if changes:  # collapses that were another experiment's
+            run.remove_stages()
+        write_atomically(run.root / "config.yaml", text)
+    elif old is None or "settings" not in old:
+        note("%s does not say which model and data it was trained with: it is taken to be those of now.", run.root)
+        for result in run.root.glob("seed-*/**/result.json"):
+            StageDirectory(result.parent).attribute_test(digest(identity["data"]["test"]))
+    if started and old is not None:
+        identity = _merged(old, identity)
+    if identity != old:
+        write_atomically(path, json.dumps(identity, indent=2) + "\n")
+
+
+def recorded(run: RunDirectory) -> Identity | None:
+    """The identity in a run directory; None where there is none.
+
+    Raises:
+        InputError: It is damaged, and stages depend on it.
+    """
+    path = run.root / "experiment.json"
+    if not path.exists():
+        return None
+    try:
+        return dict(read_json(path))
+    except InputError:
+        if run.has_started():
+            raise
+        return None
+
+
+def changed(old: Identity, new: Identity) -> list[str]:
+    """What makes another experiment of ``old``, in words."""
+    if "settings" not in old:
+        return _changed_since_earlier_version(old, new)
+    found = differences(old["settings"], new["settings"])
+    model = _changed_model(old.get("model"), new.get("model"))
+    found += model or _changed_weights(old.get("starting_weights", {}), new.get("starting_weights", {}))
+    found += _changed_data(old["data"], new["data"])
+    others = new.get("other_data", {})
+    for name, data in old.get("other_data", {}).items():
+        if name in others:
+            found += [f"with data {name}: {line}" for line in _changed_data(data, others[name])]
+    return found
+
+
+def _changed_model(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    """The first of its parts that differs says why the others do."""
+    if old is None or new is None:
+        return []
+    if old["class"] != new["class"]:
+        return [f"model: {old['class']}, now {new['class']}"]
+    for part in _MODEL:
+        if part in old and part in new and (lines := differences(old[part], new[part])):
+            return _few([f"model: {line.replace(':', '', 1)}" for line in lines])
+    return []
+
+
+def _changed_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    for seed in old.keys() & new.keys():
+        before, now = old[seed], new[seed]
+        names = [name for name in before.keys() & now.keys() if not same_weights(before[name], now[name])]
+        if names:
+            listed = ", ".join(_few(sorted(names)))
+            hint = "set the seed of the random numbers before the model is made, if they are drawn"
+            return [f"starting weights: others than before in {listed}; {hint}"]
+    return []
+
+
+def _changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    ours = [name for name in ("class", "batch_size", "batch_tokens", "arguments") if name in old and name in new]
+    lines = differences({name: old[name] for name in ours}, {name: new[name] for name in ours})
+    found = [f"data.{line.removeprefix('arguments.')}" for line in lines]
+    for name in PARTS:
+        if name != "test":
+            found += _changed_part(name, old[name], new[name])
+    return found
+
+
+def _changed_part(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    if old is None or new is None or old["examples"] != new["examples"]:
+        before, now = ("none" if part is None else f"{part['examples']} examples" for part in (old, new))
+        if before == now:
+            return []
+        less = f" ({new['left_out'].split()[0]} are in the validation or test data)" if new and new["left_out"] else ""
+        return [f"{name}: {before}, now {now.removesuffix(' examples') if old else now}{less}"]
+    if old["left_out"] != new["left_out"]:
+        return [f"{name}: other examples are left out, being in the validation or test data"]
+    for part, words in (("ids", "other ids than before"), ("content", "other content than before")):
+        if None not in (old[part], new[part]) and old[part] != new[part]:
+            return [f"{name}: {words}"]
+    return []
+
+
+def _changed_since_earlier_version(old: Identity, new: Identity) -> list[str]:
+    """What differs of the little that earlier versions wrote down."""
+    found = []
+    for name in ("model", "data"):
+        section, before = new.get(name), old.get(name)
+        if section is None or before is None:
+            continue
+        before = {"class_path": before} if isinstance(before, str) else before
+        was, is_now = before["class_path"].rpartition(".")[2], section["class"].rpartition(".")[2]
+        found += differences(was, is_now, name)
+        found += _common_differences(before.get("init_args") or {}, section | section.get("arguments", {}), name)
+    settings = {name: value for name, value in old.items() if name not in ("model", "data")}
+    settings["trainer"] = trainer_fingerprint(settings.get("trainer") or {})
+    return found + _common_differences(settings, {**new["settings"], **new["data"]})
+
+
+def _common_differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> list[str]:
+    """The differences in what both have."""
+    found = []
+    for key in old.keys() & new.keys():
+        before, now, where = old[key], new[key], f"{name}.{key}" if name else str(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += _common_differences(before, now, where)
+        elif before is not None:
+            found += differences(before, now, where)
+    return sorted(found)
+
+
+def _few(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"and {len(lines) - _SHOWN} more"]
+
+
+def _merged(old: Identity, new: Identity) -> Identity:
+    """``new`` with what only ``old`` has: other seeds, the data of other strategies, the arguments of a command."""
+    if "settings" not in old:
+        return new
+    merged = old | new
+    for name in ("starting_weights", "other_data"):
+        if name in old or name in new:
+            merged[name] = old.get(name, {}) | new.get(name, {})
+    for name in ("model", "data"):
+        merged[name] = old[name] | new[name]
+    return merged
+
+
+# Models that a call of fit has trained
+
+
+@dataclass
+class _Trained:
+    """What a model was before runs of this process trained it, and after: attributes, and weights by run directory."""
+
+    before: Any
+    after: Any
+    weights: dict[Path, tuple[Any, Any]] = field(default_factory=dict)
+
+
+_trained: WeakKeyDictionary[LightningModule, _Trained] = WeakKeyDictionary()
+
+
+def identity_of_model(run: RunDirectory, model: LightningModule) -> tuple[Identity, bool]:
+    """The sections ``model`` and ``starting_weights`` (of no seed yet), and whether the model is untouched.
+
+    A model object that is given again, as the last run in this directory left it, is still the one that the run began
+    with: it only holds its result. What a module has counted and collected while it was trained does not count.
+    """
+    now = _sections(model)
+    known = _trained.get(model)
+    if known is None:
+        return now, True
+    now["model"] = _as_before(known.before, known.after, now["model"])
+    before, after = known.weights.get(run.root.resolve(), (None, None))
+    weights = now["starting_weights"]
+    untouched = before is None or _same(before, weights) or not _same(after, weights)
+    if not untouched:
+        now["starting_weights"] = before
+    return now, untouched
+
+
+def remember(run: RunDirectory, model: LightningModule, before: Identity) -> None:
+    """Note what a run has left in a model."""
+    after = _sections(model)
+    known = _trained.setdefault(model, _Trained(None, None))
+    known.before, known.after = before["model"], after["model"]
+    known.weights[run.root.resolve()] = before["starting_weights"], after["starting_weights"]
+
+
+def _sections(model: LightningModule) -> Identity:
+    sections = {"model": model_fingerprint(model), "starting_weights": starting_weights(model)}
+    return dict(json.loads(json.dumps(sections, default=str)))
+
+
+def _as_before(before: Any, after: Any, now: Any) -> Any:
+    """``now``, with what is as in ``after`` put back to what it was in ``before``."""
+    if now == after:
+        return before
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping) and isinstance(now, Mapping)):
+        return now
+    names = [*now, *(name for name in before if name not in now)]
+    found = {name: _as_before(before.get(name), after.get(name), now.get(name)) for name in names}
+    return {name: value for name, value in found.items() if value is not None or name in before}
+
+
+def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return old.keys() == new.keys() and not _changed_weights({"": old}, {"": new})

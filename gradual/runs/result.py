@@ -1,0 +1,55 @@
+"""What came out of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class StageResult:
+    """What came out of one stage.
+
+    Attributes:
+        index: The stage's place in its schedule, counted from 0.
+        amount: Out-of-domain examples, as a count.
+        in_domain: In-domain training examples.
+        out_of_domain: Out-of-domain training examples.
+        epochs: Epochs trained.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        seconds: Training time, validation included; test and attempts that collapsed not.
+        val: Validation scores of the kept weights.
+        test: Test scores of the kept weights; empty where there is no test data.
+        path: The stage's folder, relative to the run directory.
+        collapses: The attempts before this result that collapsed: ``step`` (training batches), ``reason``, and
+            ``lr_scale``, what its learning rates were multiplied with.
+        converged: False where a limit ended the stage before its patience ran out.
+        ended_by: What ended it: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is unknown,
+            such as a callback of the user's.
+        test_data: A digest of the test data that ``test`` was measured on; empty where nothing was measured.
+    """
+
+    index: int
+    amount: int
+    in_domain: int
+    out_of_domain: int
+    epochs: int
+    best_epoch: int
+    seconds: float
+    val: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    path: str = ""
+    collapses: list[dict[str, Any]] = field(default_factory=list)
+    converged: bool = True
+    ended_by: str = ""
+    test_data: str = ""
+
+
+def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:
+    """The scores of a split (``val`` or ``test``) that a report shows.
+
+    Those of ``asked`` that the split has; without any, all but the loss, or the loss alone.
+    """
+    names = dict.fromkeys(name for result in results for name in getattr(result, split))
+    return [name for name in asked if name in names] or [name for name in names if name != "loss"] or list(names)

@@ -1,0 +1,267 @@
+"""What holds for every stage of an experiment that does not override it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradual.checks import Accepted, check_fields, did_you_mean, integer, number, of_hint
+from gradual.errors import InputError
+from gradual.overrides import as_plain, merge
+from gradual.score_names import better
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer as configuration; what is None is left to the experiment's default.
+
+    Attributes:
+        class_path: Class of the optimizer, e.g. ``torch.optim.AdamW`` (the default) or ``gradual.BertAdam``.
+        lr: Learning rate of the parameters that no pattern of ``lr_by_name`` matches.
+        lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match holds.
+        lr_scale: Factor on all learning rates, also on those of a module's own ``configure_optimizers``.
+        weight_decay: Weight decay of the parameters that no pattern of ``weight_decay_by_name`` matches.
+        weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match holds.
+        init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
+    """
+
+    class_path: str | None = None
+    lr: float | None = None
+    lr_by_name: dict[str, float] | None = None
+    lr_scale: float | None = None
+    weight_decay: float | None = None
+    weight_decay_by_name: dict[str, float] | None = None
+    init_args: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        by_name = dict.fromkeys(("lr_by_name", "weight_decay_by_name"), of_hint(dict[str, Any]))
+        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **by_name)
+        for name in by_name:
+            values = getattr(self, name)
+            if values is not None:
+                rates = {key: number(0).check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
+                object.__setattr__(self, name, rates)
+
+
+def is_configured(config: OptimizerConfig) -> bool:
+    """Whether ``config`` names an optimizer; ``lr_scale`` alone leaves a module's own in place."""
+    return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
+
+
+@dataclass(frozen=True)
+class LRScheduleConfig:
+    """A learning-rate schedule as configuration; what is None is left to the experiment's default.
+
+    Attributes:
+        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...;
+            those that decay reach their end with the stage's last planned step (``max_epochs``).
+        warmup: Steps of linear warm-up (an int), or their fraction of the planned steps (a float from 0 to 1).
+    """
+
+    name: str | None = None
+    warmup: int | float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "lr_schedule.{}")
+        if self.warmup is not None:
+            number(0).check("lr_schedule.warmup", self.warmup)
+        if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
+            raise InputError(
+                f"lr_schedule.warmup is {self.warmup}: give a whole number of steps, or a fraction from 0 to 1 of the "
+                "planned steps."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOverrides:
+    """What a stage does differently from the experiment's default.
+
+    Attributes:
+        optimizer: Overrides of the optimizer, merged field by field (and pattern by pattern) into the default's.
+        lr_schedule: Overrides of the learning-rate schedule, merged likewise.
+        max_epochs: At most this many epochs.
+        patience: Validations without improvement after which the stage has converged.
+        batch_size: Training examples in a batch, per process.
+        gradient_clip_val: Largest gradient norm (or value, as the Trainer's ``gradient_clip_algorithm`` says).
+    """
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    max_epochs: int | None = None
+    patience: int | None = None
+    batch_size: int | None = None
+    gradient_clip_val: float | None = None
+
+    def __post_init__(self) -> None:
+        accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
+        check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
+
+    def overrides(self) -> dict[str, Any]:
+        """What is set, as plain data: ``{}`` where all follows the defaults."""
+        return as_plain(self)
+
+
+def group(cls: type[Any], example: str, advice: Callable[[Any], str] = lambda value: "") -> Accepted:
+    """A group of settings.
+
+    Args:
+        cls: Its dataclass.
+        example: A mapping, as it would be written.
+        advice: What to write instead of a value that is none.
+    """
+    return replace(of_hint(cls).advised(advice), words=f"a mapping of settings, such as {example}")
+
+
+def _of_optimizer(value: Any) -> str:
+    """The settings that an optimizer, its class, its name or a learning rate stands for."""
+    from torch import optim
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"write optimizer={{'lr': {value}}}"
+    if isinstance(value, str):
+        classes = {name.lower(): name for name in vars(optim) if name[:1].isupper() and name != "Optimizer"}
+        if "." not in value and value.lower() not in classes:
+            return did_you_mean(value.lower(), classes).strip().lower().removesuffix("?")
+        class_path = value if "." in value else f"torch.optim.{classes[value.lower()]}"
+    else:
+        cls = value if isinstance(value, type) else type(value)
+        if not issubclass(cls, optim.Optimizer):
+            return ""
+        of_torch = getattr(optim, cls.__name__, None) is cls
+        class_path = f"torch.optim.{cls.__name__}" if of_torch else f"{cls.__module__}.{cls.__qualname__}"
+    lr = value.defaults["lr"] if isinstance(value, optim.Optimizer) and "lr" in value.defaults else 0.001
+    return f"each stage makes its own: write optimizer={{'class_path': '{class_path}', 'lr': {lr}}}"
+
+
+def _of_lr_schedule(value: Any) -> str:
+    return f"write lr_schedule={{'name': '{value}'}}" if isinstance(value, str) else ""
+
+
+OPTIMIZER = group(OptimizerConfig, "{'lr': 0.0001}", _of_optimizer)
+
+
+LR_SCHEDULE = group(LRScheduleConfig, "{'name': 'linear'}", _of_lr_schedule)
+
+
+SEED = integer(0, 2**32 - 1)
+"""A seed of numpy's and torch's generators."""
+
+MAX_EPOCHS = 100
+"""The Trainer's ``max_epochs`` where nobody sets one: enough for patience to end a stage, as it should."""
+
+
+def resolve_mode(monitor: str, mode: str) -> str:
+    """``min`` or ``max``; ``auto`` goes by the monitor's name.
+
+    Raises:
+        InputError: The mode is none of these, or ``auto`` with a name that does not say which values are better.
+    """
+    if mode not in ("auto", "min", "max"):
+        raise InputError(f"mode is {mode!r}: it must be 'auto', 'min' or 'max'.")
+    resolved = better(monitor) if mode == "auto" else mode
+    if resolved is None:
+        raise InputError(
+            f"The name of the monitor, '{monitor}', does not say which values are better: correct it, or set mode to "
+            "'min' (lower is better) or 'max' (higher is better)."
+        )
+    return resolved
+
+
+@dataclass(frozen=True)
+class CollapseConfig:
+    """What to do about a stage that collapses at its start: go back to its starting weights, with lower learning rates.
+
+    Attributes:
+        attempts: How often a stage is tried at most; 1 stops at the first collapse, 0 looks for none.
+        factor: What each further attempt multiplies all learning rates with.
+        ratio: A score this many times below the parent stage's, or a loss this many times above, is a collapse.
+        scores: Scores to watch besides the monitor, the higher the better; one of training (``train/accuracy``) must be
+            logged by epoch. None for the validation scores with accuracy, acc or f1 in their names.
+    """
+
+    attempts: int = 3
+    factor: float = 0.5
+    ratio: float = 10.0
+    scores: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        accepted = {"attempts": integer(0), "factor": number(above=0, below=1), "ratio": number(above=1)}
+        check_fields(self, "collapse.{}", **accepted)
+        for name in self.scores or ():
+            if not str(name).startswith(("val/", "val_", "train/", "train_")):
+                raise InputError(f"collapse.scores holds {name!r}: accepted are names such as val/accuracy.")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What holds for every stage that does not override it.
+
+    Attributes:
+        monitor: Validation metric that decides on convergence and on the best epoch.
+        mode: Which value of it is better: ``min``, ``max``, or ``auto`` to go by the last part of its name (losses and
+            errors fall; accuracy, F1, BLEU and the like rise). Once the settings are made it is ``min`` or ``max``.
+        patience: Validations without improvement after which a stage has converged.
+        min_delta: Least change of the metric that counts as an improvement.
+        optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
+        lr_schedule: The learning-rate schedule of a configured optimizer.
+        weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
+            is validated, kept and carried forward. None for the weights themselves.
+        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values, from the
+            stage's so many-th validation on. None for its value.
+        collapse: What to do about a stage that collapses.
+        checkpoint_every: Minutes of training after which a stage saves all that it needs to go on from there, besides
+            the end of each epoch.
+        seed: Seed of samples, order and dropout.
+    """
+
+    monitor: str = "val/loss"
+    mode: str = "auto"
+    patience: int = 5
+    min_delta: float = 0.0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    weight_averaging: float | None = None
+    smoothing: int | None = None
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    checkpoint_every: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            patience=integer(0),
+            min_delta=number(0),
+            optimizer=OPTIMIZER,
+            lr_schedule=LR_SCHEDULE,
+            weight_averaging=number(0, below=1),
+            smoothing=integer(1),
+            collapse=group(CollapseConfig, "{'attempts': 3}"),
+            checkpoint_every=number(0),
+            seed=SEED,
+        )
+        object.__setattr__(self, "mode", resolve_mode(self.monitor, self.mode))
+
+    def to_plain(self) -> dict[str, Any]:
+        """The settings that are set, as plain data; without those that change no result."""
+        plain = as_plain(self)
+        del plain["checkpoint_every"]
+        return plain
+
+    def of(self, stage: StageOverrides) -> dict[str, Any]:
+        """All that ``stage`` trains with, as plain data: the defaults with its overrides.
+
+        Raises:
+            InputError: It sets something of an optimizer, and there is none.
+        """
+        optimizer = merge(self.optimizer, stage.optimizer)
+        plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
+        if not is_configured(optimizer):
+            unused = [f"optimizer.{name}" for name in plain if name != "lr_scale"]
+            unused += [f"lr_schedule.{name}" for name in lr_schedule]
+            if unused:
+                raise InputError(
+                    f"{' and '.join(unused)} would do nothing, since the module's own configure_optimizers makes the "
+                    "optimizer: set optimizer.lr or optimizer.class_path as well."
+                )
+        return {**self.to_plain(), **stage.overrides(), "optimizer": plain, "lr_schedule": lr_schedule}

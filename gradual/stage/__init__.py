@@ -1,0 +1,1 @@
+"""One stage: one Trainer.fit to convergence."""

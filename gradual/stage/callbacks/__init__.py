@@ -1,0 +1,1 @@
+"""Callbacks of a stage; none of them knows another."""

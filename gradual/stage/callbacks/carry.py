@@ -1,0 +1,79 @@
+"""Carries the weights of one stage into the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+from gradual.data.module import MixedDomainDataModule
+from gradual.nn.compiled import named_as_in
+from gradual.runs.checkpoint import read_checkpoint
+
+
+class CarryWeights(Callback):
+    """Starts a stage from the weights of a checkpoint, and tests those of another; all else stays as it is.
+
+    Args:
+        start: The parent stage's ``best.ckpt``; None for the module's own weights.
+        best: The stage's ``best.ckpt``.
+    """
+
+    def __init__(self, start: Path | None, best: Path):
+        self.start, self.best = start, best
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights to start from."""
+        if self.start is not None:
+            _load(trainer, pl_module, self.start)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights to test."""
+        _load(trainer, pl_module, self.best)
+
+
+def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> None:
+    content = read_checkpoint(checkpoint)
+    pl_module.on_load_checkpoint(content)
+    if is_sharded(trainer):  # Lightning loads such a module from a file with an optimizer's state alone
+        assert trainer.strategy.model is not None
+        options = StateDictOptions(full_state_dict=True, strict=pl_module.strict_loading)
+        set_model_state_dict(trainer.strategy.model, content["state_dict"], options=options)
+    else:
+        content["state_dict"] = named_as_in(pl_module, content["state_dict"])
+        trainer.strategy.load_model_state_dict(content, strict=pl_module.strict_loading)
+
+
+def lend_trainer(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
+    """Give a module outside of any fit a Trainer, which it asks for the data that its layers depend on."""
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = datamodule  # type: ignore[attr-defined]
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether each process holds a share of the module alone, as with FSDP."""
+    return trainer.strategy.restore_checkpoint_after_setup
+
+
+def load_weights(module: LightningModule, checkpoint: Path, datamodule: MixedDomainDataModule | None = None) -> None:
+    """Load a stage's weights into ``module``, outside of any Trainer.
+
+    Args:
+        module: The module; where it makes its layers in ``setup`` or ``configure_model`` and has not yet, it makes them
+            from ``datamodule`` first.
+        checkpoint: The stage's ``best.ckpt``.
+        datamodule: The data, set up.
+    """
+    content = read_checkpoint(checkpoint)
+    module.on_load_checkpoint(content)
+    if datamodule is not None and not named_as_in(module, content["state_dict"]).keys() <= module.state_dict().keys():
+        make_layers(module, datamodule)
+    module.load_state_dict(named_as_in(module, content["state_dict"]), strict=module.strict_loading)
+
+
+def make_layers(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
+    """Let a module outside of any fit make the layers that depend on the data."""
+    lend_trainer(module, datamodule)
+    module.setup("fit")
+    module.configure_model()

@@ -1,0 +1,80 @@
+"""Steadier stages: averaged weights, and selection by a smoothed validation score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class EMAWeights(Callback):
+    """Validates, keeps and carries forward an exponential moving average of a stage's weights.
+
+    The average is in place from a validation's start to the end of its epoch, so that what is validated is also what
+    the checkpoint of the best epoch holds; training goes on with the weights themselves. (Lightning's own callback puts
+    the average into full checkpoints only, not into those that hold weights alone.)
+
+    Args:
+        decay: Share of the average that one step keeps, e.g. 0.999.
+    """
+
+    def __init__(self, decay: float):
+        self._update: Callable[..., Any] = get_ema_multi_avg_fn(decay)
+        self._average: list[Tensor] | None = None
+        self._training: list[Tensor] | None = None
+        self._steps = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the weights that the stage starts from, or go on with the restored average."""
+        self._steps = trainer.global_step
+        parameters = list(pl_module.parameters())
+        if self._average is None:
+            self._average = [parameter.detach().clone() for parameter in parameters]
+        else:
+            self._average = [a.to(p.device) for a, p in zip(self._average, parameters)]
+        if self._training is not None:
+            self._training = [weights.to(p.device) for weights, p in zip(self._training, parameters)]
+            self._leave(pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Go back to the weights themselves, after a validation inside an epoch."""
+        self._leave(pl_module)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Take the new weights into the average, once a step of the optimizer."""
+        if trainer.global_step == self._steps:
+            return
+        self._steps = trainer.global_step
+        self._update(self._average, [parameter.detach() for parameter in pl_module.parameters()], None)
+
+    @torch.no_grad()
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in place."""
+        if self._average is None or self._training is not None or trainer.sanity_checking:
+            return
+        parameters = [parameter.detach() for parameter in pl_module.parameters()]
+        self._training = [parameter.clone() for parameter in parameters]
+        torch._foreach_copy_(parameters, self._average)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to the weights themselves, before the checkpoint to resume from is written."""
+        self._leave(pl_module)
+
+    @torch.no_grad()
+    def _leave(self, pl_module: LightningModule) -> None:
+        if self._training is not None:
+            torch._foreach_copy_([parameter.detach() for parameter in pl_module.parameters()], self._training)
+            self._training = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and, while it is in place, the weights themselves."""
+        return {"average": self._average, "training": self._training}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both."""
+        self._average, self._training = state_dict["average"], state_dict.get("training")

@@ -1,0 +1,74 @@
+"""Looks early whether the scores that a report is to show are logged at all."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gradual.errors import InputError
+from gradual.logging import say_once
+from gradual.runs.result import StageResult
+from gradual.score_names import without_split
+
+
+class ReportedScores(Callback):
+    """Refuses names of scores that are never logged, as soon as that is known.
+
+    Without a test that is after the first validation. Where a test follows it is after the stage, since a test may log
+    scores that validation does not; a name that validation does not log is said after the first validation then, too.
+
+    Args:
+        names: The scores, without the split in their names.
+        tested: Whether a test follows each stage.
+        known: Gives the names that other stages have logged.
+    """
+
+    def __init__(self, names: Sequence[str], tested: bool, known: Callable[[], Collection[str]]):
+        self._names, self._tested, self._known = names, tested, known
+        self._looked = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the names of the first validation."""
+        if self._looked or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._looked = True
+        logged = {*map(without_split, trainer.callback_metrics), *self._known()}
+        if not self._tested:
+            check_logged(self._names, logged)
+        elif missing := _missing(self._names, logged):
+            say_once(logging.WARNING, f"{missing} Unless the test logs it, the run ends after this stage.")
+
+    def finished(self, result: StageResult) -> None:
+        """Look at the names of a stage that is finished.
+
+        Raises:
+            InputError: One of the scores is in none of them.
+        """
+        check_logged(self._names, names_in([result]) | set(self._known()))
+
+
+def check_logged(names: Iterable[str], logged: Collection[str]) -> None:
+    """Refuse scores that are not among those that are logged.
+
+    Raises:
+        InputError: One is not; the message has the nearest names.
+    """
+    if missing := _missing(names, logged):
+        raise InputError(f"{missing} Training so far is kept.")
+
+
+def names_in(results: Iterable[StageResult]) -> set[str]:
+    """The names of all scores of some stages."""
+    return {name for result in results for name in (*result.val, *result.test)}
+
+
+def _missing(names: Iterable[str], logged: Collection[str]) -> str:
+    unknown = [name for name in names if name not in logged]
+    if not unknown:
+        return ""
+    close = difflib.get_close_matches(unknown[0], logged, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"metrics has '{unknown[0]}', which is not logged; logged are {', '.join(sorted(logged)) or 'none'}.{hint}"

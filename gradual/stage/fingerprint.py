@@ -1,0 +1,287 @@
+"""What a model, its starting weights and the data are, as plain data that a later run can be compared with.
+
+All of it is cheap: of weights and of examples a fixed sample is looked at, of files every byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import inspect
+import math
+import random
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset
+
+from gradual.data.module import MixedDomainDataModule
+from gradual.logging import note
+from gradual.nn.compiled import plain_name
+from gradual.runs.digest import Undigestible, class_name, digest, entries, sample_positions
+from gradual.settings import TrainSettings
+
+PARTS = ("in_domain", "out_of_domain", "val", "test")
+TOLERANCE = 1e-5
+"""Relative difference from which weights are others: random ones differ in their last bits between processors."""
+_WEIGHTS = 1024  # entries of a weight that are looked at
+_EXAMPLES = 100  # examples of a part that are looked at
+_IDS = 1_000_000  # ids of a part that are looked at
+_LONG = 50  # elements from which a value is shown by its digest; of mappings and texts four times as many
+_HISTORY = 10_000  # elements of a list that is no hyperparameter but what a module collects
+_NOT_HYPERPARAMETERS = {"training", "gradient_checkpointing", *vars(LightningModule())}
+_OF_VERSIONS = {"transformers_version", "_name_or_path"}  # of a configuration of transformers
+# how a run is shown, where it is written, and what the driver sets itself
+_NOT_IDENTITY_OF_TRAINER = (
+    *("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps"),
+    *("default_root_dir", "enable_checkpointing", "use_distributed_sampler", "profiler", "detect_anomaly"),
+)
+
+
+class _Nothing(Exception):
+    """A value that no hyperparameter is."""
+
+
+def model_fingerprint(model: LightningModule) -> dict[str, Any]:
+    """Class, hyperparameters, attributes of all modules, and names, types and shapes of parameters and buffers.
+
+    Attributes that begin with an underscore, and those that are no plain data, tensors, arrays, functions or
+    configurations, are not hyperparameters.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "class": class_name(type(model)),
+        "hyperparameters": _plain({name: value for name, value in model.hparams.items() if name[:1] != "_"}),
+        "modules": _modules(model),
+        "parameters": {plain_name(name): _shape(tensor) for name, tensor in tensors.items()},
+    }
+
+
+def starting_weights(model: LightningModule) -> dict[str, list[float]]:
+    """Two numbers for each parameter and buffer: a weighted sum of a fixed sample of its entries, and their norm."""
+    found, unknown = {}, []
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor) or tensor.is_meta or not tensor.numel():
+            continue
+        try:
+            found[plain_name(name)] = _summed_up(entries(tensor, _WEIGHTS))
+        except (RuntimeError, NotImplementedError, TypeError):  # of a layout of its own
+            unknown.append(name)
+    if unknown:
+        note("Whether they change between two runs is not noticed: the weights %s.", ", ".join(unknown[:3]))
+    return found
+
+
+def same_weights(old: list[float], new: list[float]) -> bool:
+    """Whether two summaries are of the same weights, up to the last bits of their entries."""
+    least = TOLERANCE * max(abs(old[1]), abs(new[1]))
+    return all(abs(before - now) <= least for before, now in zip(old, new))
+
+
+def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
+    """Class and batches of a data module that is set up, and the size, ids and content of each part; None for no part.
+
+    What of a part's examples cannot be compared with a later run is said in a note.
+    """
+    unknown: dict[str, str] = {}
+    found: dict[str, Any] = {
+        "class": class_name(type(datamodule)),
+        "batch_size": datamodule.batch_size,
+        "batch_tokens": datamodule.batch_tokens,
+    }
+    for name in PARTS:
+        found[name] = _part(datamodule, name, unknown)
+    if unknown:
+        parts = "; ".join(f"{name} ({why})" for name, why in unknown.items())
+        note("Of these examples only the number and the ids are compared with those of other runs: %s.", parts)
+    _tests[datamodule] = digest(found["test"])
+    return found
+
+
+def digest_of_test_data(datamodule: MixedDomainDataModule) -> str:
+    """A digest of the test data, empty where there is none: as ``data_fingerprint`` last saw it, if it did."""
+    if datamodule.domains.test is None:
+        return ""
+    if datamodule not in _tests:
+        _tests[datamodule] = digest(_part(datamodule, "test", {}))
+    return _tests[datamodule]
+
+
+_tests: WeakKeyDictionary[MixedDomainDataModule, str] = WeakKeyDictionary()
+
+
+def settings_fingerprint(defaults: TrainSettings, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds for all stages, and those of the Trainer's arguments that are not its defaults."""
+    settings = {name: value for name, value in defaults.to_plain().items() if name != "seed"}
+    return settings | {"trainer": trainer_fingerprint(trainer)}
+
+
+def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The Trainer's arguments that are not its defaults; objects by their class."""
+    found = {}
+    for name, value in trainer.items():
+        if name not in _NOT_IDENTITY_OF_TRAINER and value != _trainer_defaults().get(name):
+            try:
+                found[name] = _plain(value)
+            except _Nothing:
+                found[name] = class_name(type(value))
+    return found
+
+
+@functools.cache
+def _trainer_defaults() -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(Trainer.__init__).parameters.items()}
+
+
+# Models
+
+
+def _modules(model: nn.Module) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    seen: set[int] = set()  # configurations, which the modules of a model share
+    for name, module in model.named_modules():
+        attributes: dict[str, Any] = {"class": class_name(type(module))}
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_") or attribute in _NOT_HYPERPARAMETERS or id(value) in seen:
+                continue
+            if callable(getattr(type(module), attribute, None)):  # a method, patched or compiled
+                continue
+            if _is_configuration(value):
+                seen.add(id(value))
+            try:
+                attributes[attribute] = _plain(value)
+            except _Nothing:
+                continue
+        found[plain_name(name)] = attributes
+    return found
+
+
+def _is_configuration(value: Any) -> bool:
+    """Whether it is one of transformers', or behaves as one."""
+    return callable(getattr(value, "to_dict", None)) and not isinstance(value, type)
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON has it: long ones by their digest; without entries of mappings that are none.
+
+    Raises:
+        _Nothing: It is none.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, str):
+        return value if len(value) <= 4 * _LONG else f"text {digest(value)}"
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        return class_name(value)
+    return _plain_parts(value)
+
+
+def _plain_parts(value: Any) -> Any:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{value.dtype} {list(value.shape)} {digest(value)}"
+    if _is_configuration(value):
+        value = {name: part for name, part in value.to_dict().items() if name not in _OF_VERSIONS}
+    elif dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        found = {}
+        for name, part in value.items():
+            try:
+                found[str(name)] = _plain(part)
+            except _Nothing:
+                continue
+        return found if len(found) <= 4 * _LONG else f"{len(found)} entries {digest(found)}"
+    if isinstance(value, list | tuple | set | frozenset):
+        if len(value) > _HISTORY:
+            return f"{len(value)} values"
+        parts = [_plain(part) for part in value]
+        if isinstance(value, set | frozenset):
+            parts.sort(key=digest)
+        return parts if len(parts) <= _LONG else f"{len(parts)} values {digest(parts)}"
+    raise _Nothing
+
+
+def _shape(tensor: Tensor) -> str:
+    if is_lazy(tensor):
+        return "not made yet"
+    frozen = ", frozen" if isinstance(tensor, nn.Parameter) and not tensor.requires_grad else ""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}{frozen}"
+
+
+def _summed_up(sample: Tensor) -> list[float]:
+    values = torch.view_as_real(sample) if sample.is_complex() else sample
+    numbers = np.nan_to_num(values.to(torch.float64).numpy().reshape(-1), posinf=1e39, neginf=-1e39)
+    factors = 1 + np.modf(np.arange(1, len(numbers) + 1) * math.sqrt(2))[0]  # none is like another
+    weighted = numbers * factors
+    return [float(f"{weighted.sum():.9g}"), float(f"{np.sqrt(np.square(weighted).sum()):.9g}")]
+
+
+# Data
+
+
+def _part(datamodule: MixedDomainDataModule, name: str, unknown: dict[str, str]) -> dict[str, Any] | None:
+    dataset = getattr(datamodule.domains, name)
+    if dataset is None:
+        return None
+    left_out = datamodule.left_out(name)
+    found = {
+        "examples": len(dataset) - len(left_out),
+        "left_out": f"{len(left_out)} of them {digest(left_out)}" if len(left_out) else None,
+        "ids": None if datamodule.id_of else _ids(getattr(dataset, "ids", None)),
+        "content": datamodule.content_of(name),
+    }
+    if found["content"] is None and len(dataset):
+        try:
+            found["content"] = _content(dataset)
+        except Undigestible as error:
+            unknown[name] = str(error)
+    elif found["content"] is not None:
+        found["ids"] = None  # they are in the content
+    return found
+
+
+def _ids(ids: Any) -> str | None:
+    if ids is None:
+        return None
+    if len(ids) > _IDS:
+        ids = [ids[position] for position in sample_positions(len(ids), _IDS // 10, 1).tolist()]
+    return digest("\n".join(map(str, ids)))
+
+
+def _content(dataset: Dataset[Any]) -> str:
+    """A digest of a fixed sample of examples, read twice with the same random numbers.
+
+    Raises:
+        Undigestible: The two readings differ, or an example holds something that has no digest.
+    """
+    size: int = len(dataset)  # type: ignore[arg-type]
+    positions = [*range(0, size - 1, -(-size // _EXAMPLES)), size - 1]
+    with isolate_rng(include_cuda=False):
+        first, second = (_examples(dataset, positions) for _ in range(2))
+    if first != second:
+        raise Undigestible("two readings of an example differ")
+    return digest(first)
+
+
+def _examples(dataset: Dataset[Any], positions: Iterable[int]) -> list[str]:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - which a dataset may draw from
+    torch.default_generator.manual_seed(0)
+    return [digest(dataset[position]) for position in positions]

@@ -1,0 +1,236 @@
+"""Optimizers, parameter groups and learning-rate schedules made from configuration."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import instantiate_class
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradual.errors import InputError
+from gradual.settings import LRScheduleConfig, OptimizerConfig
+
+_DEFAULT_CLASS = "torch.optim.AdamW"
+_EVERYTHING_ELSE = "other"
+# those of transformers that need neither arguments nor a metric
+_SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+_ENDLESS = ("constant_with_warmup", "inverse_sqrt")
+
+
+def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The trainable parameters of ``module``, grouped by learning rate and weight decay.
+
+    Returns:
+        Groups with ``name`` (the patterns that made it), ``params``, and ``lr`` and ``weight_decay`` where configured.
+
+    Raises:
+        InputError: A pattern matches no parameter, or a parameter is left without a learning rate.
+    """
+    unmatched = {pattern for by_name in (config.lr_by_name, config.weight_decay_by_name) for pattern in by_name or {}}
+    groups: dict[tuple[float | None, float | None], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        lr_pattern, lr = _first_match(name, config.lr_by_name, config.lr)
+        decay_pattern, weight_decay = _first_match(name, config.weight_decay_by_name, config.weight_decay)
+        unmatched -= {pattern for pattern in unmatched if fnmatchcase(name, pattern)}
+        if lr is None and config.lr_by_name:
+            raise InputError(
+                f"optimizer.lr_by_name has no pattern for the parameter '{name}': set optimizer.lr as well."
+            )
+        group = groups.setdefault((lr, weight_decay), {"name": set(), "params": []})
+        group["name"] |= {pattern for pattern in (lr_pattern, decay_pattern) if pattern}
+        group["params"].append(parameter)
+        scale = config.lr_scale if config.lr_scale is not None else 1.0
+        group.update({} if lr is None else {"lr": lr * scale})
+        group.update({} if weight_decay is None else {"weight_decay": weight_decay})
+    if unmatched:
+        modules = ", ".join(sorted({name.split(".")[0] + ".*" for name, _ in module.named_parameters()}))
+        raise InputError(
+            f"The parameter-name pattern '{min(unmatched)}' matches no trainable parameter; names look like {modules}."
+        )
+    return [{**group, "name": " ".join(sorted(group["name"])) or _EVERYTHING_ELSE} for group in groups.values()]
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """The configured optimizer over all trainable parameters of ``module``.
+
+    The fused implementation is used where the class has one for the parameters' device and ``init_args`` does not say
+    otherwise: seven times faster than the default one on a CPU.
+
+    Raises:
+        InputError: The class does not exist, is no optimizer, or does not take the arguments.
+    """
+    class_path = config.class_path or _DEFAULT_CLASS
+    groups = parameter_groups(module, config)
+    arguments = dict(config.init_args or {})
+    cls = _optimizer_class(class_path)
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    asked = any(arguments.get(name) is not None for name in ("fused", "foreach")) or arguments.get("differentiable")
+    fuse = "fused" in inspect.signature(cls).parameters and devices <= {"cpu", "cuda"} and not asked
+    if fuse:
+        arguments["fused"] = True
+    if isinstance(arguments.get("betas"), list):
+        arguments["betas"] = tuple(arguments["betas"])
+    own_rate = ["lr" not in group for group in groups]
+    try:
+        optimizer: Optimizer = instantiate_class((groups,), {"class_path": class_path, "init_args": arguments})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"optimizer: {class_path} does not take these arguments: {error}.") from error
+    for group, is_own in zip(optimizer.param_groups, own_rate):
+        group["lr"] *= config.lr_scale if is_own and config.lr_scale is not None else 1.0
+    if fuse:  # else Lightning refuses to clip gradients in mixed precision; the scaler can unscale for it
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
+
+
+def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_steps: float) -> dict[str, Any] | None:
+    """The configured learning-rate schedule, in Lightning's form, stepped after every optimizer step.
+
+    Args:
+        optimizer: The optimizer to schedule.
+        config: The schedule; a constant one without warm-up needs no scheduler and gives None.
+        total_steps: Planned optimizer steps of the stage, infinite where neither epochs nor steps are bounded.
+
+    Raises:
+        InputError: The name is none that transformers knows, or the schedule needs an end and the stage has none.
+    """
+    from transformers.optimization import get_scheduler
+
+    name, warmup = config.name or "constant", config.warmup or 0
+    if name == "constant" and not warmup:
+        return None
+    if name == "constant":
+        name = "constant_with_warmup"
+    if name not in _SCHEDULES:
+        raise InputError(f"lr_schedule.name is '{name}': accepted are {', '.join(_SCHEDULES)}.")
+    is_fraction = isinstance(warmup, float) and warmup <= 1
+    if math.isinf(total_steps) and (name not in _ENDLESS or is_fraction):
+        raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
+    warmup_steps = math.ceil(warmup * total_steps) if is_fraction else int(warmup)
+    steps = None if math.isinf(total_steps) else int(total_steps)
+    scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def scale_learning_rates(configured: Any, factor: float) -> Any:
+    """What a module's ``configure_optimizers`` returned, with every learning rate times ``factor``.
+
+    A scheduler multiplies its base rates, so those are scaled too.
+    """
+    parts = list(_parts(configured))
+    for optimizer in (part for part in parts if isinstance(part, Optimizer)):
+        for group in optimizer.param_groups:
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two are OneCycleLR's
+                if name in group:
+                    group[name] *= factor
+    for scheduler in (part for part in parts if not isinstance(part, Optimizer)):
+        for name in ("base_lrs", "max_lrs", "min_lrs", "_last_lr"):
+            if hasattr(scheduler, name):
+                setattr(scheduler, name, [lr * factor for lr in getattr(scheduler, name)])
+        if hasattr(scheduler, "eta_min"):
+            scheduler.eta_min *= factor
+    return configured
+
+
+class BertAdam(Optimizer):
+    """Adam with decoupled weight decay and without bias correction, each parameter's gradient clipped by itself.
+
+    The optimizer of BERT's first release, used by SUMBT (Lee et al., 2019) and so by the paper's dialogue experiment.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        betas: Decay of the running means of gradient and squared gradient.
+        eps: Added to the denominator.
+        weight_decay: Decoupled weight decay.
+        max_grad_norm: Largest norm of one parameter's gradient; 0 for no clipping.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        max_grad_norm: float = 1.0,
+    ):
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_grad_norm": max_grad_norm}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of all parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._update([p for p in group["params"] if p.grad is not None], group)
+        return loss
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {"mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+        gradients: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
+        means, squares = ([self.state[p][name] for p in parameters] for name in ("mean", "square"))
+        beta1, beta2 = group["betas"]
+        if group["max_grad_norm"] > 0:
+            norms = torch._foreach_norm(gradients)
+            factors = [torch.clamp(group["max_grad_norm"] / (norm + 1e-6), max=1.0) for norm in norms]
+            gradients = list(torch._foreach_mul(gradients, factors))
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        denominators = torch._foreach_sqrt(squares)
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(parameters, means, denominators, value=-group["lr"])
+
+
+def _first_match(name: str, by_name: dict[str, float] | None, default: float | None) -> tuple[str | None, float | None]:
+    for pattern, value in (by_name or {}).items():
+        if fnmatchcase(name, pattern):
+            return pattern, value
+    return None, default
+
+
+def _optimizer_class(class_path: str) -> type[Optimizer]:
+    import importlib
+
+    module, _, name = class_path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(
+            f"optimizer.class_path is '{class_path}', which cannot be imported: accepted is the full path of a class, "
+            f"such as {_DEFAULT_CLASS}."
+        ) from None
+    if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
+        raise InputError(f"optimizer.class_path is '{class_path}', which is no torch.optim.Optimizer.")
+    return cls
+
+
+def _parts(configured: Any) -> Iterable[Any]:
+    if isinstance(configured, dict):
+        for value in configured.values():
+            yield from _parts(value)
+    elif isinstance(configured, list | tuple):
+        for value in configured:
+            yield from _parts(value)
+    elif configured is not None:
+        yield configured
+        yield from _parts(getattr(configured, "_schedulers", None))  # SequentialLR's and ChainedScheduler's

@@ -1,0 +1,1 @@
+"""What lets an interrupted stage go on where it was."""

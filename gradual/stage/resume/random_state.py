@@ -1,0 +1,85 @@
+"""Random states in checkpoints: Lightning saves none, and without them a resumed stage has other dropout masks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from gradual.data.order import derive_seed
+from gradual.distributed import of_all_processes, rank_and_world_size
+from gradual.errors import InputError
+
+
+class RandomState(Callback):
+    """Saves the global random states of Python, NumPy and torch with each checkpoint, and restores them on resuming.
+
+    Each process has states of its own, and the checkpoint has those of all: with one seed alone, all would drop the
+    same units.
+    """
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all processes, in types that load without running code; in a validation those before it."""
+        return {"processes": of_all_processes(self._before_validation or _get_states())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until training starts: what happens before draws random numbers too.
+
+        Raises:
+            InputError: There are more or fewer processes than there were, so that each would go on as another one.
+        """
+        states = state_dict["processes"]
+        rank, world_size = rank_and_world_size()
+        if len(states) != world_size:
+            raise InputError(
+                f"The stage was begun with {len(states)} processes and cannot go on with {world_size}: "
+                "give it as many devices and nodes as before, or another run_dir."
+            )
+        self._restored = states[rank]
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the states, for a checkpoint inside the validation, which will be begun again."""
+        self._before_validation = _get_states()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop them."""
+        self._before_validation = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the restored states in place; a stage that begins gets a stream for each process."""
+        if self._restored is not None:
+            _set_states(self._restored)
+        elif trainer.global_rank > 0:
+            seed = derive_seed(torch.initial_seed(), "rank", trainer.global_rank)
+            seed_everything(seed, verbose=False)
+        self._restored = None
+
+
+def _get_states() -> dict[str, Any]:
+    version, internal, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is what is to be saved
+    state = {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_states(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu())

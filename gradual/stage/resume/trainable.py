@@ -1,0 +1,110 @@
+"""What of a module trains: kept over an interruption, and given back after a stage.
+
+Callbacks set parts of a module free, or in and out of training mode, in the middle of a stage (``BackboneFinetuning``
+and its like). Lightning saves none of that: a resumed stage would go on with a frozen part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from gradual.nn.compiled import plain_name
+
+
+class Trainable(Callback):
+    """Saves which parameters are frozen, which optimizer groups hold which, and which modules are not in training mode.
+
+    It stands behind all callbacks that change such things. A stage starts with the parameters frozen that were when
+    the module was given: after each stage that is so again.
+
+    Args:
+        module: The module, before any callback has changed it.
+    """
+
+    def __init__(self, module: LightningModule):
+        self._given = _requires_grad(module)
+        self._restored: dict[str, Any] | None = None
+        self._trainer: Trainer | None = None
+        self._evaluating: list[str] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn whose optimizers to look at."""
+        self._trainer = trainer
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the layers that the module has made since, and give the optimizers the groups that they had."""
+        self._given = {**_requires_grad(pl_module), **self._given}
+        if self._restored is None:
+            return
+        parameters = {plain_name(name): parameter for name, parameter in pl_module.named_parameters()}
+        for optimizer, groups in zip(trainer.optimizers, self._restored["groups"]):
+            known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            for names in groups[len(optimizer.param_groups) :]:
+                added = [parameters[name] for name in names if name in parameters]
+                if len(added) == len(names) and not any(id(parameter) in known for parameter in added):
+                    optimizer.add_param_group({"params": added})  # its rates are restored with the optimizer's state
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze and free what was."""
+        if self._restored is not None:
+            frozen, untracked, evaluating = (set(self._restored[key]) for key in ("frozen", "untracked", "evaluating"))
+            for name, parameter in pl_module.named_parameters():
+                parameter.requires_grad_(plain_name(name) not in frozen)
+            for name, module in pl_module.named_modules():
+                module.training = plain_name(name) not in evaluating
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.track_running_stats = plain_name(name) not in untracked
+        self._restored = None
+        self._evaluating = _evaluating(pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the modes: in a validation all modules are in another."""
+        self._evaluating = _evaluating(pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the module as it was given."""
+        self._give_back(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same."""
+        self._give_back(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is frozen, grouped and not in training mode now, by names."""
+        assert self._trainer is not None
+        module = self._trainer.lightning_module
+        names = {id(parameter): plain_name(name) for name, parameter in module.named_parameters()}
+        groups = [
+            [[names.get(id(parameter), "") for parameter in group["params"]] for group in optimizer.param_groups]
+            for optimizer in self._trainer.optimizers
+        ]
+        return {
+            "frozen": [plain_name(name) for name, trains in _requires_grad(module).items() if not trains],
+            "groups": groups,
+            "evaluating": _evaluating(module) if self._trainer.training else self._evaluating,
+            "untracked": [
+                plain_name(name)
+                for name, part in module.named_modules()
+                if isinstance(part, nn.modules.batchnorm._BatchNorm) and not part.track_running_stats
+            ],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it until the module and its optimizers are ready."""
+        self._restored = state_dict
+
+    def _give_back(self, module: LightningModule) -> None:
+        for name, parameter in module.named_parameters():
+            if name in self._given:
+                parameter.requires_grad_(self._given[name])
+
+
+def _requires_grad(module: nn.Module) -> dict[str, bool]:
+    return {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+
+
+def _evaluating(module: nn.Module) -> list[str]:
+    return [plain_name(name) for name, part in module.named_modules() if not part.training]

@@ -1,0 +1,71 @@
+"""Test scores of finished stages whose test data is new or has changed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_only
+
+from gradual.data.module import MixedDomainDataModule
+from gradual.runs.directory import StageDirectory
+from gradual.runs.result import StageResult
+from gradual.stage.callbacks.carry import CarryWeights, is_sharded
+from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
+from gradual.stage.callbacks.history import ExampleScores
+from gradual.stage.fingerprint import digest_of_test_data
+from gradual.stage.loggers import finish_runs
+from gradual.stage.requirements import check_requirements
+from gradual.stage.train import StageTraining, named_scores, stage_trainer
+
+_log = logging.getLogger(__name__)
+
+
+def lacks_test(result: StageResult, datamodule: MixedDomainDataModule) -> bool:
+    """Whether there is test data that a finished stage was not tested on."""
+    now = digest_of_test_data(datamodule)
+    unknown = result.test and not result.test_data  # of an earlier version, in a directory that nobody claimed since
+    return bool(now) and now != result.test_data and not unknown
+
+
+def tested_again(training: StageTraining, result: StageResult) -> StageResult:
+    """The result of a finished stage, with scores on the test data of now; in a distributed run, of all processes.
+
+    Its folder holds it afterwards.
+    """
+    model, datamodule, directory = training.model, training.datamodule, training.directory
+    if not lacks_test(result, datamodule):
+        return result
+    check_requirements(model, datamodule, training.defaults.monitor)
+    amount = datamodule.amounts[datamodule.stage]
+    why = "other test data than before" if result.test else "new test data"
+    rank_zero_only(_log.info)(
+        "%sstage %d (%d out-of-domain): measured on %s.", training.label, datamodule.stage + 1, amount, why
+    )
+    # the folder stays whole until all is measured: processes that Lightning starts for the test find it finished, too
+    examples = directory.test_examples.with_name("new_test_examples.jsonl")
+    rank_zero_only(examples.unlink)(missing_ok=True)
+    callbacks: list[Callback] = [CarryWeights(None, directory.best), DistributedMetrics(), ExampleScores(examples)]
+    trainer = stage_trainer(model, training.stage, directory, callbacks, training.trainer_arguments())
+    module = copy.deepcopy(model) if is_sharded(trainer) else model
+    try:
+        tested = trainer.test(module, datamodule=datamodule, verbose=False)
+    finally:
+        model.trainer = datamodule.trainer = None
+    test = named_scores(tested[0], "test") if tested else {}
+    result = replace(result, test=test, test_data=digest_of_test_data(datamodule))
+    rank_zero_only(_finish)(directory, result, examples)
+    finish_runs()
+    trainer.strategy.barrier()
+    return result
+
+
+def _finish(directory: StageDirectory, result: StageResult, examples: Path) -> None:
+    if examples.exists():
+        examples.replace(directory.test_examples)
+    else:
+        directory.test_examples.unlink(missing_ok=True)
+    directory.finish(result)

@@ -1,0 +1,210 @@
+"""Whatever is wrong with what a user gives: one sentence on standard error, and no traceback."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from events_files import document, sentence, write_documents
+
+from gradual.__main__ import main
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gradual"])
+
+
+def mistake(capfd, given):
+    """The one line that a wrong command leaves on standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    error = capfd.readouterr().err
+    assert ended.value.code in (1, 2)
+    assert "Traceback" not in error
+    (line,) = [line for line in error.splitlines() if line.startswith("gradual")]
+    assert error.rstrip().endswith(line)
+    assert len(line) < 1500
+    return line
+
+
+def demo_arguments(command, root, *more):
+    data = [f"--data.root={root}", "--data.pool=train30.tsv", f"--model.encoder={root}/encoder"]
+    return [command, f"--config={DEMO}", *data, "--trainer.accelerator=cpu", "--schedule=[10, 0]", *more]
+
+
+CONFIGURATIONS = {
+    "is missing": (None, "bad.yaml"),
+    "is a folder": (Path.mkdir, "bad.yaml"),
+    "is no YAML": ("patience: 3\nschedule: [10, 0", "bad.yaml:2: not YAML"),
+    "has a tab": ("trainer:\n\tmax_epochs: 1", "bad.yaml:2: not YAML"),
+    "is a list": ("- schedule\n- [10, 0]\n", "bad.yaml: found a list"),
+    "is a text": ("schedule", "bad.yaml: found text"),
+    "is no UTF-8": (b"run_dir: caf\xe9\n", "bad.yaml:1: not UTF-8"),
+    "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml: not YAML that can be read"),
+    "runs Python": ("mode: min\nrun_dir: !!python/object/apply:os.getcwd []", "bad.yaml:2: asks for a Python object"),
+    "has a setting twice": ("patience: 1\nmode: min\npatience: 2", "bad.yaml:3: the setting 'patience' comes twice"),
+    "has an empty group": ("patience: 1\noptimizer:\n", "bad.yaml:2: optimizer has no settings"),
+    "has an empty group in one": ("later_stages:\n  lr_schedule: null", "bad.yaml:2: lr_schedule has no settings"),
+    "has an unknown alias": ("run_dir: *other", "bad.yaml:1: not YAML"),
+    "has another setting": ("shedule: [10, 0]", "Did you mean 'schedule'?"),
+    "has a setting of another kind": ("trainer: {max_epochs: many}", "max_epochs"),
+    "has a mapping for a number": ("patience: {of: 3}", "patience"),
+    "has a list for the model": ("model: [a, b]", "model"),
+    "has settings beside a class": (
+        "model: {class_path: a.B, width: 3}",
+        "bad.yaml:1: model has 'width' beside class_path",
+    ),
+    "has settings beside a callback's": (
+        "trainer:\n  callbacks:\n    - {class_path: a.B,\n       monitor: x}",
+        "bad.yaml:4: callbacks has 'monitor' beside class_path; they belong in init_args.",
+    ),
+    "has a class that is none": ("model: {class_path: os.getcwd}", "model"),
+    "nests without end": ("schedule: " + "[" * 10_000 + "]" * 10_000, "bad.yaml: not YAML that can be read"),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_a_configuration(small_demo, tmp_path, capfd, kind):
+    content, said = CONFIGURATIONS[kind]
+    path = tmp_path / "bad.yaml"
+    if callable(content):
+        content(path)
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert said in mistake(capfd, [*demo_arguments("plan", small_demo), f"--config={path}"])
+
+
+OPTIONS = {
+    "--run_dir={file}": "cannot be made",
+    "--run_dir={file}/below": "cannot be made",
+    "--data.root={file}": "is no folder with dialogue files",
+    "--data.root=": "is no folder with dialogue files",
+    "--data.domain=../../..": "ontology.json: No such file or directory",
+    "--data.pool=.": "Is a directory",
+    "--data.pool=none.tsv": "No such file",
+    "--data.pool=../../encoder/config.json": "config.json:1: found 1 columns",
+    "--data.predict_file={folder}": "Is a directory",
+    "--data.max_length=-1": "max_length is -1",
+    "--data.max_length=10000": "max_length is 10000",
+    "--data.batch_size=0": "batch_size is 0",
+    "--data.batch_size=1e400": "batch_size",
+    "--data.num_workers=-1": "num_workers",
+    "--model.encoder={file}": "cannot be loaded as an encoder",
+    "--model.encoder={folder}": "cannot be loaded as an encoder",
+    "--model.encoder=a\nb": "cannot be loaded as an encoder",
+    "--model.hidden=0": "hidden",
+    "--schedule=[1e400]": "schedule",
+    "--schedule=[.nan]": "schedule",
+    "--schedule=[99999999999999999999]": "the pool holds 30",
+    "--seed_everything=-1": "seed",
+    "--seed_everything=99999999999999999999": "seed",
+    "--trainer.max_epochs=x": "max_epochs",
+    "--trainer.max_epochs=0": "trainer.max_epochs is 0: it must be an integer of at least 1, or -1 for no limit",
+    "--trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches is 0: it must be an integer of at least 1",
+    "--trainer.precision=17": "precision",
+    "--optimizer.lr=nan": "optimizer.lr",
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option(small_demo, tmp_path, capfd, option):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    given = option.format(file=tmp_path / "file", folder=tmp_path / "folder")
+    run_dir = [] if "run_dir" in option else [f"--run_dir={tmp_path}/run"]
+    assert OPTIONS[option] in mistake(capfd, demo_arguments("fit", small_demo, *run_dir, given))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+@pytest.mark.parametrize("option", ["accelerator=abacus", "devices=0", "accelerator=gpu"])
+def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command, option):
+    if option == "accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    given = demo_arguments(command, small_demo, f"--run_dir={tmp_path}/run", f"--trainer.{option}")
+    assert "The Trainer cannot be made" in mistake(capfd, given)
+
+
+@pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]", "[]"])
+def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
+    strategies = '--strategies={"short": [20, 0]}'
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
+    assert f"seeds is {seeds}: it must be a list of integers from 0 to 4294967295" in mistake(capfd, given)
+    assert not list(tmp_path.glob("run/seed*"))
+
+
+@pytest.mark.parametrize("devices", ["2", "[0, 1]", "0,1"])
+def test_stages_that_train_at_once_have_one_device_each(small_demo, tmp_path, capfd, devices):
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--trainer.devices={devices}")
+    given.append("--strategies=null")
+    for at_once in ("--jobs=2", "--ray=local"):
+        assert "have one device each" in mistake(capfd, [*given, at_once])
+
+
+def event_arguments(root, folder, **files):
+    data = [
+        f"--data.{name}={path}"
+        for name, path in ({"in_domain": folder / "a.json", "val": folder / "a.json"} | files).items()
+    ]
+    classes = ["--model=gradual.tasks.events.EventExtractor", "--data=gradual.tasks.events.EventDataModule"]
+    return ["plan", *classes, f"--model.encoder={root}/encoder", "--optimizer.lr=0.1", *data]
+
+
+def test_documents(small_demo, tmp_path, capfd):
+    write_documents(tmp_path / "a.json", [document("a", sentence("they met", events=[(1, "Meet", [])]))])
+    (tmp_path / "b.json").write_text('{"doc_key": "b", "sentences": [["a"]], "ner": [[[0, 1, "PER"]]]}\n')
+    (tmp_path / "c.json").write_text(json.dumps({"doc_key": "c", "sentences": [["a"]]}) + "\n")
+    (tmp_path / "e.json").write_text(json.dumps({"doc_key": "e", "sentences": [["a"]]}) + "\n")
+    (tmp_path / "d.json").write_bytes(b"\xff\xfe{\x00}\x00")
+    for files, said in (
+        ({"in_domain": tmp_path / "none.json"}, "none.json: No such file or directory"),
+        ({"val": tmp_path}, f"{tmp_path}: Is a directory"),
+        ({"out_of_domain": tmp_path / "b.json"}, "b.json:1: ner[0][0]: found the token index 1"),
+        ({"test": tmp_path / "d.json"}, "d.json:1: not UTF-8"),
+        ({"in_domain": tmp_path / "c.json", "val": tmp_path / "e.json"}, "nothing to learn"),
+        ({}, "the in-domain data is in the validation or test data, too"),
+        ({"out_of_domain_labels": "some"}, "accepted are all and own"),
+        ({"max_span_width": 0}, "max_span_width is 0"),
+        ({"batch_tokens": 0}, "batch_tokens is 0"),
+    ):
+        assert said in mistake(capfd, event_arguments(small_demo, tmp_path, **files))
+
+
+def test_other_commands(small_demo, tmp_path, capfd):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "compare.json").write_text("[1, 2")
+    for given, said in (
+        (["report", str(tmp_path / "none")], "compare.json is missing"),
+        (["report", str(tmp_path / "file")], "holds no comparison"),
+        (["report", str(tmp_path)], "compare.json cannot be read"),
+        (["report"], "RUN_DIR"),
+        (["convert", "standoff", str(tmp_path / "file"), "--out", "x"], "cannot be read: Not a directory"),
+        (["convert", "brat", str(tmp_path), "--out", "x"], "invalid choice: 'brat'"),
+        (["demo-data", "--out", str(tmp_path / "file")], "file"),
+        (["download", "multiwoz", "--out", str(tmp_path), "--mirror", "ftp://x"], "--mirror must be an address"),
+        (["export", str(tmp_path / "file"), "--out", str(tmp_path / "x.safetensors")], "not end as a checkpoint does"),
+        (["export", str(tmp_path / "file")], "--out"),
+        ([], "COMMAND"),
+    ):
+        assert said in mistake(capfd, given)
+
+
+@pytest.mark.parametrize("target", ["folder", "file/x.jsonl", "a\0b"])
+def test_predictions_that_cannot_be_written(small_demo, tmp_path, capfd, target):
+    """Said before anything is predicted."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    given = demo_arguments("predict", small_demo, f"--predictions={tmp_path}/{target}")
+    assert "The predictions cannot be written to" in mistake(capfd, given)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(small_demo, tmp_path, capfd):
+    path = tmp_path / "train.tsv"
+    path.write_text("x")
+    path.chmod(0)
+    assert "Permission denied" in mistake(capfd, demo_arguments("predict", small_demo, f"--data.predict_file={path}"))

@@ -1,0 +1,170 @@
+"""What the command line says holds over files, or is refused with the reason."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import Namespace
+
+from gradual.__main__ import main
+from gradual.cli.precedence import check_command, named_settings, ordered, settle
+from gradual.errors import InputError
+
+SMALL = Path(__file__).parents[2] / "configs" / "multiwoz" / "small.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gradual"])
+
+
+def configuration(schedule=(20, 0), strategies=None, later=None, last=None):
+    stages = {"later_stages": later, "last_stage": last}
+    groups = {
+        name: Namespace(optimizer=Namespace(lr=None, lr_scale=None), max_epochs=None, patience=None)
+        for name in ("later_stages", "last_stage")
+    }
+    for name, settings in stages.items():
+        for key, value in (settings or {}).items():
+            groups[name][key] = value
+    return Namespace(schedule=list(schedule), strategies=strategies, **groups)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["fit", "--patience", "3", "--config", "a.yaml"], ["fit", "--config", "a.yaml", "--patience", "3"]),
+        (
+            ["fit", "-c", "a.yaml", "--x=1", "--config=b.yaml", "--y", "2"],
+            ["fit", "-c", "a.yaml", "--config=b.yaml", "--x=1", "--y", "2"],
+        ),
+        (
+            ["fit", "--data.a=1", "--model.b=2", "--data=D", "--model", "M"],
+            ["fit", "--model", "M", "--data=D", "--data.a=1", "--model.b=2"],
+        ),
+        (["fit", "--config"], ["fit", "--config"]),
+        ([], []),
+    ],
+)
+def test_files_come_first(given, expected):
+    assert ordered(given) == expected
+
+
+def test_an_option_before_a_file_holds(tmp_path, capsys):
+    (tmp_path / "file.yaml").write_text("patience: 3\nmonitor: val/f1\n")
+    with pytest.raises(SystemExit):
+        main(["fit", "--patience=7", f"--config={tmp_path}/file.yaml", "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["patience"], printed["monitor"]) == (7, "val/f1")
+
+
+def test_the_settings_that_options_name():
+    given = ["fit", "--patience=3", "--schedule", "[1, 0]", "--data.init_args.batch_size", "4", "--seeds+=3"]
+    given += ["--trainer={max_epochs: 2, callbacks: null}", "--optimizer", "{lr: 1e-3}", "--model={init_args: {a: x}}"]
+    assert named_settings(given) == {
+        "patience": "3",
+        "schedule": "[1, 0]",
+        "data.batch_size": "4",
+        "seeds": "3",
+        "trainer.max_epochs": "2",
+        "trainer.callbacks": "null",
+        "optimizer.lr": "1e-3",
+        "model.a": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "said"),
+    [
+        ("fit", "strategies", "--strategies is a setting of gradual compare: gradual fit would ignore it."),
+        ("plan", "jobs", "--jobs is a setting of gradual compare"),
+        ("fit", "seeds", "Did you mean --seed_everything?"),
+        ("test", "predictions", "--predictions is a setting of gradual predict: gradual test would ignore it."),
+        ("compare", "seed_everything", "gradual compare trains with each of --seeds"),
+    ],
+)
+def test_what_a_command_ignores_is_refused_on_the_command_line(command, name, said):
+    with pytest.raises(InputError, match=said):
+        check_command(command, {name: "1"})
+    check_command(command, {"patience": "1"})
+
+
+def test_an_option_holds_over_what_files_say_of_single_stages():
+    last = {"amount": 0, "max_epochs": 15}  # one object in several paths, as YAML's anchors make it
+    config = configuration([20, 10, last], last={"max_epochs": 9, "patience": 4})
+    (sentence,) = settle(config, "fit", {"trainer.max_epochs": "1"})
+    assert config.schedule == [20, 10, {"amount": 0}]
+    assert (config.last_stage.max_epochs, config.last_stage.patience) == (None, 4)
+    assert last == {"amount": 0, "max_epochs": 15}
+    assert sentence == (
+        "--trainer.max_epochs 1 holds in every stage; what the files say of last_stage (max_epochs: 9) and stage 3 of "
+        "the schedule (max_epochs: 15) is not used."
+    )
+
+
+def test_an_option_holds_over_the_strategies_of_files():
+    strategies = {
+        "a": [{"amount": 0, "patience": 30, "max_epochs": 60}],
+        "b": {"schedule": [5, {"amount": 0, "patience": 2}]},
+    }
+    config = configuration(strategies=strategies)
+    (sentence,) = settle(config, "compare", {"patience": "1"})
+    assert config.strategies == {"a": [{"amount": 0, "max_epochs": 60}], "b": {"schedule": [5, {"amount": 0}]}}
+    assert "stage 1 of the strategy 'a' (patience: 30) and stage 2 of the strategy 'b' (patience: 2)" in sentence
+    assert strategies["a"][0]["patience"] == 30
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"patience": "1", "schedule": "[20, {amount: 0, patience: 9}]"},  # both are the command line's
+        {"max_epochs": "1"},
+        {"later_stages.patience": "1", "schedule": "[20, {amount: 0, patience: 9}]"},
+        {"last_stage.max_epochs": "1"},  # nothing says otherwise
+        {"last_stage.patience": "1", "seeds": "[0]"},
+    ],
+)
+def test_what_does_not_conflict_stays(named):
+    config = configuration([{"amount": 20, "patience": 9}, {"amount": 0, "patience": 9} if "schedule" in named else 0])
+    before = config.clone()
+    assert settle(config, "fit", named) == []
+    assert config == before
+
+
+def test_an_option_of_the_last_stage_holds_over_that_stage_alone():
+    config = configuration([{"amount": 20, "patience": 9}, {"amount": 5, "patience": 8}, {"amount": 0, "patience": 7}])
+    settle(config, "fit", {"last_stage.patience": "1"})
+    assert config.schedule == [{"amount": 20, "patience": 9}, {"amount": 5, "patience": 8}, {"amount": 0}]
+    settle(config, "fit", {"later_stages.patience": "1"})
+    assert config.schedule == [{"amount": 20, "patience": 9}, {"amount": 5}, {"amount": 0}]
+
+
+def test_an_optimizer_s_setting_that_would_not_hold_everywhere_is_refused():
+    said = (
+        "optimizer.lr 0.1 would not hold in last_stage .optimizer.lr: 4e-05., .*give --last_stage.optimizer.lr as well"
+    )
+    config = configuration(last={"optimizer": Namespace(lr=4e-5, lr_scale=None)})
+    with pytest.raises(InputError, match=said):
+        settle(config, "fit", {"optimizer.lr": "0.1"})
+    assert settle(config, "fit", {"optimizer.lr": "0.1", "last_stage.optimizer.lr": "0.05"}) == []
+    with pytest.raises(InputError, match="would not hold in stage 2 of the schedule"):
+        settle(configuration([9, {"amount": 0, "optimizer": {"lr": 1}}]), "plan", {"optimizer.lr": "0.1"})
+
+
+@pytest.mark.parametrize("more", [[], ["--strategies=[gradual, mixed]"]])
+def test_a_schedule_that_the_strategies_of_a_file_would_ignore_is_refused(more, capfd):
+    given = [f"--config={SMALL}", "--data.root=x", "--data.domain=x", "--model.encoder=x", "--schedule", "[40, 10, 0]"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *given, *more])
+    error = capfd.readouterr().err
+    assert ended.value.code == 2
+    names = "'gradual' and 'mixed'" if more else "'in-domain only', 'mixed', 'one-stage' and 'gradual'"
+    assert f"--schedule [40, 10, 0] would do nothing: the strategies {names} have amounts of their own." in error
+
+
+def test_a_schedule_holds_where_the_strategies_follow_it():
+    for strategies in (None, ["gradual", "mixed"]):
+        config = configuration([40, 10, 0], strategies)
+        assert settle(config, "compare", {"schedule": "[40, 10, 0]"}) == []
+        assert config.strategies == strategies

@@ -1,0 +1,259 @@
+"""Comparing strategies: each stage trained once, wherever it runs, however often it is interrupted."""
+
+import functools
+import json
+import os
+import queue
+import signal
+from collections import Counter
+from pathlib import Path
+
+import line
+import pytest
+import torch
+from table5 import table5
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+from gradual import InputError, Schedule
+from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.executors import _begin_worker, in_process, processes, ray_cluster
+from gradual.experiment.strategies import Strategy, default_strategies
+from gradual.runs.directory import StageDirectory
+
+SMALL = default_strategies(Schedule([20, 5, 0]))
+
+
+def compare(root: Path, strategies=SMALL, seeds=(0, 1), execute=None, **arguments) -> Path:
+    experiment = line.make_experiment(str(root))
+    tree = plan_tree(experiment, strategies, seeds)
+    return compare_tree(experiment, tree, execute or in_process(experiment), **arguments)
+
+
+def scores(root: Path) -> dict[str, dict]:
+    """Validation and test scores by stage folder."""
+    found = {}
+    for path in sorted((root / "run").glob("seed-*/**/result.json")):
+        content = json.loads(path.read_text())
+        found[str(path.parent.relative_to(root))] = {
+            name: content[name] for name in ("val", "test", "epochs", "best_epoch")
+        }
+    return found
+
+
+def report_files(root: Path) -> dict[str, bytes]:
+    names = ("table.csv", "significance.csv", "stages.svg")
+    return {name: (root / "run/report" / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A comparison that nothing disturbed."""
+    root = tmp_path_factory.mktemp("whole")
+    compare(root)
+    return root
+
+
+def test_table_5_trains_12_stages_and_the_largest_once(tmp_path):
+    rows = {name: strategy for name, strategy in table5().items() if name != "all domains"}
+    compare(tmp_path, rows, seeds=(0,))
+    assert len(line.trained(tmp_path)) == 12
+    assert Counter(line.trained(tmp_path))["4000"] == 1
+    compare(tmp_path, rows | {"mixed": Strategy(Schedule([4000]))}, seeds=(0,))
+    assert len(line.trained(tmp_path)) == 12
+
+
+def test_each_stage_is_trained_once_for_each_seed(whole):
+    assert Counter(line.trained(whole)) == {"20": 2, "5": 2, "0": 6}
+    assert set(scores(whole)) == {
+        f"run/seed-{seed}/{path}" for seed in (0, 1) for path in ("0", "20", "20/0", "20/5", "20/5/0")
+    }
+
+
+def test_the_report_holds_the_mean_of_the_seeds(whole):
+    content = json.loads((whole / "run/compare.json").read_text())
+    assert content["metrics"] == ["close"]
+    assert content["baseline"] == "in-domain only"
+    assert content["paths"]["one-stage"] == {"0": ["seed-0/20", "seed-0/20/0"], "1": ["seed-1/20", "seed-1/20/0"]}
+    by_hand = [scores(whole)[f"run/seed-{seed}/20/5/0"]["test"]["close"] for seed in (0, 1)]
+    header, *rows = (line_.split(",") for line_ in (whole / "run/report/table.csv").read_text().splitlines())
+    gradual = dict(zip(header, next(row for row in rows if row[0] == "gradual")))
+    assert float(gradual["close_mean"]) == pytest.approx(sum(by_hand) / 2)
+
+
+def test_fit_and_compare_reuse_each_other(tmp_path):
+    import gradual
+
+    compare(tmp_path, {"gradual": Strategy(Schedule([20, 5, 0]))}, seeds=(0,))
+    count = len(line.trained(tmp_path))
+    experiment = line.make_experiment(str(tmp_path))
+    from gradual.experiment.driver import fit_path
+
+    result = fit_path(
+        experiment.model(),
+        experiment.data({}),
+        Schedule([20, 5, 0]),
+        experiment.run,
+        experiment.defaults,
+        experiment.trainer_arguments,
+    )
+    assert isinstance(result, gradual.RunResult)
+    assert len(line.trained(tmp_path)) == count
+    compare(tmp_path, seeds=(0,))
+    assert len(line.trained(tmp_path)) == count + 2  # in-domain only, and one-stage's last
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_path, after):
+    def fails(nodes):
+        experiment = line.make_experiment(str(tmp_path))
+        for node in nodes[:after]:
+            experiment.train(node)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path, execute=fails)
+    assert len(line.trained(tmp_path)) == after
+    compare(tmp_path)
+    assert len(line.trained(tmp_path)) == 10
+    assert scores(tmp_path) == scores(whole)
+    expected = report_files(whole)
+    again = report_files(tmp_path)
+    assert again["stages.svg"] == expected["stages.svg"]
+    assert again["significance.csv"] == expected["significance.csv"]
+
+
+def test_several_processes_give_the_same_scores(whole, tmp_path):
+    compare(tmp_path, execute=processes(functools.partial(line.make_experiment, str(tmp_path)), jobs=2))
+    assert sorted(line.trained(tmp_path)) == sorted(line.trained(whole))
+    assert scores(tmp_path) == scores(whole)
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("4,5,6,7", ["4", "5"]), ("4", ["4", "4"]), ("", [None, None])])
+def test_each_worker_has_one_gpu(monkeypatch, visible, expected):
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    given = []
+    shares = queue.Queue()
+    for share in range(2):
+        shares.put(share)
+    for _ in range(2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        _begin_worker(shares, 2)
+        given.append(os.environ["CUDA_VISIBLE_DEVICES"] or None)
+    assert given == expected
+
+
+def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path):
+    make = functools.partial(failing_experiment, str(tmp_path))
+    with pytest.raises(RuntimeError, match="out of paper"):
+        compare(tmp_path, seeds=(0,), execute=processes(make, jobs=1))
+    assert 1 <= len(scores(tmp_path)) < 5
+
+
+class FailingLine(line.Line):
+    def on_train_start(self):
+        super().on_train_start()
+        if self.trainer.checkpoint_callback.dirpath.endswith("20/5"):
+            raise RuntimeError("out of paper")
+
+
+def failing_experiment(root: str):
+    experiment = line.make_experiment(root)
+    experiment.model = lambda: FailingLine(Path(root) / "trained.txt")
+    return experiment
+
+
+class DyingLine(line.Line):
+    """Kills its process in the middle of one stage, once."""
+
+    def on_train_epoch_start(self):
+        if self.trainer.checkpoint_callback.dirpath.endswith("20/5") and self.trainer.current_epoch == 1:
+            marker = self.log_file.with_name("died")
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying_experiment(root: str):
+    experiment = line.make_experiment(root)
+    experiment.model = lambda: DyingLine(Path(root) / "trained.txt")
+    return experiment
+
+
+def test_a_lost_ray_worker_s_stage_is_run_again(whole, tmp_path):
+    ray = pytest.importorskip("ray", reason="ray is an extra: pip install gradual[ray]")
+    here = str(Path(__file__).parents[1])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    try:
+        make = functools.partial(dying_experiment, str(tmp_path))
+        compare(tmp_path, seeds=(0,), execute=ray_cluster(make, None))
+    finally:
+        ray.shutdown()
+    assert (tmp_path / "died").exists()
+    assert Counter(line.trained(tmp_path)) == {"20": 1, "5": 2, "0": 3}  # begun twice, and gone on with
+    assert scores(tmp_path) == {path: score for path, score in scores(whole).items() if "seed-0" in path}
+
+
+def test_tensorboard_shows_the_strategies_side_by_side(whole):
+    runs = EventMultiplexer().AddRunsFromDirectory(str(whole / "run/strategies")).Reload()
+    assert set(runs.Runs()) == set(SMALL)
+    points = runs.GetAccumulator("gradual").Scalars("test/close/mean")
+    assert [point.step for point in points] == [1, 2, 3]
+    first = [scores(whole)[f"run/seed-{seed}/20"]["test"]["close"] for seed in (0, 1)]
+    assert points[0].value == pytest.approx(sum(first) / 2)
+    plugins = runs.GetAccumulator("gradual").PluginTagToContent("hparams")
+    assert "_hparams_/session_start_info" in plugins
+    assert "custom_scalars__config__" in runs.GetAccumulator("gradual").PluginTagToContent("custom_scalars")
+
+
+def test_tensorboard_has_the_validation_scores_and_what_converged(whole):
+    runs = EventMultiplexer().AddRunsFromDirectory(str(whole / "run/strategies")).Reload()
+    gradual = runs.GetAccumulator("gradual")
+    by_hand = [scores(whole)[f"run/seed-{seed}/20/5"]["val"]["loss"] for seed in (0, 1)]
+    assert gradual.Scalars("val/loss/mean")[1].value == pytest.approx(sum(by_hand) / 2)
+    results = [StageDirectory(whole / f"run/seed-{seed}/20/5").result() for seed in (0, 1)]
+    assert gradual.Scalars("converged")[1].value == all(result.converged for result in results)
+
+
+def test_without_test_data_strategies_are_compared_by_validation(tmp_path, capsys):
+    experiment = line.make_experiment(str(tmp_path))
+    experiment.datamodule = lambda changes: line.make_data({**changes, "test": None})
+    strategies = default_strategies(Schedule([20, 0]))
+    tree = plan_tree(experiment, strategies, seeds=(0, 1))
+    compare_tree(experiment, tree, in_process(experiment), baseline="one-stage")
+
+    printed = capsys.readouterr().out
+    assert "With this schedule, one-stage and gradual are the same path: the row gradual stands for both." in printed
+    results = json.loads((tmp_path / "run/report/results.json").read_text())
+    assert results["baseline"] == "gradual"
+    assert list(results["strategies"]) == ["in-domain only", "mixed", "gradual"]
+    by_hand = [scores(tmp_path)[f"run/seed-{seed}/20/0"]["val"]["loss"] for seed in (0, 1)]
+    assert results["strategies"]["gradual"]["val_loss_mean"] == pytest.approx(sum(by_hand) / 2)
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "run/strategies")).Reload()
+    assert runs.GetAccumulator("gradual").Scalars("val/loss/mean")[1].value == pytest.approx(sum(by_hand) / 2)
+
+
+def test_history_and_test_examples_agree_with_the_results(whole):
+    for folder, score in scores(whole).items():
+        epochs = [json.loads(row) for row in (whole / folder / "history.jsonl").read_text().splitlines()]
+        assert [row["epoch"] for row in epochs] == list(range(1, score["epochs"] + 1))
+        assert epochs[score["best_epoch"] - 1]["val/loss"] == score["val"]["loss"]
+        examples = [json.loads(row) for row in (whole / folder / "test_examples.jsonl").read_text().splitlines()]
+        assert len(examples) == 8
+        share = sum(row["close"][0] for row in examples) / sum(row["close"][1] for row in examples)
+        assert share == pytest.approx(score["test"]["close"])
+
+
+def test_mistakes_are_said_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"'big': .*the pool holds 4000"):
+        compare(tmp_path, {"big": Strategy(Schedule([5000, 0]))})
+    with pytest.raises(InputError, match="baseline is 'best'"):
+        compare(tmp_path, baseline="best")
+    with pytest.raises(InputError, match="jobs is 0"):
+        processes(line.make_experiment, 0)
+    assert not line.trained(tmp_path)
+
+
+def test_weights_of_equal_seeds_are_equal_and_of_others_are_not(whole):
+    states = [torch.load(whole / f"run/seed-{s}/20/best.ckpt", weights_only=True)["state_dict"] for s in (0, 1)]
+    assert not torch.equal(states[0]["layer.weight"], states[1]["layer.weight"])

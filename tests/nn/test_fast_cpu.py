@@ -1,0 +1,221 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from dialogue_files import tiny_bert
+from torch import nn
+
+from gradual.nn import fast_cpu as layers
+from gradual.nn.fast_cpu import QuickDropout, QuickLinear, change_classes, quicken
+
+
+@pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
+def test_so_many_are_dropped_and_the_others_scaled(p):
+    torch.manual_seed(0)
+    x = torch.rand(301, 333) + 0.5  # no multiple of four, and no zero of its own
+    y = QuickDropout(p)(x)
+    dropped = y == 0
+    assert dropped.float().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5)
+    torch.testing.assert_close(y[~dropped], x[~dropped] / (1 - p), rtol=1e-3, atol=0)
+    for shift in (1, 2, 3, 4):  # neighbours, which share random numbers, are dropped independently
+        both = (dropped.flatten()[shift:] & dropped.flatten()[:-shift]).float().mean().item()
+        assert both == pytest.approx(p * p, abs=0.01)
+
+
+def test_the_gradient_goes_where_the_values_went():
+    x = torch.ones(50, 40, requires_grad=True)
+    y = QuickDropout(0.3)(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_masks_differ_and_follow_the_seed():
+    layer, x = QuickDropout(0.5), torch.ones(100)
+    torch.manual_seed(1)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), first)
+
+
+def test_the_ends_and_evaluation_are_torchs():
+    x = torch.randn(10)
+    assert torch.equal(QuickDropout(0.0)(x), x)
+    assert not QuickDropout(1.0)(x).any()
+    assert not QuickDropout(1 - 1e-6)(x).any()
+    assert torch.equal(QuickDropout(0.5).eval()(x), x)
+    assert QuickDropout(0.5)(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """The products that oneDNN computed, which it does whatever the processor and however small."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch is built without oneDNN")
+    done, product = [], layers.onednn_product
+
+    def counted(*matrices):
+        done.append(matrices)
+        return product(*matrices)
+
+    monkeypatch.setattr(layers, "onednn_product", counted)
+    monkeypatch.setattr(layers, "_WIDE", True)
+    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 1)
+    return done
+
+
+def in_double(layer, x, gradient):
+    """Outputs and gradients as torch computes them in double precision."""
+    x, gradient, layer = x.detach().double().requires_grad_(), gradient.double(), copy.deepcopy(layer).double()
+    outputs = nn.functional.linear(x, layer.weight, layer.bias)
+    outputs.backward(gradient)
+    return [outputs, x.grad, *(p.grad for p in layer.parameters())]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(70, 33), (1, 33), (33,), (2, 5, 7, 33)])
+def test_a_linear_layer_and_its_gradients_are_torchs(products, shape, bias):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(33, 18, bias=bias), torch.randn(shape, requires_grad=True)
+    gradient = torch.randn(*shape[:-1], 18)
+    outputs = layer(x)
+    outputs.backward(gradient)
+    found = [outputs, x.grad, *(p.grad for p in layer.parameters())]
+    for mine, torchs in zip(found, in_double(layer, x, gradient), strict=True):
+        torch.testing.assert_close(mine, torchs.float(), rtol=1e-5, atol=1e-5)
+    assert len(products) == 3
+
+
+def test_inputs_and_gradients_may_lie_in_memory_as_they_like(products):
+    torch.manual_seed(0)
+    layer, whole = QuickLinear(20, 12), torch.randn(20, 3, 40)
+    inputs = [whole[:, 0].t(), whole[:, :, ::4].permute(1, 2, 0), torch.randn(1, 20).expand(9, 20)]
+    for x in inputs:
+        x = x.detach().requires_grad_()
+        outputs = layer(x)
+        layer.zero_grad()
+        outputs.sum(0).sum().backward()  # the gradient is one number, expanded
+        found = [outputs, x.grad, *(p.grad for p in layer.parameters())]
+        for mine, torchs in zip(found, in_double(layer, x, torch.ones_like(outputs)), strict=True):
+            torch.testing.assert_close(mine, torchs.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_only_the_gradients_that_are_wanted_are_computed(products):
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20)
+    layer(x).sum().backward()
+    assert len(products) == 2  # none for the inputs
+    layer.weight.requires_grad_(False)
+    layer.zero_grad()
+    layer(x).sum().backward()
+    assert len(products) == 3
+    assert torch.equal(layer.bias.grad, torch.full((12,), 5.0))
+    with torch.no_grad():
+        assert not layer(x).requires_grad
+
+
+def test_elsewhere_it_is_torchs_own(products, monkeypatch):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20)
+    torchs = nn.functional.linear(x, layer.weight, layer.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer.double()(x.double()).dtype == torch.float64
+    layer.float()
+    assert layer(x[:0]).shape == (0, 12)
+    assert torch.equal(torch.compile(layer, backend="aot_eager", fullgraph=True)(x), torchs)
+    assert torch.equal(torch.jit.trace(layer, x, check_trace=False)(x), torchs)
+    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 5 * 20 * 12 + 1)
+    assert torch.equal(layer(x), torchs)
+    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 1)
+    monkeypatch.setattr(layers, "_WIDE", False)
+    assert torch.equal(layer(x), torchs)
+    monkeypatch.setattr(layers, "_WIDE", True)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert torch.equal(layer(x), torchs)
+    assert not products
+
+
+class Wrapped(torch.Tensor):
+    """A weight of a class of its own, as quantised ones are."""
+
+
+def test_weights_of_other_classes_other_widths_and_transforms_are_torchs(products):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20)
+    gradient = torch.func.grad(lambda x: layer(x).square().sum())(x)
+    torch.testing.assert_close(gradient, 2 * layer(x).detach() @ layer.weight.detach())
+    del products[:]
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        layer(torch.randn(5, 19))
+    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Wrapped))
+    layer(x)
+    assert not products
+
+
+def test_gradients_have_gradients(products):
+    torch.manual_seed(0)
+    layer, x = QuickLinear(20, 12), torch.randn(5, 20, requires_grad=True)
+    plain = nn.Linear(20, 12)
+    plain.load_state_dict(layer.state_dict())
+    found = []
+    for one in (layer, plain):
+        (first,) = torch.autograd.grad(one(x).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), (x, one.weight)))
+    assert products
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_gets_them_everywhere_with_its_own_parameters():
+    encoder = tiny_bert(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
+    before = {name: m.p for name, m in encoder.named_modules() if isinstance(m, nn.Dropout)}
+    state, linear = encoder.state_dict(), sum(type(m) is nn.Linear for m in encoder.modules())
+    quicken(encoder)
+    after = {name: m for name, m in encoder.named_modules() if isinstance(m, nn.Dropout)}
+    assert {name: m.p for name, m in after.items()} == before
+    assert all(type(m) is QuickDropout and not m.training for m in after.values())
+    assert sum(type(m) is QuickLinear for m in encoder.modules()) == linear > 0
+    assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
+    change_classes(encoder, {QuickDropout: nn.Dropout, QuickLinear: nn.Linear})
+    assert not any(type(m) in (QuickDropout, QuickLinear) for m in encoder.modules())
+
+
+def test_an_encoder_learns_the_same_with_them(products):
+    torch.manual_seed(0)
+    encoder = tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+    quick = copy.deepcopy(encoder)
+    quicken(quick)
+    ids = torch.randint(5, 20, (3, 7))
+    for one in (encoder, quick):
+        (one(ids).last_hidden_state ** 2).sum().backward()
+    assert products
+    for mine, torchs in zip(quick.parameters(), encoder.parameters(), strict=True):
+        if torchs.grad is not None:
+            torch.testing.assert_close(mine.grad, torchs.grad, rtol=1e-4, atol=1e-5)
+
+
+GROWTH = """
+import random, resource, sys
+import torch
+from gradual.nn import fast_cpu as layers
+
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+layers._WIDE, layers._FEW_PRODUCTS = torch.backends.mkldnn.is_available(), 1
+rows, layer = torch.randn(3000, 32), layers.QuickLinear(32, 32)
+lengths = random.Random(0).sample(range(10, 3000), 400)
+with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[1] == "bfloat16"):
+    for number, length in enumerate(lengths):
+        layer(rows[:length]).sum().backward()
+        if number == 100:
+            before = memory()
+print(memory() - before)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept(precision):
+    run = subprocess.run([sys.executable, "-c", GROWTH, precision], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 50_000, "kilobytes; several hundred thousand where it is kept"

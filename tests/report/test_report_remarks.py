@@ -1,0 +1,218 @@
+"""What the report says besides scores: stages that a limit cut off, equal paths, a worse last stage, no test data."""
+
+import csv
+import json
+import re
+
+import pytest
+from report_files import LAST, write_comparison, write_stage
+
+from gradual import report
+from gradual.report.collect import read_comparison
+from gradual.report.figures import draw_stages, panel_groups
+from gradual.report.page import learning_curves
+from gradual.report.remarks import best_stages, remarks
+from gradual.report.scores import strategy_scores
+from gradual.report.significance import significances
+from gradual.report.tables import MINUS, scores_table, significance_table
+
+CUT = {"converged": False, "ended_by": "max_epochs"}
+PATHS = {"in-domain only": [0], "mixed": [200], "gradual": [200, 50, 0]}
+
+
+def write(root, paths=PATHS, seeds=(0, 1), cut=(), losses=None, test=True, metrics=("accuracy",)):
+    """A comparison; ``cut`` are the stages that a limit ended, ``losses`` validation losses, both by folder."""
+    content = write_comparison(root, paths, seeds, metrics)
+    (root / "compare.json").write_text(json.dumps(content | {"baseline": next(iter(paths))}))
+    stages = {path for by_seed in content["paths"].values() for some in by_seed.values() for path in some}
+    for number, path in enumerate(sorted(stages)):
+        accuracy = 0.5 + number / 50
+        val = {"accuracy": accuracy - 0.25, "loss": (losses or {}).get(path, 1.0 / (1 + path.count("/")))}
+        rows = [{"id": str(k), "accuracy": [50 + 2 * number, 100]} for k in range(4)] if test else None
+        ended = CUT if path in cut else {"ended_by": "patience"}
+        write_stage(root, path, {"accuracy": accuracy} if test else {}, rows, val=val, **ended)
+    return root
+
+
+def made(root):
+    """The report's files: their text by name."""
+    folder = report.write_report(root).parent
+    return {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".png"}
+
+
+def section(table_md, title):
+    """A section of ``table.md``, its columns not aligned."""
+    return re.sub(" +", " ", table_md.split(f"## {title}\n")[1].split("\n## ")[0])
+
+
+# Validation scores
+
+
+def test_validation_scores_are_beside_those_of_the_test(tmp_path):
+    files = made(write(tmp_path))
+
+    validation, test = (section(files["table.md"], f"{name} scores by strategy") for name in ("Validation", "Test"))
+    assert "| in-domain only | 0 | 2 | 29.00 ± 5.66" in validation  # 0.25 and 0.33
+    assert "| in-domain only | 0 | 2 | 54.00 ± 5.66" in test
+    row = next(csv.DictReader(files["table.csv"].splitlines()))
+    assert (float(row["accuracy_mean"]), float(row["val_accuracy_mean"])) == pytest.approx((0.54, 0.29))
+    numbers = json.loads(files["results.json"])["strategies"]["in-domain only"]
+    assert numbers["val_by_seed"] == {"accuracy": {"0": 0.25, "1": pytest.approx(0.33)}}
+    assert files["table.tex"].count(r"\begin{table}") == 3
+    assert r"\caption{Validation scores by strategy" in files["table.tex"]
+    comparison = read_comparison(tmp_path)
+    labels = [axes.get_ylabel() for axes in draw_stages(comparison, panel_groups(comparison)).axes]
+    assert labels == ["validation accuracy (%)", "test accuracy (%)"]
+    assert "Validation accuracy after each stage" in files["report.html"]
+
+
+@pytest.mark.parametrize("asked", [(), ("accuracy",)])
+def test_without_test_data_the_validation_scores_are_the_report(tmp_path, asked):
+    files = made(write(tmp_path, test=False, metrics=asked))
+
+    assert "Test scores" not in files["table.md"] + files["table.tex"] + files["report.html"]
+    assert "29.00 ± 5.66" in section(files["table.md"], "Validation scores by strategy")
+    results = json.loads(files["results.json"])
+    assert (results["metrics"], results["val_metrics"]) == ([*asked], ["accuracy"])
+    assert results["missing"] == []  # nothing that the comparison asked for
+    assert results["notes"][-1].startswith("There are no test scores")
+    assert "Validation accuracy after each stage" in files["report.html"]
+
+
+def test_a_metric_that_no_stage_has_is_named_without_test_data_too(tmp_path):
+    write(tmp_path, test=False, metrics=("accuracy", "f1"))
+
+    assert read_comparison(tmp_path).missing == ["No stage has a score 'f1'."]
+
+
+def test_a_metric_of_validation_alone_is_no_missing_test_score(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=("accuracy", "f1"))
+    write_stage(tmp_path, "seed-0/0", {"accuracy": 0.5}, [{"id": "a", "accuracy": [1, 2]}], val={"f1": 0.25})
+
+    comparison = read_comparison(tmp_path)
+    assert (comparison.val_metrics, comparison.metrics, comparison.missing) == (["f1"], ["accuracy"], [])
+
+
+def test_of_metrics_that_validation_does_not_log_it_shows_its_own(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=("close",))
+    write_stage(tmp_path, "seed-0/0", {"close": 0.5, "loss": 2.0}, val={"loss": 1.5})
+    files = made(tmp_path)
+
+    assert read_comparison(tmp_path).val_metrics == ["loss"]
+    assert "| 1.5 |" in re.sub(" +", " ", files["table.md"].replace("*", ""))
+
+
+# Stages that a limit cut off
+
+
+def test_a_stage_that_was_cut_off_is_marked_wherever_its_score_is_shown(tmp_path):
+    write(tmp_path, cut=("seed-1/200",))
+    comparison = read_comparison(tmp_path)
+    rows = strategy_scores(comparison)
+
+    for split in ("val", "test"):
+        texts = [[cell.text for cell in row[:2]] for row in scores_table(rows, comparison, split).rows]
+        assert texts == [["in-domain only", "0"], ["mixed†", "200†"], ["gradual†", "200† → 50 → 0"]]
+    names = [row[0].text for row in significance_table(significances(comparison), comparison).rows]
+    assert names == [f"gradual† {MINUS} in-domain only", f"gradual† {MINUS} mixed†"]
+    files = made(tmp_path)
+    assert r"mixed$\dagger$ & 200$\dagger$" in files["table.tex"]
+    assert "mixed†" in files["report.html"]
+    assert {row["strategy"]: row["converged"] for row in csv.DictReader(files["table.csv"].splitlines())} == {
+        "in-domain only": "True", "mixed": "False", "gradual": "False",
+    }  # fmt: skip
+    cut_off = {name: row["cut_off"] for name, row in json.loads(files["results.json"])["strategies"].items()}
+    expected = [{"seed": 1, "stage": 0, "ended_by": "max_epochs"}]
+    assert cut_off == {"in-domain only": [], "mixed": expected, "gradual": expected}
+
+
+def test_one_note_says_what_the_sign_means_and_how_to_mend_it(tmp_path):
+    write(tmp_path, cut=("seed-0/0", "seed-1/0", "seed-1/200", "seed-1/200/50"))
+
+    notes = [note for note in remarks(read_comparison(tmp_path)) if "†" in note]
+    assert len(notes) == 1
+    assert (
+        "in-domain only (stage 1: max_epochs), mixed (stage 1, seed 1: max_epochs), "
+        "gradual (stage 1, seed 1: max_epochs; stage 2, seed 1: max_epochs)"
+    ) in notes[0]
+    assert "raise the limit" in notes[0]
+    files = made(tmp_path)
+    for name in ("table.md", "report.html", "results.json"):
+        assert files[name].count("raise the limit until patience ends every stage") == 1
+
+
+def test_its_points_are_hollow_and_the_legend_says_so(tmp_path):
+    comparison = read_comparison(write(tmp_path, cut=("seed-1/200",)))
+    figure = draw_stages(comparison, [[("test", "accuracy")]])
+
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    hollow = [line for line in lines if line.get_markerfacecolor() == "#ffffff"]
+    filled = [line for line in lines if line.get_label() == "gradual†"]
+    assert [len(line.get_xdata()) for line in hollow] == [1, 1]  # mixed, gradual
+    assert hollow[1].get_xydata().tolist() == filled[0].get_xydata()[:1].tolist()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "in-domain only", "mixed†", "gradual†", "† hollow: not converged",
+    ]  # fmt: skip
+    stages = learning_curves(comparison)["stages"]
+    assert [path for path, stage in stages.items() if stage["cut_off"]] == ["seed-1/200"]
+
+
+def test_where_all_converged_there_is_no_sign(tmp_path):
+    assert not any("†" in text for text in made(write(tmp_path)).values())
+
+
+def test_results_from_before_the_sign_are_read_as_converged(tmp_path):
+    write(tmp_path)
+    file = tmp_path / "seed-0/200/result.json"
+    old = json.loads(file.read_text())
+    del old["ended_by"]
+    assert "converged" not in old
+    file.write_text(json.dumps(old))
+
+    assert all(not strategy.stages_cut_off for strategy in read_comparison(tmp_path).strategies)
+
+
+# The same path under several names
+
+
+def test_strategies_of_one_path_are_said_once(tmp_path):
+    files = made(write(tmp_path, {"a": [200, LAST], "b": [200, LAST], "c": [200], "d": [200, LAST]}))
+
+    said = "a, b and d are the same path"
+    assert [files[name].count(said) for name in ("table.md", "report.html", "results.json")] == [1, 1, 1]
+
+
+def test_a_name_without_a_row_is_said_with_the_row_that_stands_for_it(tmp_path):
+    write(tmp_path, {"mixed": [200], "gradual": [200, 0]})
+    content = json.loads((tmp_path / "compare.json").read_text())
+    content["strategies"]["gradual"]["also"] = ["one-stage"]
+    (tmp_path / "compare.json").write_text(json.dumps(content))
+
+    notes = remarks(read_comparison(tmp_path))
+    assert notes == ["With this schedule, one-stage and gradual are the same path: the row gradual stands for both."]
+    assert json.loads(made(tmp_path)["results.json"])["strategies"]["gradual"]["also"] == ["one-stage"]
+
+
+# A last stage that is worse
+
+
+def test_a_last_stage_that_is_worse_in_validation_is_noted(tmp_path):
+    losses = {"seed-1/200": 0.9, "seed-1/200/50": 0.559, "seed-1/200/50/0": 0.704}
+    comparison = read_comparison(write(tmp_path, losses=losses))
+
+    assert remarks(comparison) == [
+        "gradual: the last stage is worse in validation than an earlier one (val/loss; seed 1: 0.559 after stage 2, "
+        "0.704 at the end)."
+    ]
+    assert best_stages(comparison.strategies[-1], "val/loss", "min") == {0: 2, 1: 1}
+    assert best_stages(comparison.strategies[-1], "val_loss", "max") == {0: 0, 1: 0}
+    assert best_stages(comparison.strategies[0], "val/loss", "min") == {0: 0, 1: 0}
+    best = json.loads(made(tmp_path)["results.json"])["strategies"]["gradual"]["best_stage"]
+    assert best == {"0": 2, "1": 1}
+
+
+def test_a_last_stage_without_a_finite_score_is_worse(tmp_path):
+    write(tmp_path, seeds=(0,), losses={"seed-0/200/50/0": float("nan")})
+
+    (note,) = remarks(read_comparison(tmp_path))
+    assert note.endswith("seed 0: 0.3333 after stage 2, nan at the end).")

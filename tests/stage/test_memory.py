@@ -1,0 +1,79 @@
+"""What a training step takes again and again is not given back to the system in between."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = """
+import resource
+import torch
+from gradual.stage.memory import keep_memory
+{}
+
+def step():
+    kept = [torch.ones(size, 2**18) for size in (3, 20, 46)]  # so many MB, all given back at the end
+    return sum(float(x[0, 0]) for x in kept)
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+for _ in range(8):
+    step()
+before = pages()
+for _ in range(10):
+    step()
+print(pages() - before)
+"""
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux's C library is told"),
+    pytest.mark.skipif(HUGE.exists() and "[always]" in HUGE.read_text(), reason="the system's pages are huge"),
+]
+
+
+def pages(code: str, **variables: str) -> int:
+    """How many pages the system had to clear in ten steps."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", PAGES.format(code)]
+    return int(subprocess.run(command, env=ours | variables, capture_output=True, text=True, check=True).stdout)
+
+
+def test_what_a_step_takes_is_kept_for_the_next():
+    assert pages("keep_memory()") < 1_000
+    assert pages("") > 50_000, "without it"
+
+
+@pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])
+def test_what_the_environment_says_holds(said):
+    assert pages("keep_memory()", **said) > 50_000
+
+
+RELEASED = """
+from pathlib import Path
+from gradual.stage.memory import stage_memory
+
+def resident():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) // 1024
+
+with stage_memory():
+    before = resident()
+    pieces = [b"x" * size for size in (2**22, 2**10) * 50]
+    del pieces[::2]
+    inside = resident()
+print(inside - before, resident() - before)
+"""
+
+
+@pytest.mark.parametrize("environment", [{}, {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**29)}])
+def test_free_memory_between_pieces_in_use_is_returned_after_a_stage_unless_the_environment_keeps_it(environment):
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", RELEASED]
+    run = subprocess.run(command, env=ours | environment, capture_output=True, text=True, check=True)
+    inside, after = map(int, run.stdout.split())
+    assert inside > 190, "MB; kept for the next step"
+    assert after > 190 if environment else after < 20

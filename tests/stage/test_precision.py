@@ -1,0 +1,67 @@
+"""The same configuration in bfloat16: training, going on after an interruption, and testing agree."""
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from gradual.__main__ import main
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+
+
+class PowerCut(Callback):
+    """Fails once in the second stage's second epoch, and notes what the computation is done in."""
+
+    happened = True
+    dtypes: set[torch.dtype] = set()
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if not PowerCut.happened and trainer.datamodule.stage == 1 and trainer.current_epoch == 1:
+            PowerCut.happened = True
+            raise RuntimeError("power cut")
+
+    def on_test_start(self, trainer, pl_module):
+        def note(module, inputs, output):
+            PowerCut.dtypes |= {output.dtype, module.weight.dtype}
+
+        pl_module.model.encoder.encoder.layer[0].output.dense.register_forward_hook(note)
+
+
+def fit(root: Path, run_dir: Path) -> dict:
+    given = [f"--config={DEMO}", f"--data.root={root}", "--data.pool=train30.tsv", f"--model.encoder={root}/encoder"]
+    given += ["--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=2"]
+    cut = "--trainer.callbacks=[{class_path: test_precision.PowerCut}]"
+    main(["fit", *given, "--schedule=[20, 0]", f"--run_dir={run_dir}", cut])
+    return json.loads((run_dir / "results.json").read_text())["final"]
+
+
+def test_bfloat16_trains_goes_on_and_tests_with_the_same_configuration(small_demo, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gradual"])
+    whole = fit(small_demo, tmp_path / "whole")
+    assert PowerCut.dtypes == {torch.bfloat16, torch.float32}, "computed in the one, weights kept in the other"
+
+    PowerCut.happened = False
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(small_demo, tmp_path / "cut")
+    assert fit(small_demo, tmp_path / "cut") == whole
+    ours, theirs = (
+        torch.load(tmp_path / name / "seed-0/20/0/best.ckpt", weights_only=True)["state_dict"]
+        for name in ("cut", "whole")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert {value.dtype for value in theirs.values()} == {torch.float32, torch.bool}
+
+    measured = []
+    original = Trainer.test
+
+    @functools.wraps(original)
+    def test(*args, **kwargs):
+        measured.extend(original(*args, **kwargs))
+
+    monkeypatch.setattr(Trainer, "test", test)
+    main(["test", f"--config={tmp_path}/cut/config.yaml", f"--ckpt_path={tmp_path}/cut/seed-0/20/0/best.ckpt"])
+    assert measured == [{f"test/{name}": value for name, value in whole["test"].items()}]

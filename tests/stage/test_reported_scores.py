@@ -1,0 +1,77 @@
+"""Scores to report that are never logged are refused early, and none that is logged ever is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_runs import ADAM, Line, data
+
+import gradual
+from gradual import InputError
+from gradual.__main__ import main
+from gradual.cli.app import make_experiment
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+SETTINGS = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 3, "optimizer": ADAM}
+
+
+class Scores(Line):
+    """Logs one score in validation alone and one in the test alone."""
+
+    epochs = 0
+
+    def on_train_epoch_start(self):
+        Scores.epochs += 1
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.log("val/close", 0.5, batch_size=len(batch[0]))
+
+    def test_step(self, batch, batch_idx):
+        super().test_step(batch, batch_idx)
+        self.log("test/far", 0.5, batch_size=len(batch[0]))
+
+
+def compare(tmp_path, metrics, **parts):
+    Scores.epochs = 0
+    strategies = {"mixed": [5], "one-stage": [5, 0]}
+    return gradual.compare(
+        Scores, data(**parts), [5, 0], tmp_path / "run", strategies=strategies, seeds=[0], metrics=metrics, **SETTINGS
+    )
+
+
+def test_without_a_test_it_is_refused_after_the_first_validation(tmp_path):
+    for metrics in (["clos"], ["close", "clos"], ["far"]):
+        with pytest.raises(
+            InputError, match=f"^metrics has '{metrics[-1]}', which is not logged; logged are close, loss"
+        ):
+            compare(tmp_path, metrics, test=None)
+        assert Scores.epochs == 1
+
+
+def test_with_a_test_it_is_said_after_the_first_validation_and_refused_after_the_first_stage(tmp_path, caplog):
+    with pytest.raises(
+        InputError, match=r"'clos', which is not logged; logged are close, far, loss\. Did you mean 'close'\?"
+    ):
+        compare(tmp_path, ["loss", "clos"])
+    assert Scores.epochs == 3
+    (line,) = [record.getMessage() for record in caplog.records if "metrics has 'clos'" in record.getMessage()]
+    assert line.endswith("Unless the test logs it, the run ends after this stage.")
+    compare(tmp_path, ["loss", "close"])
+    assert Scores.epochs == 3, "what was trained is kept: the other stage is left"
+
+
+def test_what_is_logged_anywhere_is_accepted(tmp_path):
+    compare(tmp_path, ["far", "val/close", "test/loss"])
+    content = json.loads((tmp_path / "run/compare.json").read_text())
+    assert content["metrics"] == ["far", "close", "loss"]
+    with pytest.raises(InputError, match="metrics has 'clos'"):
+        compare(tmp_path, ["clos"])
+    assert not Scores.epochs
+
+
+def test_a_worker_knows_what_the_command_was_asked_to_report(small_demo, tmp_path, capsys):
+    given = ["compare", f"--config={DEMO}", f"--data.root={small_demo}", "--metrics=[slot_acuracy]"]
+    with pytest.raises(SystemExit):
+        main([*given, f"--model.encoder={small_demo}/encoder", "--print_config"])
+    assert make_experiment(capsys.readouterr().out, str(tmp_path), str(tmp_path)).metrics == ["slot_acuracy"]

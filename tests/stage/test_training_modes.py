@@ -1,0 +1,133 @@
+"""Pretrained models are trained in training mode; what else is in evaluation mode is left alone and named."""
+
+import pytest
+import torch
+from dialogue_files import tiny_bert
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import BaseFinetuning
+from torch import nn
+from transformers import BertModel
+
+import gradual
+from gradual import MixedDomainDataModule
+from gradual.stage.callbacks.training_modes import set_modes
+
+WORDS = torch.arange(5, 15)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny BERT with dropout, as a folder."""
+    path = tmp_path_factory.mktemp("bert")
+    tiny_bert(vocab_size=20, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3).save_pretrained(path)
+    return path
+
+
+class Classifier(LightningModule):
+    """Writes down by stage whether two passes over one training batch differ: whether dropout is at work."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.encoder = BertModel.from_pretrained(folder)
+        self.head = nn.Linear(self.encoder.config.hidden_size, 1)
+        self.differs: dict[int, set[bool]] = {}
+
+    def forward(self, words):
+        return self.head(self.encoder(words).last_hidden_state[:, 0]).mean()
+
+    def training_step(self, words, batch_idx):
+        first, second = self(words), self(words)
+        self.differs.setdefault(self.trainer.datamodule.stage, set()).add(bool(first != second))
+        return first
+
+    def validation_step(self, words, batch_idx):
+        assert not self.encoder.training
+        self.log("val/loss", self(words), batch_size=len(words))
+
+    def test_step(self, words, batch_idx):
+        self.log("test/loss", self(words), batch_size=len(words))
+
+
+def fit(tmp_path, model, schedule=(4, 2, 0), **settings):
+    data = [WORDS[:4], WORDS[4:8]]
+    datamodule = MixedDomainDataModule(data, [*data, *data], val=data, test=data, batch_size=2)
+    settings = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1, **settings}
+    return gradual.fit(model, datamodule, schedule, tmp_path, optimizer={"lr": 1e-3}, **settings)
+
+
+def said(caplog, about: str) -> list[str]:
+    return [record.getMessage() for record in caplog.records if about in record.getMessage()]
+
+
+def test_dropout_is_at_work_in_every_stage_of_a_pretrained_model(tmp_path, folder, caplog):
+    model = Classifier(folder)
+    assert not model.encoder.training, "how transformers hands it out"
+    fit(tmp_path, model)
+    assert model.differs == {0: {True}, 1: {True}, 2: {True}}
+    (line,) = said(caplog, "training mode")
+    assert "'encoder' (BertModel)" in line
+    assert not said(caplog, "In evaluation mode")
+
+
+def test_it_is_said_again_in_another_run(tmp_path, folder, caplog):
+    for name in ("a", "b"):
+        fit(tmp_path / name, Classifier(folder), [0])
+    assert len(said(caplog, "training mode")) == 2
+
+
+def test_other_modules_in_evaluation_mode_are_left_alone_and_named_once(tmp_path, folder, caplog):
+    model = Classifier(folder)
+    model.norms = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).eval()
+    fit(tmp_path, model)
+    assert not any(part.training for part in model.norms.modules())
+    (line,) = said(caplog, "In evaluation mode")
+    assert "'norms' (Sequential)" in line
+    assert "encoder" not in line
+    assert "norms.0" not in line
+
+
+def test_a_frozen_model_stays_in_evaluation_mode_and_is_named(tmp_path, folder, caplog):
+    model = Classifier(folder)
+    model.encoder.requires_grad_(False)
+    fit(tmp_path, model)
+    assert model.differs == {0: {False}, 1: {False}, 2: {False}}
+    (line,) = said(caplog, "In evaluation mode")
+    assert "'encoder' (BertModel)" in line
+
+
+class Unfreezing(BaseFinetuning):
+    """Trains the encoder from the second epoch on."""
+
+    def freeze_before_training(self, pl_module):
+        self.freeze(pl_module.encoder)
+
+    def finetune_function(self, pl_module, epoch, optimizer):
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(pl_module.encoder, optimizer)
+
+
+def test_a_model_that_a_callback_unfreezes_has_dropout_from_then_on(tmp_path, folder):
+    model = Classifier(folder)
+    fit(tmp_path, model, [0], callbacks=[Unfreezing()], max_epochs=2)
+    assert model.differs == {0: {False, True}}
+    assert model.encoder.training
+
+
+def test_a_module_in_evaluation_mode_is_put_into_training_mode_whole(tmp_path, folder, caplog):
+    model = Classifier(folder)
+    model.teacher = BertModel.from_pretrained(folder).requires_grad_(False)
+    model.eval()
+    fit(tmp_path, model)
+    assert model.differs == {0: {True}, 1: {True}, 2: {True}}
+    assert model.head.training
+    assert not any(part.training for part in model.teacher.modules())
+    (line,) = said(caplog, "training mode")
+    assert "Classifier" in line
+
+
+def test_what_someone_has_set_inside_a_model_in_training_mode_stays(folder):
+    model = nn.ModuleDict({"encoder": BertModel.from_pretrained(folder).train()})
+    model["encoder"].embeddings.eval()
+    assert set_modes(model) == ([], [])
+    assert not model["encoder"].embeddings.dropout.training
+    assert model["encoder"].encoder.training
