@@ -24,6 +24,8 @@ from gradual.__main__ import main
 from gradual.fingerprint import data_fingerprint, model_fingerprint, same_weights, starting_weights
 from gradual.identity import claim
 from gradual.runs import RunDirectory
+from gradual.tasks.dialogue import DialogueDataModule
+from gradual.tasks.events import EventDataModule
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
 
@@ -878,6 +880,25 @@ def test_of_files_every_byte_counts(files, capfd, part):
         command(files)
     name = {"in": "in_domain", "out": "out_of_domain"}.get(part, part)
     assert f"({name}: other content than before)" in said(capfd)
+
+
+def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_path):
+    shutil.copytree(small_demo / "domains", tmp_path / "domains")
+    folder = tmp_path / "domains/hostel"
+    for name in PARTS:
+        (tmp_path / f"{name}.json").write_text("{}")
+    dialogues = DialogueDataModule(str(tmp_path), "hostel", "", pool="train30.tsv")
+    events = EventDataModule(**{name: f"{tmp_path}/{name}.json" for name in PARTS})
+    names = {"in_domain": "train", "out_of_domain": "train30", "val": "dev", "test": "test"}
+    for part, name in names.items():
+        before = [{p: module.content_of(p) for p in PARTS} for module in (dialogues, events)]
+        for file in (folder / f"{name}.tsv", tmp_path / f"{part}.json"):
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+        after = [{p: module.content_of(p) for p in PARTS} for module in (dialogues, events)]
+        for old, new in zip(before, after):
+            assert [p for p in PARTS if old[p] != new[p]] == [part]
 
 
 def test_another_test_file_is_measured_without_training(files):
