@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule
 from line import Examples
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import BertConfig
 
 import gradual
 from gradual import InputError, MixedDomainDataModule, Schedule
@@ -181,6 +182,25 @@ def moved(model: LightningModule, name: str) -> LightningModule:
 )  # fmt: skip
 def test_another_model_is_refused_with_the_difference(finished, model, said):
     assert refusal(finished, model()) == said
+
+
+def test_attributes_that_are_no_hyperparameters_do_not_disturb():
+    class Table:
+        def to_dict(self):
+            raise RuntimeError("would read a whole dataset")
+
+    model, looped = Net(), [1]
+    looped.append(looped)
+    model.table, model.looped, model.vocabulary = Table(), looped, dict.fromkeys(range(20_000))
+    model.objects = np.array([(number for number in [1])], dtype=object)
+    model.nested = {"kept": 1, "left out": Table()}
+    model.config = BertConfig(hidden_size=4, num_attention_heads=2)
+    attributes = model_fingerprint(model)["modules"][""]
+    assert not {"table", "looped", "objects"} & set(attributes)
+    assert attributes["nested"] == {"kept": 1}
+    assert attributes["vocabulary"] == "20000 entries"
+    assert attributes["config"]["hidden_size"] == 4
+    assert "transformers_version" not in attributes["config"]
 
 
 def test_other_layers_and_other_random_weights_are_refused(finished):
