@@ -37,7 +37,7 @@ _WEIGHTS = 1024  # entries of a weight that are looked at
 _EXAMPLES = 100  # examples of a part that are looked at
 _IDS = 1_000_000  # ids of a part that are looked at
 _LONG = 50  # elements from which a value is shown by its digest; of mappings and texts four times as many
-_HISTORY = 10_000  # elements of a list that is no hyperparameter but what a module collects
+_HISTORY = 10_000  # elements from which the number alone is looked at
 _NOT_HYPERPARAMETERS = {"training", "gradient_checkpointing", *vars(LightningModule())}
 _OF_VERSIONS = {"transformers_version", "_name_or_path"}  # of a configuration of transformers
 # how a run is shown, where it is written, and what the driver sets itself
@@ -49,6 +49,9 @@ _NOT_IDENTITY_OF_TRAINER = (
 
 class _Nothing(Exception):
     """A value that no hyperparameter is."""
+
+
+_UNUSABLE = (_Nothing, Undigestible, RecursionError)
 
 
 def model_fingerprint(model: LightningModule) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _NOT_IDENTITY_OF_TRAINER and value != _trainer_defaults().get(name):
             try:
                 found[name] = _plain(value)
-            except _Nothing:
+            except _UNUSABLE:
                 found[name] = class_name(type(value))
     return found
 
@@ -159,15 +162,16 @@ def _modules(model: nn.Module) -> dict[str, dict[str, Any]]:
                 seen.add(id(value))
             try:
                 attributes[attribute] = _plain(value)
-            except _Nothing:
+            except _UNUSABLE:
                 continue
         found[plain_name(name)] = attributes
     return found
 
 
 def _is_configuration(value: Any) -> bool:
-    """Whether it is one of transformers', or behaves as one."""
-    return callable(getattr(value, "to_dict", None)) and not isinstance(value, type)
+    """Whether it is one of transformers', or of its relatives'."""
+    named = any(cls.__name__.endswith("Config") for cls in type(value).__mro__)
+    return named and callable(getattr(value, "to_dict", None))
 
 
 def _plain(value: Any) -> Any:
@@ -201,11 +205,13 @@ def _plain_parts(value: Any) -> Any:
     elif dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
+        if len(value) > _HISTORY:
+            return f"{len(value)} entries"
         found = {}
         for name, part in value.items():
             try:
                 found[str(name)] = _plain(part)
-            except _Nothing:
+            except _UNUSABLE:
                 continue
         return found if len(found) <= 4 * _LONG else f"{len(found)} entries {digest(found)}"
     if isinstance(value, list | tuple | set | frozenset):

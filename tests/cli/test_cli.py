@@ -203,12 +203,12 @@ def test_plan_says_a_schedule_that_does_not_end_with_in_domain_data_and_the_defa
 def test_the_mode_goes_by_the_monitor_s_name_and_an_equal_one_is_the_same_experiment(small_demo, tmp_path, capfd):
     given = arguments("fit", small_demo, tmp_path / "run", "--schedule=[0]", "--monitor=val/slot_accuracy")
     main(given)
-    assert json.loads((tmp_path / "run/experiment.json").read_text())["mode"] == "max"
+    assert json.loads((tmp_path / "run/experiment.json").read_text())["settings"]["mode"] == "max"
     assert json.loads((tmp_path / "run/seed-0/0/stage.json").read_text())["mode"] == "max"
     capfd.readouterr()
     main([*given, "--mode=max"])
     assert "epoch 1/2" not in capfd.readouterr().out
-    assert "mode: 'max' there, 'min' now" in mistake(capfd, [*given, "--mode=min"])
+    assert "mode: 'max', now 'min'" in mistake(capfd, [*given, "--mode=min"])
     said = mistake(capfd, arguments("compare", small_demo, tmp_path / "other", "--monitor=val/score"))
     assert "'val/score', does not say which values are better" in said
 

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule
 from line import Examples
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import BertConfig
 
 import gradual
 from gradual import InputError, MixedDomainDataModule, Schedule
@@ -24,6 +25,8 @@ from gradual.__main__ import main
 from gradual.runs.directory import RunDirectory
 from gradual.runs.identity import claim
 from gradual.stage.fingerprint import data_fingerprint, model_fingerprint, same_weights, starting_weights
+from gradual.tasks.dialogue import DialogueDataModule
+from gradual.tasks.events import EventDataModule
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
 
@@ -179,6 +182,25 @@ def moved(model: LightningModule, name: str) -> LightningModule:
 )  # fmt: skip
 def test_another_model_is_refused_with_the_difference(finished, model, said):
     assert refusal(finished, model()) == said
+
+
+def test_attributes_that_are_no_hyperparameters_do_not_disturb():
+    class Table:
+        def to_dict(self):
+            raise RuntimeError("would read a whole dataset")
+
+    model, looped = Net(), [1]
+    looped.append(looped)
+    model.table, model.looped, model.vocabulary = Table(), looped, dict.fromkeys(range(20_000))
+    model.objects = np.array([(number for number in [1])], dtype=object)
+    model.nested = {"kept": 1, "left out": Table()}
+    model.config = BertConfig(hidden_size=4, num_attention_heads=2)
+    attributes = model_fingerprint(model)["modules"][""]
+    assert not {"table", "looped", "objects"} & set(attributes)
+    assert attributes["nested"] == {"kept": 1}
+    assert attributes["vocabulary"] == "20000 entries"
+    assert attributes["config"]["hidden_size"] == 4
+    assert "transformers_version" not in attributes["config"]
 
 
 def test_other_layers_and_other_random_weights_are_refused(finished):
@@ -878,6 +900,25 @@ def test_of_files_every_byte_counts(files, capfd, part):
         command(files)
     name = {"in": "in_domain", "out": "out_of_domain"}.get(part, part)
     assert f"({name}: other content than before)" in said(capfd)
+
+
+def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_path):
+    shutil.copytree(small_demo / "domains", tmp_path / "domains")
+    folder = tmp_path / "domains/hostel"
+    for name in PARTS:
+        (tmp_path / f"{name}.json").write_text("{}")
+    dialogues = DialogueDataModule(str(tmp_path), "hostel", "", pool="train30.tsv")
+    events = EventDataModule(**{name: f"{tmp_path}/{name}.json" for name in PARTS})
+    names = {"in_domain": "train", "out_of_domain": "train30", "val": "dev", "test": "test"}
+    for part, name in names.items():
+        before = [{p: module.content_of(p) for p in PARTS} for module in (dialogues, events)]
+        for file in (folder / f"{name}.tsv", tmp_path / f"{part}.json"):
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+        after = [{p: module.content_of(p) for p in PARTS} for module in (dialogues, events)]
+        for old, new in zip(before, after):
+            assert [p for p in PARTS if old[p] != new[p]] == [part]
 
 
 def test_another_test_file_is_measured_without_training(files):
