@@ -140,14 +140,14 @@ def check_stages(
         InputError: One of them could not be trained; the message names it.
     """
     check_requirements(model, datamodule, defaults.monitor)
-    arguments, current = trainer_arguments(), datamodule.stage
-    check_callbacks(callbacks_of(arguments))
-    arguments |= {"callbacks": [], "logger": False}
+    current = datamodule.stage
     check = Check(model, datamodule, has_layers)
     nowhere = StageDirectory(Path())
     try:
         for k, stage in stages.items():
-            trainer = stage_trainer(model, stage, nowhere, [], dict(arguments))
+            arguments = trainer_arguments()  # anew: a strategy that one Trainer has had is no other's
+            check_callbacks(callbacks_of(arguments))
+            trainer = stage_trainer(model, stage, nowhere, [], {**arguments, "callbacks": [], "logger": False})
             check.stage(k, trainer, _stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
     finally:
         model.trainer = datamodule.trainer = None

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from line import Examples, make_experiment, trained
 from steps import Net, data, fit
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
@@ -66,7 +67,6 @@ REFUSED = {
     "steps without validation": ({"max_steps": 3}, r"^Stage 1 \(.*\) would end after 3 batches, .* after 8"),
     "accumulated steps": ({"max_steps": 3, "accumulate_grad_batches": 2}, r"^Stage 1 \(.*\) would end after 6 batches"),
     "a time": ({"val_check_interval": "00:00:01:00"}, "^val_check_interval is a time"),
-    "no epochs": ({"max_epochs": 0}, r"^Stage 1 \(.*\) would end after 0 batches"),
     "a stage of too few epochs": ({"schedule": [24, {"amount": 0, "max_epochs": 1}], "check_val_every_n_epoch": 2},
      r"^Stage 2 \(.*\) would end after 2 batches"),
     "manual optimization with clipping": (
@@ -207,6 +207,11 @@ def test_a_larger_accumulation_than_a_stage_s_batches_is_said(tmp_path, caplog):
         "Stage 3 (0 out-of-domain, 2 batches an epoch): accumulate_grad_batches is 4, so each epoch is one step, whose "
         "gradient is divided by 4 and not by 2."
     )
+
+
+def test_a_strategy_that_is_given_as_an_object_serves_every_stage(tmp_path):
+    result, _ = fit(tmp_path, strategy=SingleDeviceStrategy(torch.device("cpu")))
+    assert len(result.stages) == 3
 
 
 def test_a_finished_run_is_not_checked(tmp_path, monkeypatch):
