@@ -131,8 +131,7 @@ def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command
 
 @pytest.mark.parametrize("seeds", ["[-1]", "[0, 4294967296]", "[]"])
 def test_seeds_are_refused_before_anything_is_trained(small_demo, tmp_path, capfd, seeds):
-    strategies = '--strategies={"short": [20, 0]}'
-    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", strategies, f"--seeds={seeds}")
+    given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", "--strategies=null", f"--seeds={seeds}")
     assert f"seeds is {seeds}: it must be a list of integers from 0 to 4294967295" in mistake(capfd, given)
     assert not list(tmp_path.glob("run/seed*"))
 

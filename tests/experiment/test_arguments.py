@@ -256,10 +256,10 @@ COMPARE = {
 
 
 @pytest.mark.parametrize("kind", COMPARE)
-def test_a_wrong_call_of_compare_is_one_sentence_and_makes_nothing(tmp_path, kind):
+def test_a_wrong_call_of_compare_is_one_sentence_and_trains_nothing(tmp_path, kind):
     changes, said = COMPARE[kind]
     assert said in refusal(functools.partial(compare, tmp_path, **changes))
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("seed-*"))
 
 
 def test_a_function_that_makes_one_model_over_and_over_is_refused(tmp_path):

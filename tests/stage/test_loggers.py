@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from fake_trackers import fake_mlflow, fake_wandb
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -24,13 +25,16 @@ class Stopped(Exception):
     """Something outside of the training."""
 
 
-class Net(Line):
-    """Stops in one step of one stage, or nowhere."""
+stop: list[tuple[str, int]] = []
+"""Where training stops: a stage's amount and a step."""
 
-    stage, step = "", 0
+
+class Net(Line):
+    """Logs its training loss, and stops where it is told to."""
 
     def on_train_batch_start(self, batch, batch_idx):
-        if (Path(self.trainer.checkpoint_callback.dirpath).name, self.trainer.global_step) == (self.stage, self.step):
+        if (Path(self.trainer.checkpoint_callback.dirpath).name, self.trainer.global_step) in stop:
+            stop.clear()
             raise Stopped
 
     def training_step(self, batch, batch_idx):
@@ -39,27 +43,28 @@ class Net(Line):
         return loss
 
 
-def stopping(root: Path, stage: str, step: int) -> Net:
-    model = Net(root / "trained.txt")
-    model.stage, model.step = stage, step
-    return model
-
-
 SETTINGS = {
     "optimizer": {"lr": 0.05}, "max_epochs": 3, "accelerator": "cpu", "enable_progress_bar": False,
     "log_every_n_steps": 1,
 }  # fmt: skip
 
 
-def fit(root: Path, logger, model=None, run="mine", schedule=(20, 5, 0), **settings):
-    model = model or Net(root / "trained.txt")
+def fit(root: Path, logger, *, run="mine", schedule=(20, 5, 0), **settings):
+    torch.manual_seed(0)  # its starting weights are part of the experiment
+    model = Net(root / "trained.txt")
     return gradual.fit(model, make_data({"batch_size": 8}), schedule, root / run, logger=logger, **SETTINGS, **settings)
+
+
+def stop_in(root: Path, amount: str, step: int, logger, **settings) -> None:
+    """A run that stops."""
+    stop.append((amount, step))
+    with pytest.raises(Stopped):
+        fit(root, logger, **settings)
 
 
 def interrupted(root: Path, make) -> None:
     """A run that stops in its second stage, in the second epoch, and goes on in what is a new process for it."""
-    with pytest.raises(Stopped):
-        fit(root, make(), stopping(root, "5", 3))
+    stop_in(root, "5", 3, make())
     gc.collect()  # nothing rests on a Trainer that is still about
     fit(root, make())
 
@@ -102,8 +107,7 @@ def test_a_resumed_stage_goes_on_in_its_csv(tmp_path):
 
 
 def test_a_csv_that_a_kill_left_aside_is_found_again(tmp_path):
-    with pytest.raises(Stopped):
-        fit(tmp_path, CSVLogger(tmp_path / "logs"), stopping(tmp_path, "20", 5), schedule=[20])
+    stop_in(tmp_path, "20", 5, CSVLogger(tmp_path / "logs"), schedule=[20])
     path = tmp_path / "logs/lightning_logs/mine/seed-0/20/metrics.csv"
     before = losses(rows(path))
     assert before
@@ -353,8 +357,7 @@ def test_no_logger_means_none_and_true_that_of_the_stage_s_folder(tmp_path):
 
 
 def test_what_a_stage_logged_to_is_written_down_and_a_damaged_note_begins_anew(tmp_path, caplog):
-    with pytest.raises(Stopped):
-        fit(tmp_path, CSVLogger(tmp_path / "logs"), stopping(tmp_path, "20", 5), schedule=[20])
+    stop_in(tmp_path, "20", 5, CSVLogger(tmp_path / "logs"), schedule=[20])
     record = tmp_path / "mine/seed-0/20/loggers.json"
     assert json.loads(record.read_text()) == [{"class": "CSVLogger", "version": "mine/seed-0/20"}]
     record.write_text("[1")
