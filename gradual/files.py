@@ -263,15 +263,20 @@ class PaddingCollator:
         return {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
 
     def _column(self, name: str, values: list[Any]) -> Any:
-        if all(isinstance(value, bool | int | float) for value in values):
+        if all(map(_is_number, values)):
             return torch.tensor(values)
-        if all(isinstance(value, list) and all(isinstance(item, int | float) for item in value) for value in values):
+        if all(isinstance(value, list) and all(map(_is_number, value)) for value in values):
             rows = [torch.tensor(value) for value in values]
             dtypes = {row.dtype for row in rows if len(row)} or {torch.long}  # an empty row is of no type
             dtype = functools.reduce(torch.promote_types, dtypes)
             rows = [row.to(dtype) for row in rows]
             return pad_sequence(rows, True, self.padding.get(name, 0), self.side)
         return values
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a tensor holds a value."""
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 def expand(name: str, given: str | Sequence[str]) -> list[Path]:
