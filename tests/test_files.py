@@ -267,9 +267,8 @@ def test_labels_that_are_text_become_numbers(make, tmp_path):
     assert [row["label"] for row in domains.out_of_domain.__getitems__([0, 1, 2])] == [2, 0, 1]
     assert [domains.val[0]["label"], domains.val[1]["label"]] == [1, 0]
     assert [domains.predict[0]["label"], domains.predict[1]["label"]] == [1, -100]
-    assert "val has the label 'z', which is in no training file" in refused(
-        make(files[0], None, files[4], label_column="label")
-    )
+    message = refused(make(files[0], None, files[4], label_column="label"))
+    assert message == f"val ({files[4]}) has the label 'z', which is in no training file."
 
 
 def test_what_is_predicted_needs_no_label(make, tmp_path):
