@@ -34,6 +34,10 @@ class FileDataModule(MixedDomainDataModule):
     the values of its columns. Files are converted (and tokenized) once, in parallel, and kept by their content in
     ``cache_dir``, for all processes; delete that folder to get the space back. Nothing is downloaded.
 
+    A column has one type in all files of all parts (``predict`` follows the others), found from all of its values; what
+    does not fit is refused with file and line. Cells of CSV and TSV are numbers if every cell of the column is a number
+    as JSON writes it (``03`` and ``+1`` are not), else text; an empty cell is None, or empty text in ``text_column``.
+
     Args:
         in_domain: Training examples of the target domain.
         out_of_domain: The pool.
@@ -47,9 +51,10 @@ class FileDataModule(MixedDomainDataModule):
         max_length: Tokens of an example at most, the rest is cut; None for what tokenizer and encoder take.
         label_column: Column that every example but those of ``predict`` must have. Text in it becomes an index into
             ``label_names``.
-        id_column: Column with the examples' ids; None for their positions.
+        id_column: Column with the examples' ids, text or integers, which are text as in the file; None for their
+            positions.
         length_column: Column with the tokens of each example, for ``batch_tokens``; tokenized text needs none.
-        columns: Further columns to keep; None for all.
+        columns: Further columns to read; None for all. What is in the others does not matter.
         cache_dir: Folder of the converted files; None for ``gradual`` in the cache of ``datasets``.
         num_proc: Processes that convert and tokenize; None for one a core.
         batch_size: Training examples in a batch, per process; a stage may override it.
@@ -183,7 +188,8 @@ class FileDataModule(MixedDomainDataModule):
         for name, values in labels.items():
             if values - training:
                 unknown = sorted(map(str, values - training))[0]
-                raise InputError(f"{name} has the label '{unknown}', which is in no training file.")
+                where = f"{name} ({expand(name, self.files[name] or ())[0]})"
+                raise InputError(f"{where} has the {self.label_column} '{unknown}', which is in no training file.")
         others = set().union(*(values for name, values in labels.items() if name != "out_of_domain"))
         note_pool_labels(f"Column '{self.label_column}'", labels.get("out_of_domain", ()), others)
         return sorted(training)
@@ -263,15 +269,20 @@ class PaddingCollator:
         return {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
 
     def _column(self, name: str, values: list[Any]) -> Any:
-        if all(isinstance(value, bool | int | float) for value in values):
+        if all(map(_is_number, values)):
             return torch.tensor(values)
-        if all(isinstance(value, list) and all(isinstance(item, int | float) for item in value) for value in values):
+        if all(isinstance(value, list) and all(map(_is_number, value)) for value in values):
             rows = [torch.tensor(value) for value in values]
             dtypes = {row.dtype for row in rows if len(row)} or {torch.long}  # an empty row is of no type
             dtype = functools.reduce(torch.promote_types, dtypes)
             rows = [row.to(dtype) for row in rows]
             return pad_sequence(rows, True, self.padding.get(name, 0), self.side)
         return values
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a tensor holds a value."""
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 def expand(name: str, given: str | Sequence[str]) -> list[Path]:

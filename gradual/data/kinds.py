@@ -141,6 +141,26 @@ def merge(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
+def convert(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """The values of an array as another type.
+
+    Raises:
+        pa.ArrowInvalid: The type does not hold one exactly.
+    """
+    if array.type == type_:
+        return array
+    if pa.types.is_null(type_):  # cells that are all empty
+        return pa.nulls(len(array))
+    if _has_null_inside(type_):  # from null to null inside a list pyarrow makes values that are too few
+        return pa.array(array.to_pylist(), type_)
+    return (array.dictionary_decode() if pa.types.is_dictionary(array.type) else array).cast(type_)
+
+
+def _has_null_inside(type_: pa.DataType) -> bool:
+    inner = [type_.field(index).type for index in range(type_.num_fields)]
+    return any(pa.types.is_null(field) or _has_null_inside(field) for field in inner)
+
+
 def words(type_: pa.DataType) -> str:
     """What a type is called in messages."""
     types = pa.types

@@ -7,6 +7,7 @@ drops a quotation mark, and both say the line. Parquet is read by pyarrow.
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradual.data.formats import Columns, at, format_of
-from gradual.data.kinds import plain, what, words
+from gradual.data.kinds import convert, plain, what, words
 from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
 from gradual.errors import InputError
 
@@ -208,12 +209,12 @@ def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
     """The values of the lines that are not blank, and their lines."""
     with _open(path, "\n") as file:
         line = 1
-        while lines := list(islice(file, _ROWS)):
+        while lines := list(map(str.rstrip, islice(file, _ROWS))):
             places: Sequence[int] = range(line, line + len(lines))
             line += len(lines)
-            if any(map(str.isspace, lines)):
-                places = [place for place, text in zip(places, lines) if not text.isspace()]
-                lines = [text for text in lines if not text.isspace()]
+            if not all(lines):
+                places = [place for place, text in zip(places, lines) if text]
+                lines = list(filter(None, lines))
             values = []
             try:
                 for text in lines:
@@ -264,7 +265,9 @@ def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) 
     last = bisect_left(range(len(values)), True, key=lambda index: _of_one_kind(values[: index + 1]) is None)
     found = f"{path}:{places[last]}: '{name}' is {what(values[last])}"
     if _of_one_kind([values[last]]) is None:
-        raise InputError(f"{found}, which cannot be read exactly (a list of two kinds, or more than 64 bits).")
+        raise InputError(
+            f"{found}, which cannot be read exactly (two kinds in one list, more than 64 bits, or {_LEVELS} levels)."
+        )
     for place, value in zip(places, values):
         if _of_one_kind([value, values[last]]) is None:
             raise InputError(clash(found, f"{what(value)} in line {place}"))
@@ -287,22 +290,23 @@ def _of_one_kind(values: Sequence[Any]) -> pa.Array | None:
             return None
     except (pa.ArrowException, TypeError):
         return None
-    return None if _deep(array.type) or _bool_among_numbers(values, array.type) else array
+    return None if _deep(array.type) or _odd_among_numbers(values, array.type) else array
 
 
 def _deep(type_: pa.DataType, levels: int = _LEVELS) -> bool:
     return not levels or any(_deep(type_.field(index).type, levels - 1) for index in range(type_.num_fields))
 
 
-def _bool_among_numbers(values: Iterable[Any], type_: pa.DataType) -> bool:
-    """Whether Arrow took a true or false for a number."""
+def _odd_among_numbers(values: Iterable[Any], type_: pa.DataType) -> bool:
+    """Whether Arrow took a true or false for a number, or a number is too large for one of 64 bits."""
     if pa.types.is_floating(type_):
-        return bool in set(map(type, values))
+        values = list(values)
+        return bool in set(map(type, values)) or math.inf in values or -math.inf in values
     if pa.types.is_list(type_):
-        return _bool_among_numbers(chain.from_iterable(filter(None, values)), type_.value_type)
+        return _odd_among_numbers(chain.from_iterable(filter(None, values)), type_.value_type)
     if pa.types.is_struct(type_):
         objects = [value for value in values if value]
-        return any(_bool_among_numbers([value.get(field.name) for value in objects], field.type) for field in type_)
+        return any(_odd_among_numbers([value.get(field.name) for value in objects], field.type) for field in type_)
     return False
 
 
@@ -333,16 +337,17 @@ def cast(path: Path, places: Sequence[int], name: str, array: pa.Array, type_: p
     Raises:
         InputError: It does not; the message names the first that it does not hold.
     """
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     try:
-        return array.cast(type_)
+        return convert(array, type_)
     except pa.ArrowInvalid:
         for index, place in enumerate(places):
             try:
-                array.slice(index, 1).cast(type_)
+                convert(array.slice(index, 1), type_)
             except pa.ArrowInvalid:
-                value = f"{array[index]!s:.60}"
+                one = array.slice(index, 1)
+                with suppress(pa.ArrowNotImplementedError):
+                    one = one.cast(pa.string())  # all digits of a time
+                value = f"{one[0].as_py()!s:.60}"
                 raise InputError(
                     f"{at(path, place)}: '{name}' is {value}, which a column of {words(type_)} cannot hold exactly."
                 ) from None

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from gradual.data.formats import Columns, at, format_of
-from gradual.data.kinds import Cells, Kind, of_cells, what, words
+from gradual.data.kinds import Cells, Kind, convert, of_cells, what, words
 from gradual.data.reading import cast, chosen, clash, read, read_schema
 from gradual.errors import InputError
 
@@ -141,7 +141,9 @@ class _RowsWriter:
                 cast(path, places, name, arrays[name], type_) if name in arrays else pa.nulls(len(places), type_)
                 for name, type_ in types.items()
             ]
-            self._stream.write_batch(pa.record_batch(fitted, schema=pa.schema(types)))
+            batch = pa.record_batch(fitted, schema=pa.schema(types))
+            batch.validate()
+            self._stream.write_batch(batch)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -278,8 +280,10 @@ def _find(part: Part, name: str, is_wrong: Callable[[Kind], bool]) -> _Value | N
                 value = array[index].as_py()
                 if value is None:
                     continue
-                # in JSON a value says its own type, in Parquet its column's
-                one = pa.array([value]) if format_of(path) == "JSON lines" else array.slice(index, 1)
+                one = array.slice(index, 1)
+                if format_of(path) == "JSON lines":  # a value says its own type there, not its column's
+                    value = int(value) if isinstance(value, float) and value.is_integer() else value
+                    one = pa.array([value])
                 kind = _kinds(path, {name: one}, {})[name]
                 if is_wrong(kind):
                     return _Value(value, at(path, place), kind)
@@ -333,13 +337,15 @@ def _write(target: Path, schema: pa.Schema, path: Path, columns: Columns, batche
                 else pa.nulls(len(batch), field.type)
                 for field in schema
             ]
-            out.write_batch(pa.record_batch(arrays, schema=schema))
+            fitted = pa.record_batch(arrays, schema=schema)
+            fitted.validate()
+            out.write_batch(fitted)
     return target
 
 
 def _fitted(array: pa.Array, field: pa.Field, path: Path, columns: Columns) -> pa.Array:
     try:
-        return array.cast(field.type)
+        return convert(array, field.type)
     except pa.ArrowInvalid:
         for rows in read(path, replace(columns, names=(field.name,))):  # to say where
             if field.name in rows.columns:

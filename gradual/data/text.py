@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,13 +109,6 @@ def _json_error(error: Exception, line: int = 0) -> JSONError:
     return JSONError(f"not JSON that can be read ({error})", line)
 
 
-def _number(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"the number {text:.40} is too large")
-    return number
-
-
 def _not_a_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
@@ -130,6 +122,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_not_a_number, object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(parse_constant=_not_a_number, object_pairs_hook=_object)
 _SPACES = tuple(" \t\n\r")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character
