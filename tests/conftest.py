@@ -3,6 +3,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may ask a hub
 
 import pytest
+from interrupted import undisturbed  # noqa: F401 - a fixture of several folders
 
 from gradual.tasks.dialogue.demo import write_demo_data
 

@@ -89,9 +89,9 @@ def test_values_that_differ_have_different_digests():
 
 
 def test_they_are_the_same_in_another_process_whatever_the_order_of_its_sets():
-    code = "import json, test_digest as t; print(json.dumps({k: t.digest(v) for k, v in t.values().items()}))"
+    code = f"import json, {__name__} as t; print(json.dumps({{k: t.digest(v) for k, v in t.values().items()}}))"
     here = {name: digest(value) for name, value in values().items()}
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": paths}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(printed.stdout) == here

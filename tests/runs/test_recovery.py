@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interrupted import SCHEDULE, STEPS, At, fit, in_a_process, outcome, steps, undisturbed  # noqa: F401
+from interrupted import STEPS, At, Net, fit, in_a_process, outcome, steps
 from line import make_experiment, trained
 from torch import nn
 
@@ -103,7 +103,7 @@ def interrupted(root):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
-def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, undisturbed, caplog, way):  # noqa: F811
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, undisturbed, caplog, way):
     run = interrupted(tmp_path)
     way(run / SECOND / "last.ckpt")
     before = steps(tmp_path)
@@ -113,7 +113,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, undistu
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_with_both_damaged_the_stage_starts_again(tmp_path, undisturbed, caplog):  # noqa: F811
+def test_with_both_damaged_the_stage_starts_again(tmp_path, undisturbed, caplog):
     run = interrupted(tmp_path)
     for name in ("last.ckpt", "previous.ckpt"):
         flip(run / SECOND / name)
@@ -127,7 +127,7 @@ def test_with_both_damaged_the_stage_starts_again(tmp_path, undisturbed, caplog)
 
 @pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
 @pytest.mark.parametrize(("stage", "again"), [(FIRST, 8 + 1), (SECOND, 4)])
-def test_damaged_best_weights_are_trained_again(tmp_path, undisturbed, caplog, way, stage, again):  # noqa: F811
+def test_damaged_best_weights_are_trained_again(tmp_path, undisturbed, caplog, way, stage, again):
     run = interrupted(tmp_path)
     way(run / stage / "best.ckpt")
     before = steps(tmp_path)
@@ -137,7 +137,7 @@ def test_damaged_best_weights_are_trained_again(tmp_path, undisturbed, caplog, w
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_damaged_weights_of_a_finished_run_are_noticed(tmp_path, undisturbed, caplog):  # noqa: F811
+def test_damaged_weights_of_a_finished_run_are_noticed(tmp_path, undisturbed, caplog):
     fit(tmp_path)
     flip(tmp_path / "run" / SECOND / "best.ckpt")
     fit(tmp_path)
@@ -167,7 +167,7 @@ SMALL = ["result.json", "history.jsonl", "sample.txt", "stage.json"]
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("way", [truncate, another_number], ids=["truncated", "another number"])
-def test_a_damaged_file_is_made_again_without_training(tmp_path, undisturbed, caplog, name, way):  # noqa: F811
+def test_a_damaged_file_is_made_again_without_training(tmp_path, undisturbed, caplog, name, way):
     fit(tmp_path)
     file = tmp_path / "run" / FIRST / name
     content = file.read_text()
@@ -197,7 +197,7 @@ def test_a_folder_whose_settings_are_lost_is_left_alone(tmp_path, caplog):
 # No room
 
 
-def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(tmp_path, undisturbed, monkeypatch):  # noqa: F811
+def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(tmp_path, undisturbed, monkeypatch):
     interrupted(tmp_path)
     kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.ckpt")}
 
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(tmp_path, undisturbe
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):  # noqa: F811
+def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):
     """A limit of the system in the middle of torch's own writing, and the command's exit status."""
     run = interrupted(tmp_path)
     limit = (run / SECOND / "best.ckpt").stat().st_size // 2
@@ -245,10 +245,10 @@ def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):
 def test_a_directory_that_cannot_be_written_is_said_before_training(tmp_path):
     """`/proc` is read-only for everyone, root included."""
     with pytest.raises(gradual.InputError, match=r"run directory .* cannot be"):
-        gradual.fit(None, None, SCHEDULE, "/proc/run")  # type: ignore[arg-type]
+        gradual.fit(Net(None), gradual.MixedDomainDataModule([1], val=[1]), [0], "/proc/run", optimizer={"lr": 0.1})
 
 
-def test_a_lost_result_is_not_a_finished_stage(tmp_path, undisturbed, caplog):  # noqa: F811
+def test_a_lost_result_is_not_a_finished_stage(tmp_path, undisturbed, caplog):
     fit(tmp_path)
     (tmp_path / "run" / SECOND / "result.json").write_text(json.dumps({"index": 1}))
     with caplog.at_level(logging.WARNING):

@@ -152,7 +152,7 @@ def test_without_max_epochs_a_stage_has_a_hundred(tmp_path, given):
     quiet = {name: value for name, value in QUIET.items() if name != "max_epochs"}
     gradual.fit(model, data(), [0], tmp_path, optimizer=ADAM, patience=1, **quiet, **given)
     assert [trainer.max_epochs for trainer in model.trainers] == [MAX_EPOCHS] == [100]
-    assert json.loads((tmp_path / "experiment.json").read_text())["trainer"]["max_epochs"] == 100
+    assert json.loads((tmp_path / "experiment.json").read_text())["settings"]["trainer"]["max_epochs"] == 100
 
 
 @pytest.mark.parametrize(("schedule", "said"), [([5, 0], False), ([5, 2], True), ([0.5, 0.1], True), ([0.01], False)])

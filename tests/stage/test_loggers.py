@@ -205,7 +205,7 @@ def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["gradual"])
     with pytest.raises(SystemExit) as ended:
         main(
-            ["fit", "--model=line.Line", f"--model.log={tmp_path}/trained.txt", "--data=test_loggers.Data",
+            ["fit", "--model=line.Line", f"--model.log={tmp_path}/trained.txt", f"--data={__name__}.Data",
              f"--run_dir={tmp_path}/run", "--optimizer.lr=0.1", f"--trainer.logger={name}"]
         )  # fmt: skip
     assert ended.value.code == 2

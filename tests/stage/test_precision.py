@@ -34,7 +34,7 @@ class PowerCut(Callback):
 def fit(root: Path, run_dir: Path) -> dict:
     given = [f"--config={DEMO}", f"--data.root={root}", "--data.pool=train30.tsv", f"--model.encoder={root}/encoder"]
     given += ["--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=2"]
-    cut = "--trainer.callbacks=[{class_path: test_precision.PowerCut}]"
+    cut = f"--trainer.callbacks=[{{class_path: {__name__}.PowerCut}}]"
     main(["fit", *given, "--schedule=[20, 0]", f"--run_dir={run_dir}", cut])
     return json.loads((run_dir / "results.json").read_text())["final"]
 

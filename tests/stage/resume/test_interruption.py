@@ -126,7 +126,14 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
     a_few([("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)], 2),
 )
 def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
-    tmp_path, undisturbed, capfd, hook, count, trained, number, status
+    tmp_path,
+    undisturbed,
+    capfd,
+    hook,
+    count,
+    trained,
+    number,
+    status,
 ):
     stop = At(hook, count, lambda: kill(number))
     assert in_a_process(lambda: fit(tmp_path, stop)) == status
