@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradual.report.collect import SPLITS, Comparison, Split, Strategy
-from gradual.report.remarks import CUT_OFF, marked
+from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, stage_score
 from gradual.report.tables import metric_name
+from gradual.runs.result import CUT_OFF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,10 @@ from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, StageRecord
 from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panel_groups, style, to_svg
-from gradual.report.remarks import CUT_OFF, marked
+from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, is_share
 from gradual.report.tables import Table, duration, finite, metric_name, score_text
+from gradual.runs.result import CUT_OFF
 
 _NO_CURVE = {"epoch", "seconds"}
 

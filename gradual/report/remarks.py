@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from gradual.experiment.strategies import same_paths
 from gradual.report.collect import Comparison, Strategy
-from gradual.runs.result import StageResult
+from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
-
-CUT_OFF = "\N{DAGGER}"
-"""The sign of a stage that ended before it converged, and of a strategy with such a stage."""
 
 
 def remarks(comparison: Comparison) -> list[str]:

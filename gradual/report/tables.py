@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, Split
-from gradual.report.remarks import CUT_OFF, best_stages, marked
+from gradual.report.remarks import best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent
 from gradual.report.significance import RESAMPLES, Significance
+from gradual.runs.result import CUT_OFF
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _LATEX = {
