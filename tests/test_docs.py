@@ -1,4 +1,4 @@
-"""The documents speak of what is there: tests, files, links, public names, and Python that runs as it stands."""
+"""Everything that the documents name exists: tests, files, links and public names; the README's Python runs as it stands."""
 
 import importlib
 import re
@@ -43,7 +43,7 @@ def test_tests_named_in_a_document_exist_in_the_files_it_names(document):
 
 
 def is_one_of(name, defined):
-    """Whether a name is defined; one that ends with dots is the start of exactly one that is."""
+    """Whether a test is defined; a name that ends with dots must be the start of exactly one."""
     if not name.endswith("..."):
         return name in defined
     return sum(full.startswith(name.removesuffix("...")) for full in defined) == 1
@@ -62,12 +62,12 @@ def test_relative_links_lead_to_files_and_headings(document):
 
 
 def headings(file):
-    """The anchors of a Markdown file, as GitHub makes them."""
+    """The anchors of the headings in a Markdown file, as GitHub generates them."""
     titles = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", file.read_text()), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-@each_of(*DOCUMENTS)  # changes name the past, too
+@each_of(*DOCUMENTS)  # the list of changes also has old names
 def test_names_of_the_package_in_a_document_exist(document):
     names = set(re.findall(r"(?<![\w.'\"/-])gradual((?:\.[A-Za-z_]\w*)+)", document.read_text()))
     assert sorted(name for name in names if not resolves(name.split(".")[1:])) == []
@@ -86,7 +86,7 @@ def resolves(parts):
 
 
 class OneStep(LightningModule):
-    """A stand-in for a reader's model; a stage ends after its first batch."""
+    """Stands in for a user's model; every stage ends after its first batch."""
 
     def __init__(self):
         super().__init__()
