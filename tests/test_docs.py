@@ -1,4 +1,4 @@
-"""Everything that the documents name exists: tests, files, links and public names; the README's Python runs as it stands."""
+"""What the documents name exists: tests, files, links and public names; the README's Python runs as it stands."""
 
 import importlib
 import re
