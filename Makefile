@@ -1,13 +1,13 @@
-# `make demo` and `make test` do everything on a fresh machine, virtual environment included.
+# `make demo` and `make test` run on a fresh machine: they create a virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# the demo and the tests are small: more threads a process would only wait for each other
+# the demo and the tests are small: with more threads per process, threads would only wait for each other
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-slow lint format clean
 
-demo: $(VENV)/installed  ## compare strategies on a small corpus of our own making
+demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo-data --out demo-data
 	$(BIN)/gradual stats --config configs/demo.yaml
 	$(BIN)/gradual compare --config configs/demo.yaml

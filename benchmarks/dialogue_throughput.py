@@ -1,8 +1,8 @@
-"""Training throughput of the dialogue model, against the same model computed as its published code computes it.
+"""Training throughput of the dialogue model, compared with the same model computed as its published code computes it.
 
-Each variant trains in a process of its own, with the same weights, in turn with the others; ratios are those within a
-round. How near it comes to the machine is measured in the same rounds: the floating-point operations that the real word
-pieces need, per second, by the rate of matrix products of the model's own shapes.
+Each variant trains in its own process, with the same weights, alternating with the others; ratios are computed within a
+round. The same rounds measure how close the model comes to the machine's limit: the rate of floating-point operations
+that real word pieces need, divided by the rate of matrix products in the model's own shapes.
 
     python benchmarks/dialogue_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
 """
@@ -39,7 +39,7 @@ class Products:
     """The matrix products of an encoder's training step, and nothing else.
 
     Args:
-        options: The script's.
+        options: The script's options.
     """
 
     def __init__(self, options: argparse.Namespace):
@@ -48,9 +48,9 @@ class Products:
         self.clock, self.dtype = clock(options.clock), torch.bfloat16 if options.bf16 else torch.float32
 
     def rates(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> tuple[float, float]:
-        """Floating-point operations a second: by torch's own product, and by oneDNN's where torch has it.
+        """Floating-point operations per second of torch's own product, and of oneDNN's if torch has it.
 
-        As in training, each layer has matrices of its own, and all that was done counts over all the time it took.
+        As in training, each layer has its own matrices, and the rate is all operations over all the time they took.
         """
         operands = self.operands(tokens, width, inner, layers, self.dtype)
         operations = rounds * self.operations(tokens, width, inner, layers)
@@ -58,7 +58,7 @@ class Products:
         for product in (F.linear, onednn_product if torch.backends.mkldnn.is_available() else F.linear):
             start = 0.0
             for number in range(1 + rounds):
-                if number == 1:  # the first touches the memory
+                if number == 1:  # round 0 touches the memory for the first time
                     start = self.clock()
                 self.multiply(operands, product)
             rates.append(operations / (self.clock() - start))
@@ -66,14 +66,14 @@ class Products:
 
     @staticmethod
     def shapes(width: int, inner: int, layers: int) -> list[tuple[int, int]]:
-        """Inputs and outputs of the linear layers of an encoder."""
+        """The numbers of inputs and outputs of an encoder's linear layers."""
         return ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
 
     @classmethod
     def operands(
         cls, tokens: int, width: int, inner: int, layers: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> list[tuple[torch.Tensor, ...]]:
-        """Inputs, weights and outputs of all of them."""
+        """Random inputs, weights and outputs of all linear layers."""
         return [
             tuple(
                 torch.randn(size, dtype=dtype, device=device)
@@ -84,7 +84,7 @@ class Products:
 
     @staticmethod
     def multiply(operands: Sequence[tuple[torch.Tensor, ...]], product: Callable[..., torch.Tensor] = F.linear) -> None:
-        """Their products, forward and backward, once."""
+        """Compute their products, forward and backward, once."""
         for x, weight, y in operands:
             product(x, weight)
             product(y, weight.t())
@@ -92,7 +92,7 @@ class Products:
 
     @classmethod
     def operations(cls, tokens: int, width: int, inner: int, layers: int) -> int:
-        """Floating-point operations of their products, forward and backward."""
+        """The number of floating-point operations of these products, forward and backward."""
         return sum(6 * tokens * inputs * outputs for inputs, outputs in cls.shapes(width, inner, layers))
 
 
@@ -100,7 +100,7 @@ class Ours:
     """The package's model in training.
 
     Args:
-        options: The script's.
+        options: The script's options.
     """
 
     keeps_memory = True
@@ -124,15 +124,15 @@ class Ours:
         self.optimizer = self.make_optimizer()
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
-        """What is trained."""
+        """The network to train."""
         return model
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """What trains it."""
+        """The optimizer that trains it."""
         return build_optimizer(self.network, OptimizerConfig(lr=1e-5))
 
     def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
-        """What the network takes."""
+        """The network's input for these dialogues."""
         return self.collate(dialogues)
 
     def loss(self, batch: Any) -> torch.Tensor:
@@ -140,7 +140,7 @@ class Ours:
         return batch_loss(turn_losses(self.network(batch), batch.labels), batch.labels)
 
     def sizes(self) -> tuple[int, int]:
-        """Dialogues, and trained parameters."""
+        """The numbers of dialogues and of trained parameters."""
         return len(self.dialogues), sum(parameter.numel() for parameter in self.network.parameters())
 
     @torch.no_grad()
@@ -152,7 +152,7 @@ class Ours:
         return loss
 
     def train(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
-        """Train on batches of dialogues; what it took and what was done."""
+        """Train on batches of dialogues, and return the time spent and the work done."""
         spent = {"seconds": 0.0, "optimizer": 0.0, "tokens": 0.0, "dialogues": 0.0, "steps": 0.0, "flops": 0.0}
         for indices in batches:
             dialogues = self._of(indices)
@@ -175,13 +175,13 @@ class Ours:
         return spent
 
     def shapes(self, indices: Sequence[int]) -> tuple[int, int, int, int]:
-        """Word pieces of a batch, and the encoder's width, inner width and layers."""
+        """The number of word pieces in a batch, and the encoder's width, inner width and number of layers."""
         config = self.model.encoder.config
         tokens = sum(len(turn) for dialogue in self._of(indices) for turn in dialogue.tokens)
         return tokens, config.hidden_size, config.intermediate_size, config.num_hidden_layers
 
     def profile(self, batches: Sequence[Sequence[int]]) -> str:
-        """Where the time of training goes, by operator."""
+        """A table of training time by operator."""
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             self.train(batches)
         return profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=40, max_name_column_width=50)
@@ -191,22 +191,22 @@ class Ours:
 
 
 class Plain(Ours):
-    """The same, computed plainly, with torch's own dropout and optimizer, and the slots' and values' encoder kept."""
+    """The plain model, with torch's own dropout and optimizer and the encoder of slots and values kept in memory."""
 
     keeps_memory = False
     stepwise = True
 
     def make_network(self, model: Sumbt) -> torch.nn.Module:
-        """What is trained."""
+        """The network to train."""
         self.frozen = load_encoder(self.options.encoder)
         return as_torch_has_it(PlainSumbt(model, self.stepwise))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """What trains it."""
+        """The optimizer that trains it."""
         return torch.optim.AdamW(self.network.parameters(), lr=1e-5)
 
     def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
-        """What the network takes."""
+        """The network's input for these dialogues."""
         return pad(dialogues, self.options.plain_turns, 64, self.collate.pad_token_id)
 
     def loss(self, batch: Any) -> torch.Tensor:
@@ -215,16 +215,16 @@ class Plain(Ours):
 
 
 class PlainFused(Plain):
-    """The same with torch's own GELU and layer normalisation, which take less time and memory."""
+    """The plain model with torch's own GELU and layer normalisation, which take less time and memory."""
 
     stepwise = False
 
 
 def training_flops(model: Sumbt, dialogues: Sequence[EncodedDialogue]) -> float:
-    """Floating-point operations of a training step's matrix products: those of real word pieces and turns alone.
+    """Floating-point operations of a training step's matrix products, for real word pieces and turns only.
 
-    A product of ``n x k`` and ``k x m`` counts ``2 n k m``, and its two in the backward pass as much each. Element-wise
-    operations and the optimizer count nothing.
+    A product of ``n x k`` and ``k x m`` counts ``2 n k m``, and so does each of its two products in the backward pass.
+    Element-wise operations and the optimizer are not counted.
     """
     assert model.slot_vectors is not None
     assert model.value_mask is not None
@@ -238,7 +238,7 @@ def training_flops(model: Sumbt, dialogues: Sequence[EncodedDialogue]) -> float:
     start = len(dialogues) * slots * 2 * d * hidden
     tracker = start + turns * slots * (6 * hidden * (d + hidden) + 2 * hidden * d)
     distances = turns * int(model.value_mask.sum()) * 2 * d
-    return 3 * (encoder + attention + tracker) + 2 * distances  # no gradient goes to the values
+    return 3 * (encoder + attention + tracker) + 2 * distances  # the values get no gradient
 
 
 def _set_vectors(model: Sumbt, encoder: str, ontology: Ontology) -> None:
@@ -259,16 +259,16 @@ def main() -> None:
     losses = [variant.loss_without_dropout(order[:3]) for variant in (ours, fused, plain)]
     print(f"{size} dialogues, {parameters / 1e6:.1f} M parameters, threads: {options.threads}, clock: {options.clock}")
     print("loss of one batch without dropout: ours {:.6f}, plain with fused steps {:.6f}, plain {:.6f}".format(*losses))
-    assert max(losses) - min(losses) <= 1e-4 * abs(losses[-1]), "they do not compute the same model"
+    assert max(losses) - min(losses) <= 1e-4 * abs(losses[-1]), "the variants do not compute the same model"
 
     products = Variant(Products, options)
-    more = [Variant(Ours, options) for _ in options.batch_sizes[1:]]  # a process each, for its peak of memory
+    more = [Variant(Ours, options) for _ in options.batch_sizes[1:]]  # each in its own process, for its peak memory
     plain_size = options.plain_batch_size
     names = [f"ours, batch {size}" for size in options.batch_sizes]
     names += [f"plain with torch's GELU and layer norm, batch {plain_size}", f"plain, batch {plain_size}"]
     variants, sizes = [ours, *more, fused, plain], [*options.batch_sizes, plain_size, plain_size]
     for variant, batch in zip(variants, sizes):
-        variant.train([order[:batch]])  # the first step makes the optimizer's state
+        variant.train([order[:batch]])  # the first step creates the optimizer's state
     results: list[list[dict[str, float]]] = [[] for _ in variants]
     rates: list[list[list[float]]] = [[] for _ in options.batch_sizes]
     for number in range(options.rounds):
@@ -276,9 +276,9 @@ def main() -> None:
         for place, (variant, batch) in enumerate(zip(variants, sizes)):
             batches = [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
             if place >= len(rates):
-                batches = batches[: options.plain_steps]  # every one of its steps takes as long as any other
+                batches = batches[: options.plain_steps]  # all of its steps take equally long
                 results[place].append(variant.train(batches))
-            else:  # the machine's rate may change from minute to minute
+            else:  # the machine's speed may change from minute to minute
                 shapes = variant.shapes(batches[0])
                 before = products.rates(*shapes)
                 results[place].append(variant.train(batches))
@@ -286,8 +286,8 @@ def main() -> None:
     products.close()
     peaks = [variant.close() for variant in variants]
 
-    print(f"\nMedians of {options.rounds} rounds, the least and the greatest in parentheses.\n")
-    print("| | steps/s | dialogues/s | times plain | real tokens/s | peak memory, MB | of plain |")
+    print(f"\nMedians of {options.rounds} rounds, minimum and maximum in parentheses.\n")
+    print("| | steps/s | dialogues/s | speedup | real tokens/s | peak memory, MB | memory ratio |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, rounds, peak in zip(names, results, peaks):
         speeds = [r["dialogues"] / r["seconds"] for r in rounds]
@@ -295,7 +295,7 @@ def main() -> None:
         steps, tokens = ([r[what] / r["seconds"] for r in rounds] for what in ("steps", "tokens"))
         cells = [spread(steps, 2), spread(speeds, 2), spread(times), spread(tokens, 0)]
         print(f"| {name} | {' | '.join(cells)} | {peak:.0f} | {peak / peaks[-1]:.2f} |")
-    print("\n| | torch's products, GFLOP/s | oneDNN's | model | share of torch's, % | of oneDNN's | no optimizer |")
+    print("\n| | torch's products, GFLOP/s | oneDNN's | model | % of torch's | % of oneDNN's | without optimizer |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, rounds, pairs in zip(names, results, rates):
         own, wide = ([pair[i] / 1e9 for pair in pairs] for i in (0, 1))
@@ -306,16 +306,16 @@ def main() -> None:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to train on, and which encoder."""
+    """Add the options for data and encoder."""
     add = parser.add_argument
-    add("--root", help="folder that holds domains/; without it, a demo corpus and a tiny encoder are made")
+    add("--root", help="folder that contains domains/; default: create a demo corpus and a tiny encoder")
     add("--domain", default="restaurant")
     add("--pool", help="file with the out-of-domain dialogues; default: the one with the highest number")
-    add("--encoder", help="folder or hub's name of the encoder")
+    add("--encoder", help="folder or hub name of the encoder")
 
 
 def make_data(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Make demo data where none is given."""
+    """Create demo data if no data is given."""
     if options.root is None:
         options.root = tempfile.mkdtemp()
         write_demo_data(Path(options.root))
@@ -328,13 +328,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add_data_arguments(parser)
-    add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="dialogues a batch of ours (%(default)s)")
-    add("--plain-batch-size", type=int, default=3, help="dialogues a batch of the plain one (%(default)s)")
-    add("--plain-turns", type=int, default=22, help="turns that it pads dialogues to (%(default)s)")
-    add("--plain-steps", type=int, default=1, help="steps a round that it trains (%(default)s)")
-    add("--dialogues", type=int, default=24, help="dialogues a round that ours trains on (%(default)s)")
+    add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="batch sizes of our model (%(default)s)")
+    add("--plain-batch-size", type=int, default=3, help="batch size of the plain model (%(default)s)")
+    add("--plain-turns", type=int, default=22, help="turns that the plain model pads dialogues to (%(default)s)")
+    add("--plain-steps", type=int, default=1, help="training steps of the plain model in a round (%(default)s)")
+    add("--dialogues", type=int, default=24, help="dialogues that our model trains on in a round (%(default)s)")
     add_arguments(parser)
-    add("--profile", action="store_true", help="only show where the time of ours goes, by operator")
+    add("--profile", action="store_true", help="only show the time of our model by operator")
     options = parser.parse_args()
     make_data(parser, options)
     if options.profile:

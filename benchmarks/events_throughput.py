@@ -1,11 +1,11 @@
-"""Training throughput of the event model, against one document a batch with every span's vector made.
+"""Training throughput of the event model, compared with one document a batch and a vector for every span.
 
-Each variant trains in a process of its own, with the same weights, on the same documents, in turn with the other;
-ratios are those within a round.
+Each variant trains in its own process, with the same weights and on the same documents, alternating with the other;
+ratios are computed within a round.
 
     python benchmarks/events_throughput.py --root DIR --encoder PATH
 
-``DIR`` holds ``fulltext.train.json`` (in-domain) and ``abstracts.train.json`` (out-of-domain).
+``DIR`` contains ``fulltext.train.json`` (in-domain) and ``abstracts.train.json`` (out-of-domain).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ours:
     """The package's model in training.
 
     Args:
-        options: The script's.
+        options: The script's options.
     """
 
     keeps_memory = True
@@ -60,15 +60,15 @@ class Ours:
         self.optimizer = self.make_optimizer()
 
     def make_network(self, model: Dygie) -> torch.nn.Module:
-        """What is trained."""
+        """The network to train."""
         return model
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """What trains it."""
+        """The optimizer that trains it."""
         return build_optimizer(self.network, OptimizerConfig(lr=1e-5))
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
-        """Documents in batches of about so many word pieces, as the data module makes them."""
+        """Documents in batches of about ``batch_tokens`` word pieces, as the data module makes them."""
         made = EpochBatches(
             len(indices), self.options.batch_tokens, 0, train=True, lengths=self.lengths[list(indices)].numpy()
         )
@@ -88,7 +88,7 @@ class Ours:
         return torch.stack(parts).sum() / len(documents)
 
     def size(self) -> int:
-        """Documents."""
+        """The number of documents."""
         return len(self.documents)
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ class Ours:
         return sum(losses) / len(indices)
 
     def train(self, indices: Sequence[int]) -> dict[str, float]:
-        """Train on documents; what it took and what was done."""
+        """Train on documents, and return the time spent and the work done."""
         batches = self.batches(indices)
         start = self.clock()
         for batch in batches:
@@ -119,16 +119,16 @@ class Ours:
 
 
 class Plain(Ours):
-    """The same, one document a batch, computed plainly, with torch's own dropout and optimizer."""
+    """The plain model, one document a batch, with torch's own dropout and optimizer."""
 
     keeps_memory = False
 
     def make_network(self, model: Dygie) -> torch.nn.Module:
-        """What is trained."""
+        """The network to train."""
         return as_torch_has_it(PlainDygie(model, self.collate.pad_token_id))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """What trains it."""
+        """The optimizer that trains it."""
         return torch.optim.AdamW(self.network.parameters(), lr=1e-5)
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
@@ -149,19 +149,19 @@ def main() -> None:
     losses = [variant.loss_without_dropout(order[:4]) for variant in (ours, plain)]
     print(f"{size} documents, threads: {options.threads}, clock: {options.clock}")
     print(f"mean loss of four documents without dropout: ours {losses[0]:.6f}, plain {losses[1]:.6f}")
-    assert abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]), "the two do not compute the same model"
+    assert abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]), "the variants do not compute the same model"
 
     results: list[list[dict[str, float]]] = [[], []]
     for variant in (ours, plain):
-        variant.train(order[:1])  # the first step makes the optimizer's state
+        variant.train(order[:1])  # the first step creates the optimizer's state
     for number in range(options.rounds):
         drawn = [order[(number * options.documents + i) % size] for i in range(options.documents)]
         for variant, rounds in zip((ours, plain), results):
             rounds.append(variant.train(drawn))
     peaks = [ours.close(), plain.close()]
 
-    print(f"\nMedians of {options.rounds} rounds, the least and the greatest in parentheses.\n")
-    print("| | steps/s | documents/s | times plain | word pieces/s | peak memory, MB | of plain |")
+    print(f"\nMedians of {options.rounds} rounds, minimum and maximum in parentheses.\n")
+    print("| | steps/s | documents/s | speedup | word pieces/s | peak memory, MB | memory ratio |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     names = (f"ours, {options.batch_tokens} word pieces a batch", "plain, one document a batch")
     for name, rounds, peak in zip(names, results, peaks):
@@ -176,12 +176,12 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--root", required=True, help="folder of the files")
-    add("--in-domain", default="fulltext.train.json", help="file in it (%(default)s)")
-    add("--out-of-domain", default="abstracts.train.json", help="file in it (%(default)s)")
-    add("--encoder", required=True, help="folder or hub's name of the encoder")
-    add("--batch-tokens", type=int, default=2000, help="word pieces of a batch of ours (%(default)s)")
-    add("--documents", type=int, default=24, help="documents a round (%(default)s)")
+    add("--root", required=True, help="folder with the files")
+    add("--in-domain", default="fulltext.train.json", help="file in that folder (%(default)s)")
+    add("--out-of-domain", default="abstracts.train.json", help="file in that folder (%(default)s)")
+    add("--encoder", required=True, help="folder or hub name of the encoder")
+    add("--batch-tokens", type=int, default=2000, help="word pieces in a batch of our model (%(default)s)")
+    add("--documents", type=int, default=24, help="documents in a round (%(default)s)")
     add_arguments(parser)
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""What an experiment costs in examples trained on: with stages shared and without, and what early stopping leaves.
+"""The cost of an experiment in training examples: with and without shared stages, and what early stopping saves.
 
 python benchmarks/experiment_cost.py [RUN_DIR ...]
 
-Without a run directory it counts the examples in one epoch of every stage of the paper's Tables 2 and 5; nothing is
-trained. For a run directory of ``gradual fit`` or ``gradual compare`` it also reads how many epochs its finished stages
-took, and compares with all the epochs they were allowed.
+Without a run directory, it counts the examples in one epoch of every stage of the paper's Tables 2 and 5; nothing is
+trained. Given run directories of ``gradual fit`` or ``gradual compare``, it also reads how many epochs their finished
+stages took, and compares them with all the epochs that were allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POOL = 4000
 def experiments() -> dict[str, dict[str, Strategy]]:
     """The strategies of the two tables that train on the pool.
 
-    The model that has seen all domains is left out: its data is its own, it shares no stage, and is trained once.
+    The model that has seen all domains is left out: it has its own data, shares no stage, and is trained once.
     """
     config = yaml.safe_load((CONFIGS / "table5.yaml").read_text())
     schedule = Schedule(config["schedule"], last_stage=config["last_stage"])
@@ -43,7 +43,7 @@ def experiments() -> dict[str, dict[str, Strategy]]:
 
 
 def planned() -> None:
-    print("| experiment | strategies | stages | without sharing | examples an epoch | without sharing | saved |")
+    print("| experiment | strategies | stages | without sharing | examples per epoch | without sharing | saved |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, strategies in experiments().items():
         for domain, in_domain in IN_DOMAIN.items():
@@ -61,7 +61,7 @@ def planned() -> None:
 
 
 def finished(run_dir: Path) -> None:
-    """Examples that the finished stages of a run were trained on, and what they would have been otherwise."""
+    """Print the examples that the finished stages of a run were trained on, and what they would have been otherwise."""
     found = {path.parent: StageResult(**json.loads(path.read_text())) for path in run_dir.glob("seed-*/**/result.json")}
     if not found:
         print(f"{run_dir} has no finished stage.")
@@ -74,7 +74,7 @@ def finished(run_dir: Path) -> None:
         return epochs * (stage.in_domain + stage.out_of_domain)
 
     trained = sum(examples(stage, stage.epochs) for stage in found.values())
-    print(f"{run_dir}: {len(found)} finished stages, {trained:,} examples trained on in all their epochs.")
+    print(f"{run_dir}: {len(found)} finished stages, trained on {trained:,} examples in all their epochs.")
     alone = sum(examples(found[path], found[path].epochs) for path in paths(run_dir) if path in found)
     if alone:
         print(f"  Sharing: {alone:,} if every strategy trained its own stages, {1 - trained / alone:.0%} saved.")
@@ -83,12 +83,12 @@ def finished(run_dir: Path) -> None:
         best = sum(examples(stage, stage.best_epoch) for stage in found.values())
         print(
             f"  Early stopping: {allowed:,} with all epochs that max_epochs allows, {1 - trained / allowed:.0%} saved; "
-            f"{1 - best / trained:.0%} of what was trained came after the best epoch (patience)."
+            f"{1 - best / trained:.0%} of the training came after the best epoch (patience)."
         )
 
 
 def paths(run_dir: Path) -> list[Path]:
-    """The stages of each strategy and seed of a comparison, repeated where they are shared."""
+    """The stages of each strategy and seed of a comparison; a shared stage is repeated."""
     comparison = run_dir / "compare.json"
     if not comparison.exists():
         return []

@@ -1,8 +1,8 @@
 """Training throughput of the dialogue model on a GPU, by batch size, precision and compilation.
 
-Each line is a process of its own. Beside real word pieces a second stands how near the step comes to the machine: the
-floating-point operations that real word pieces need, per second, by the rate of bfloat16 products of the model's own
-shapes, measured in the same process.
+Each row is measured in its own process. Besides real word pieces per second, it shows how close a step comes to the
+machine's limit: the rate of floating-point operations that real word pieces need, divided by the rate of bfloat16
+products in the model's own shapes, measured in the same process.
 
     python benchmarks/gpu_throughput.py --root DIR --domain restaurant --pool train2000.tsv --encoder PATH
 """
@@ -30,7 +30,7 @@ class OnDevice(Ours):
     """The package's model in training on a device, at one batch size, precision and compilation.
 
     Args:
-        options: The script's, and what this line is about: ``precision`` and ``compilation``.
+        options: The script's options, with the ``precision`` and the ``compilation`` of this row.
     """
 
     def __init__(self, options: argparse.Namespace):
@@ -42,11 +42,11 @@ class OnDevice(Ours):
             self.model.encoder.compile(dynamic=True, mode=mode)
 
     def make_network(self, model: Any) -> torch.nn.Module:
-        """What is trained."""
+        """The network to train."""
         return model.to(self.device)
 
     def train(self, batches: Sequence[Sequence[int]]) -> dict[str, float]:
-        """Train on batches that the loader's processes have made; what it took and what was done."""
+        """Train on batches that are collated beforehand, and return the time spent and the work done."""
         chosen = [self._of(indices) for indices in batches]
         made = [self.collate(dialogues) for dialogues in chosen]
         bf16 = self.options.precision == "bf16"
@@ -67,7 +67,7 @@ class OnDevice(Ours):
         return {"seconds": seconds, "steps": len(batches), "tokens": tokens, "flops": flops}
 
     def product_rate(self, indices: Sequence[int]) -> float:
-        """Floating-point operations a second of bfloat16 products of a batch's shapes, and nothing else."""
+        """Floating-point operations per second of bfloat16 products alone, in the shapes of a batch."""
         tokens, width, inner, layers = self.shapes(indices)
         operands = Products.operands(tokens, width, inner, layers, torch.bfloat16, self.device)
         seconds = []
@@ -80,12 +80,12 @@ class OnDevice(Ours):
         return Products.operations(tokens, width, inner, layers) / median(seconds[1:])
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Wait until the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def launches(self, indices: Sequence[int]) -> int:
-        """What a step has the device do: kernels and copies; on a CPU, calls of operators."""
+        """The number of kernels and copies that a step launches; on a CPU, of operator calls."""
         cuda = self.device.type == "cuda"
         with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiled:
             self.train([indices])
@@ -93,7 +93,7 @@ class OnDevice(Ours):
         return sum(event.count for event in profiled.key_averages() if event.device_type == kind)
 
     def peak(self) -> float:
-        """Peak memory of the device in MB; 0 for a CPU."""
+        """The device's peak memory in MB; 0 for a CPU."""
         return torch.cuda.max_memory_allocated() / 2**20 if self.device.type == "cuda" else 0.0
 
 
@@ -109,7 +109,7 @@ def main() -> None:
         size = variant.sizes()[0]
         order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
         drawn = [[order[(step * batch + i) % size] for i in range(batch)] for step in range(options.steps)]
-        variant.train(drawn)  # compiles, and makes the optimizer's state
+        variant.train(drawn)  # compiles, and creates the optimizer's state
         rate = variant.product_rate(drawn[0])
         rounds = [variant.train(drawn) for _ in range(options.rounds)]
         steps, tokens, flops = (
@@ -128,12 +128,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add_data_arguments(parser)
-    add("--encoder-layers", type=int, help="keep the first so many layers")
+    add("--encoder-layers", type=int, help="keep only this many layers, from the first")
     add("--device", default="cuda", help="(%(default)s)")
-    add("--batch-sizes", type=int, nargs="+", default=[8, 32, 128, 256], help="dialogues a batch (%(default)s)")
+    add("--batch-sizes", type=int, nargs="+", default=[8, 32, 128, 256], help="batch sizes (%(default)s)")
     add("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], choices=("fp32", "tf32", "bf16"))
-    add("--compile", nargs="+", default=["none", "default"], choices=COMPILATIONS, help="the encoder (%(default)s)")
-    add("--steps", type=int, default=10, help="steps a round (%(default)s)")
+    add("--compile", nargs="+", default=["none", "default"], choices=COMPILATIONS, help="of the encoder (%(default)s)")
+    add("--steps", type=int, default=10, help="steps in a round (%(default)s)")
     add("--rounds", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():

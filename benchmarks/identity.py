@@ -1,10 +1,10 @@
-"""What it costs to know what a run is made of: of a stage of the demo, and of a model of 7 billion parameters.
+"""The cost of fingerprinting what a run is made of: relative to a stage of the demo, and for 7 billion parameters.
 
     python benchmarks/identity.py
 
-The demo's part is the time of a fingerprint by that of the shortest stage of the demo. The large model has the layers
-of Llama 2 7B. Its weights are measured in memory, and mapped from a sparse file that nobody has read yet; neither takes
-memory or disk for more than what is looked at.
+For the demo, the time of a fingerprint is divided by that of the demo's shortest stage. The large model has the layers
+of Llama 2 7B. Its weights are measured in memory, and mapped from a sparse file that has not been read yet; neither
+takes memory or disk space beyond what is read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTS = ("in_domain", "out_of_domain", "val", "test")
 
 
 def fingerprint(model: LightningModule, data: MixedDomainDataModule) -> dict:
-    """All that a run directory is compared with."""
+    """Everything that a run directory is compared with."""
     return {
         "model": model_fingerprint(model),
         "starting_weights": {"seed-0": starting_weights(model)},
@@ -44,7 +44,7 @@ def fingerprint(model: LightningModule, data: MixedDomainDataModule) -> dict:
 
 
 def of_the_demo(rounds: int, now: Callable[[], float]) -> None:
-    """Print the time of the demo's fingerprint, its files, and a sample of its examples, by that of its last stage."""
+    """Print the time to fingerprint the demo, by its files and by a sample of examples, relative to its last stage."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_demo_data(root)
@@ -71,9 +71,9 @@ def of_the_demo(rounds: int, now: Callable[[], float]) -> None:
                 enable_progress_bar=False,
             )
             seconds["stage"].append(now() - start)
-    for name, what in (("files", "its files"), ("examples", "a sample of its examples instead")):
+    for name, what in (("files", "its files"), ("examples", "a sample of its examples")):
         ratios = [mine / stage for mine, stage in zip(seconds[name], seconds["stage"])]
-        print(f"demo, by {what}: {spread(seconds[name], 3)} s, of its last stage {spread(ratios, 4)}")
+        print(f"demo, by {what}: {spread(seconds[name], 3)} s, relative to its last stage {spread(ratios, 4)}")
     print(f"the stage: {spread(seconds['stage'], 1)} s")
 
 
@@ -81,7 +81,7 @@ class Large(LightningModule):
     """The layers of Llama 2 7B, with all weights in one tensor.
 
     Args:
-        weights: Makes that tensor, of a number of entries.
+        weights: Creates that tensor, given the number of entries.
     """
 
     def __init__(self, weights: Callable[[int], torch.Tensor]):
@@ -98,12 +98,12 @@ class Large(LightningModule):
 
 
 def in_memory(size: int) -> torch.Tensor:
-    """Entries that take memory where they are looked at."""
+    """A tensor that takes memory only where it is read."""
     return torch.empty(size, dtype=torch.bfloat16)
 
 
 def mapped(file: Path) -> Callable[[int], torch.Tensor]:
-    """Entries of a file that is made, and takes no disk."""
+    """A function that maps a tensor from a new file, which takes no disk space."""
 
     def make(size: int) -> torch.Tensor:
         with file.open("wb") as made:
@@ -114,7 +114,7 @@ def mapped(file: Path) -> Callable[[int], torch.Tensor]:
 
 
 def of_a_large_model(rounds: int) -> None:
-    """Print the time of the fingerprint of 7 billion parameters."""
+    """Print the time to fingerprint 7 billion parameters."""
     with tempfile.TemporaryDirectory() as folder:
         for where in ("in memory", "mapped from a file"):
             seconds: dict[str, list[float]] = {"attributes": [], "weights": [], "comparison": []}
@@ -139,7 +139,7 @@ def of_a_large_model(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (%(default)s)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine (%(default)s)"
     )

@@ -1,12 +1,12 @@
-"""Kills runs at random moments with SIGKILL, and compares what they end with to a run that was never stopped.
+"""Kills runs with SIGKILL at random moments, and compares their results with those of a run that was never stopped.
 
 A run is ``gradual fit`` on a small dialogue corpus: three stages of the dialogue model with a tiny encoder. It is
-killed, started again with the same command, killed again, and so on until it is done; then the weights, scores and
-epochs of all stages are compared with the reference's, bit for bit. Runs follow each other until there were enough
-kills.
+killed, started again with the same command, killed again, and so on until it finishes; then the weights, scores and
+epochs of all stages are compared bit for bit with those of the reference. Runs are repeated until there have been
+enough kills.
 
-Each start is a process of its own, forked from this one: importing torch and Lightning takes longer than the training,
-and a kill would mostly hit that. So every kill is at a random moment of the command's own work.
+Each start is a process forked from this one: importing torch and Lightning takes longer than training, so most kills
+would hit the imports otherwise. This way every kill hits a random moment of the command's own work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 import torch
 
-import gradual.cli.app  # noqa: F401 - for the children, who would each import it
+import gradual.cli.app  # noqa: F401 - otherwise each child would import it
 from gradual.__main__ import main as command
 from gradual.tasks.dialogue.demo import write_demo_data
 
@@ -37,19 +37,19 @@ CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="how many there are to be at least")
-    parser.add_argument("--seed", type=int, default=0, help="decides the moments, as far as they are not the machine's")
-    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary one")
+    parser.add_argument("--kills", type=int, default=50, help="minimum number of kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    parser.add_argument("--folder", type=Path, help="working folder; default: a temporary one")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         equal, kills = measure(folder.resolve(), arguments.kills, random.Random(arguments.seed))
-    print(f"\n{equal} of {kills} kills are in runs that ended as the run that was never stopped.")
+    print(f"\n{equal} of {kills} kills were in runs that ended like the run that was never stopped.")
     sys.exit(equal != kills)
 
 
 def measure(folder: Path, wanted: int, chance: random.Random) -> tuple[int, int]:
-    """Kills in runs that ended equal, and kills in all."""
+    """The number of kills in runs with equal results, and the number of all kills."""
     write_demo_data(folder / "demo-data", train=40, dev=20, test=20, out_of_domain=120)
     started = time.monotonic()
     status = wait(start(folder, "reference"))
@@ -57,7 +57,7 @@ def measure(folder: Path, wanted: int, chance: random.Random) -> tuple[int, int]
     if status:
         sys.exit(f"The reference ended with status {status}: {log_of(folder, 'reference')}")
     expected = outcome(folder / "reference")
-    print(f"The reference took {took:.1f} s; its weights: {checksum(expected)}\n")
+    print(f"The reference took {took:.1f} s; checksum of its weights: {checksum(expected)}\n")
     print("| run | kills | where | weights, scores and epochs | checksum |\n|---|---|---|---|---|")
     equal = kills = number = 0
     while kills < wanted:
@@ -71,13 +71,13 @@ def measure(folder: Path, wanted: int, chance: random.Random) -> tuple[int, int]
         same = found == expected
         count = sum(places.values())
         kills, equal = kills + count, equal + count * same
-        where = ", ".join(f"{times} in {where}" for where, times in sorted(places.items()))
+        where = ", ".join(f"{times} {where}" for where, times in sorted(places.items()))
         print(f"| {number} | {count} | {where} | {'equal' if same else 'DIFFERENT'} | {checksum(found)} |", flush=True)
     return equal, kills
 
 
 def start(folder: Path, name: str) -> int:
-    """The command, in a process of its own."""
+    """Start the command in a forked process, and return its id."""
     child = os.fork()
     if child:
         return child
@@ -103,7 +103,7 @@ def start(folder: Path, name: str) -> int:
 
 
 def wait(process: int, seconds: float | None = None) -> int:
-    """The exit status of a process that is killed after ``seconds``, if it still runs then; negative for a signal."""
+    """Wait for a process, killing it after ``seconds``, and return its exit status; negative for a signal."""
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         done, status = os.waitpid(process, 0 if deadline is None else os.WNOHANG)
@@ -116,18 +116,18 @@ def wait(process: int, seconds: float | None = None) -> int:
 
 
 def place(run: Path) -> str:
-    """Where a kill hit, as far as the files tell."""
+    """The phase that a kill hit, as far as the files show."""
     if any(run.rglob("*.tmp")):
-        return "the writing of a file"
+        return "while a file was written"
     stages = sum(1 for _ in run.rglob("sample.txt"))
     finished = sum(1 for _ in run.rglob("result.json"))
     if stages == 0:
-        return "the start"
-    return f"stage {stages}" if finished < stages else f"what follows stage {stages}"
+        return "at the start"
+    return f"in stage {stages}" if finished < stages else f"after stage {stages}"
 
 
 def outcome(run: Path) -> dict[str, object]:
-    """All that a run leaves but its times: weights, scores and epochs."""
+    """The results of a run except its times: weights, scores and epochs."""
     found: dict[str, object] = {}
     for path in sorted(run.rglob("best.ckpt")):
         state = torch.load(path, weights_only=True)["state_dict"]

@@ -1,8 +1,8 @@
-"""What ``gradual`` costs beside the training itself: its driver, its start, its help.
+"""The time that ``gradual`` takes in addition to training: its driver, its start-up, its help.
 
     python benchmarks/overhead.py
 
-Each pair is measured in turn, several times over, on a small corpus of the package's own making.
+Each pair is measured alternately, several times, on a small synthetic corpus.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ own = DialogueStateTracker.training_step
 def training_step(self, batch, batch_idx):
     loss = own(self, batch, batch_idx)
     loss.backward()
-    os._exit(0)  # the time until here is what is measured
+    os._exit(0)  # the measurement ends here
 DialogueStateTracker.training_step = training_step
 from gradual.__main__ import main
 main(sys.argv[1:])
@@ -55,15 +55,15 @@ schedule: [1.0]
 
 
 class Tracker(DialogueStateTracker):
-    """With an optimizer of its own, as a hand-written Trainer needs it."""
+    """The dialogue model with its own optimizer, which training with a plain Trainer needs."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The one that the package would make."""
+        """The optimizer that the package would create."""
         return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
 
 
 def driver(model: LightningModule, data: DialogueDataModule, folder: Path, epochs: int) -> None:
-    """One stage by the package."""
+    """Train one stage with the package."""
     gradual.fit(
         model,
         data,
@@ -77,7 +77,7 @@ def driver(model: LightningModule, data: DialogueDataModule, folder: Path, epoch
 
 
 def by_hand(model: LightningModule, data: DialogueDataModule, folder: Path, epochs: int) -> None:
-    """The same stage with Lightning alone, as one would write it with care; the best weights are tested."""
+    """Train the same stage with Lightning alone, as a careful user would; the best weights are tested."""
     seed_everything(0, verbose=False)
     data.schedule = [1.0]
     best = ModelCheckpoint(folder, "best", monitor="val/loss", save_weights_only=True)
@@ -99,7 +99,7 @@ def by_hand(model: LightningModule, data: DialogueDataModule, folder: Path, epoc
 
 
 def stage_seconds(demo: Path, epochs: int, rounds: int, now: Callable[[], float]) -> None:
-    """Print the driver's time for a stage against that of a hand-written fit."""
+    """Print the time of a stage with the driver, and relative to a hand-written fit."""
     data = DialogueDataModule(str(demo), "hostel", str(demo / "encoder"), batch_size=8)
     data.setup()
     seconds: dict[str, list[float]] = {"by hand": [], "driver": []}
@@ -117,18 +117,18 @@ def stage_seconds(demo: Path, epochs: int, rounds: int, now: Callable[[], float]
     steps = epochs * data.steps_per_epoch()
     print(f"a stage of {epochs} epochs, {steps} steps: by hand {spread(seconds['by hand'], 2)} s, ", end="")
     print(f"driver {spread(seconds['driver'], 2)} s, ratio {spread(ratios, 3)}")
-    print(f"the same of the least times: {min(seconds['driver']) / min(seconds['by hand']):.3f}")
+    print(f"ratio of the minimum times: {min(seconds['driver']) / min(seconds['by hand']):.3f}")
 
 
 def start_seconds(demo: Path, encoder: str, rounds: int, now: Callable[[], float]) -> None:
-    """Print the times from a command to its answer, each in processes of their own."""
+    """Print the time that commands take, each in a new process."""
     script = demo / "first_step.py"
     script.write_text(FIRST_STEP, encoding="utf-8")
     fit = [str(script), "fit", "--config", str(demo / "config.yaml"), "--model.encoder", encoder]
     (demo / "config.yaml").write_text(CONFIG.format(root=demo), encoding="utf-8")
     commands = {
         "importing torch, lightning and transformers, loading the encoder": ["-c", IMPORTS.format(encoder=encoder)],
-        "gradual fit, to its first training step": fit,
+        "gradual fit, to the end of its first training step": fit,
         "gradual --help": ["-m", "gradual", "--help"],
         "python alone": ["-c", ""],
     }
@@ -142,13 +142,13 @@ def start_seconds(demo: Path, encoder: str, rounds: int, now: Callable[[], float
                 if number >= 0:  # the first round fills the caches
                     seconds[name].append(now() - start)
     for name, values in seconds.items():
-        print(f"{name}: {spread(values, 2)} s, least {min(values):.2f}")
+        print(f"{name}: {spread(values, 2)} s")
     imports, first_step, *_ = seconds.values()
-    print(f"first step by imports and encoder: {median(a / b for a, b in zip(first_step, imports)):.2f}")
+    print(f"first step relative to imports and encoder: {median(a / b for a, b in zip(first_step, imports)):.2f}")
 
 
 def _children() -> float:
-    """Processor seconds of all processes that were started and have ended."""
+    """The processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -159,9 +159,9 @@ def _environment() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3, help="of the stage (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each pair is measured (%(default)s)")
-    parser.add_argument("--encoder", help="the encoder that is loaded; default: the demo's tiny one")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of the stage (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each pair (%(default)s)")
+    parser.add_argument("--encoder", help="encoder to load; default: the demo's tiny one")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine (%(default)s)"
     )

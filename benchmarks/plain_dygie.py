@@ -1,7 +1,7 @@
-"""DyGIE++ computed plainly, one document a batch: what the package's model is compared with.
+"""DyGIE++ computed the plain way, one document a batch, as a reference for the package's model.
 
-The sentences of a document are padded to its longest, and so are their spans; every span's vector is made,
-``[start; end; width]``, and so is that of every pair of kept candidates.
+The sentences of a document are padded to its longest, and so are their spans; the vector ``[start; end; width]`` of
+every span is computed, and so is that of every pair of kept candidates.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BUCKET_ENDS = torch.tensor([0, 1, 2, 3, 4, 7, 15, 31, 63])
 
 
 class PlainDygie(nn.Module):
-    """The plain way to compute entities, triggers and arguments of a document.
+    """Computes entities, triggers and arguments of a document the plain way.
 
     Args:
-        model: Whose weights to use.
+        model: The model whose weights to use.
         pad_token_id: The tokenizer's padding token.
     """
 
@@ -35,7 +35,7 @@ class PlainDygie(nn.Module):
         self.max_width = model.widths.num_embeddings
 
     def forward(self, document: EncodedDocument) -> Tensor:
-        """The loss of a document whose layers are all annotated."""
+        """The loss of a document in which all layers are annotated."""
         sentences = document.sentences
         tokens = self.encode(sentences)  # sentences, most tokens, d
         spans = [_spans(sentence.length, self.max_width) for sentence in sentences]
@@ -64,7 +64,7 @@ class PlainDygie(nn.Module):
         return document.weight * total
 
     def encode(self, sentences: list[EncodedSentence]) -> Tensor:
-        """Token vectors, shape ``(sentences, most tokens, d)``; every sentence fits the encoder."""
+        """Token vectors, shape ``(sentences, most tokens, d)``; every sentence must fit into the encoder."""
         pieces = [torch.from_numpy(sentence.windows[0].astype("int64")) for sentence in sentences]
         ids = pad_sequence(pieces, batch_first=True, padding_value=self.pad_token_id)
         mask = torch.arange(ids.shape[1]) < torch.tensor([len(p) for p in pieces])[:, None]
@@ -80,7 +80,7 @@ class PlainDygie(nn.Module):
     def arguments(
         self, sentences: list[EncodedSentence], spans: list[Tensor], tokens: Tensor, vectors: Tensor
     ) -> Tensor:
-        """The loss of arguments: of all pairs of a sentence's kept tokens and kept spans."""
+        """The loss of arguments over all pairs of a sentence's kept tokens and kept spans."""
         lengths = torch.tensor([sentence.length for sentence in sentences])
         counts = torch.tensor([len(pairs) for pairs in spans])
         rates = Pruning()
@@ -113,7 +113,7 @@ class PlainDygie(nn.Module):
         return _loss(scores[real], torch.cat(labels))
 
     def score(self, name: str, vectors: Tensor) -> Tensor:
-        """A scorer on whole vectors; its first layer's weights are those of the parts, side by side."""
+        """Apply a scorer to full vectors; its first layer concatenates the weights of the parts."""
         scorer = self.scorers[name]
         weight, bias = _whole(scorer.first)
         rows = scorer.dropout(F.relu(F.linear(vectors, weight, bias)))
@@ -131,7 +131,7 @@ def _whole(first: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _kept(scores: Tensor, counts: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """The places of each sentence's best items, as many as the sentence that keeps most does, and their scores."""
+    """The positions and scores of each sentence's best items, as many as the sentence that keeps the most."""
     real = torch.arange(scores.shape[1]) < counts[:, None]
     places = scores[..., 0].masked_fill(~real, -torch.inf).topk(int(keep.max()), dim=1).indices
     return places, _pick(scores, places)
@@ -146,7 +146,7 @@ def _pick(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def _loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with a null class that scores 0, summed."""
+    """The summed cross-entropy with a null class whose score is 0."""
     return F.cross_entropy(F.pad(scores, (1, 0)), labels, reduction="sum")
 
 

@@ -1,4 +1,4 @@
-"""SUMBT computed plainly, as its published code computes it: what the package's model is compared with.
+"""SUMBT computed the plain way, as its published code computes it, as a reference for the package's model.
 
 Every turn is padded to 64 word pieces and every dialogue to 22 turns; the token states are repeated for every slot
 before keys and values are projected; the candidate values are repeated for every turn, slot by slot. The encoder
@@ -20,13 +20,13 @@ from gradual.tasks.dialogue.model import Sumbt
 
 
 class PaddedBatch(NamedTuple):
-    """``D`` dialogues of ``T`` turns of ``L`` word pieces each, padding included.
+    """``D`` dialogues of ``T`` turns of ``L`` word pieces each, including padding.
 
     Attributes:
         input_ids: Shape ``(D, T, L)``.
         token_type_ids: Same shape.
         attention_mask: Same shape.
-        labels: Shape ``(D, T, slots)``, ``MISSING`` in turns of padding.
+        labels: Shape ``(D, T, slots)``, ``MISSING`` in padding turns.
     """
 
     input_ids: Tensor
@@ -36,7 +36,7 @@ class PaddedBatch(NamedTuple):
 
 
 def pad(dialogues: Sequence[EncodedDialogue], turns: int, length: int, pad_token_id: int) -> PaddedBatch:
-    """The batch that the published code makes of dialogues."""
+    """Pad dialogues to a batch as the published code does."""
     shape = (len(dialogues), turns, length)
     ids = torch.full(shape, pad_token_id)
     types, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
@@ -51,7 +51,7 @@ def pad(dialogues: Sequence[EncodedDialogue], turns: int, length: int, pad_token
 
 
 class PlainGelu(nn.Module):
-    """GELU by its formula, of which every step is kept for the backward pass."""
+    """GELU by its formula; every intermediate step is kept for the backward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         """GELU of every element."""
@@ -62,7 +62,7 @@ class PlainLayerNorm(nn.Module):
     """Layer normalisation by its formula.
 
     Args:
-        norm: Whose parameters to use.
+        norm: The layer whose parameters to use.
     """
 
     def __init__(self, norm: nn.LayerNorm):
@@ -77,7 +77,7 @@ class PlainLayerNorm(nn.Module):
 
 
 def compute_stepwise(encoder: nn.Module) -> None:
-    """Have a BERT compute its activations and layer normalisations by their formulas."""
+    """Make a BERT compute its activations and layer normalisations by their formulas."""
     for parent in list(encoder.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.LayerNorm):
@@ -87,12 +87,12 @@ def compute_stepwise(encoder: nn.Module) -> None:
 
 
 class PlainSumbt(nn.Module):
-    """The published way to compute the model, with euclidean distances.
+    """Computes the model as its published code does, with Euclidean distances.
 
     Args:
-        model: Whose weights and vectors to use. Its encoder is set to compute attention step by step, as was usual
-            then, and as turns that are nothing but padding need it.
-        stepwise: GELU and layer normalisation by their formulas, too; False for torch's own.
+        model: The model whose weights and vectors to use. Its encoder is set to compute attention step by step, as was
+            usual then, and as turns that consist only of padding require.
+        stepwise: Whether to compute GELU and layer normalisation by their formulas, too, instead of torch's own.
     """
 
     def __init__(self, model: Sumbt, stepwise: bool = True):
@@ -137,7 +137,7 @@ class PlainSumbt(nn.Module):
         return torch.stack(losses).sum()
 
     def attend(self, queries: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """Attention of one query a row, shape ``(rows, 1, d)``, over that row's states, shape ``(rows, L, d)``."""
+        """Attention of one query per row, shape ``(rows, 1, d)``, over that row's states, shape ``(rows, L, d)``."""
         query, key, value = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.query, queries), (self.key, states), (self.value, states))

@@ -1,10 +1,10 @@
-"""Time and memory as the pool grows and the sample does not: the order, a stage, held-out ids, and real files.
+"""Time and memory as the pool grows but the sample does not: the order, a stage, held-out ids, and real files.
 
 python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000]
 
-Everything is made on the spot, in a temporary folder. Memory is what Python and numpy allocate at most (tracemalloc),
-in a run of its own beside the timed one; for files it is what the process grows by, with and without the pages of the
-files that it maps, which the system takes back when it needs them.
+All data is generated in a temporary folder. Memory is the peak of what Python and numpy allocate (tracemalloc), in a
+separate run from the timed one; for files it is the growth of the process, with and without the pages of the files that
+it maps, which the system reclaims when it needs them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401 - imported here, so that no run is timed with it
+import datasets  # noqa: F401 - imported here so that no timed run imports it
 import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -51,7 +51,7 @@ class Numbers:
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """The least of a few runs."""
+    """The minimum time of a few runs."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -79,7 +79,7 @@ def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
 
 
 def one_stage(data: MixedDomainDataModule, k: int) -> None:
-    """What a stage asks of its data before the first step: its sample, their ids, and a batch."""
+    """Do what a stage does with its data before the first step: draw the sample, list its ids, and load a batch."""
     data.set_stage(k)
     data.sample_ids()
     next(iter(data.train_dataloader()))
@@ -138,7 +138,7 @@ def files(largest: int, sample: int) -> None:
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(root)
-        AutoTokenizer.from_pretrained(root)  # imports what it needs
+        AutoTokenizer.from_pretrained(root)  # imports its dependencies
         write_examples(root / "in.jsonl", IN_DOMAIN, "in")
         for exponent in range(3, len(str(largest))):
             size = 10**exponent
@@ -162,7 +162,7 @@ def write_examples(path: Path, size: int, name: str) -> None:
         for index, length in enumerate(lengths):
             text = " ".join(WORDS[word] for word in random.integers(0, len(WORDS), length))
             file.write(json.dumps({"id": f"{name}-{index}", "text": text, "label": int(length) % 3}) + "\n")
-    os.utime(path, (time.time() - 60,) * 2)  # not just written: its digest is remembered, as that of any older file
+    os.utime(path, (time.time() - 60,) * 2)  # an older file, so that its digest is cached
 
 
 def read_files(root: Path, pool: Path, sample: int) -> dict[str, float]:
@@ -189,7 +189,7 @@ def read_files(root: Path, pool: Path, sample: int) -> dict[str, float]:
 
 
 def resident() -> tuple[float, float]:
-    """MB of this process in memory: its own, and pages of files."""
+    """The resident memory of this process in MB: its own, and pages of files."""
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
     found = {line[0]: int(line[1]) * 1024 / MB for line in lines if line[0] in ("RssAnon:", "RssFile:")}
     return found["RssAnon:"], found["RssFile:"]
@@ -202,7 +202,7 @@ def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _not_daemonic(work: Callable[..., Any], *arguments: Any) -> Any:
-    multiprocessing.process.current_process()._config["daemon"] = False  # tokenizing starts processes of its own
+    multiprocessing.process.current_process()._config["daemon"] = False  # tokenizing starts further processes
     return work(*arguments)
 
 
@@ -212,13 +212,13 @@ def ms(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--largest", type=int, default=10**6, help="examples of the largest file, a power of ten")
-    parser.add_argument("--largest-ids", type=int, default=10**7, help="ids to compare at most, a power of ten")
+    parser.add_argument("--largest", type=int, default=10**6, help="examples in the largest file, a power of ten")
+    parser.add_argument("--largest-ids", type=int, default=10**7, help="most ids to compare, a power of ten")
     parser.add_argument("--sample", type=int, default=10_000, help="out-of-domain examples of a stage")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     stages(arguments.sample)
-    files(arguments.largest, arguments.sample)  # before what fills this process, whose size is measured
+    files(arguments.largest, arguments.sample)  # first, since the size of this process is measured
     held_out(arguments.largest_ids)
 
 

@@ -1,11 +1,11 @@
-"""Memory after each of ten stages of a comparison in one process, and what releasing a stage's memory costs in time.
+"""Memory after each of ten stages of a comparison in one process, and the time it takes to release a stage's memory.
 
-    python benchmarks/stage_memory.py --encoder PATH                # dialogues that the package makes
+    python benchmarks/stage_memory.py --encoder PATH                # generated dialogues
     python benchmarks/stage_memory.py --encoder PATH --root DIR     # events
 
-``DIR`` holds ``fulltext.train.json``, ``fulltext.dev.json`` and ``abstracts.train.json``, whose first documents are
-used. Two processes train the same stages in turn: one releases a stage's memory as ``gradual`` does, the other leaves
-it to Python's garbage collector and to the C library. Linux only.
+``DIR`` contains ``fulltext.train.json``, ``fulltext.dev.json`` and ``abstracts.train.json``, whose first documents are
+used. Two processes train the same stages alternately: one releases the memory of each stage as ``gradual`` does, the
+other leaves it to Python's garbage collector and the C library. Linux only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MB = 2**20
 
 
 class MallInfo(ctypes.Structure):
-    """What glibc's ``mallinfo2`` gives."""
+    """The result of glibc's ``mallinfo2``."""
 
     _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
     _fields_ = [(name, ctypes.c_size_t) for name in _names]
@@ -47,9 +47,9 @@ class Stages:
     """The stages of a comparison, trained one by one in this process.
 
     Args:
-        options: The script's.
-        folder: Where the data is, and where the stages go.
-        releases: Release each stage's memory; else it is left as it is.
+        options: The script's options.
+        folder: The folder for data and stages.
+        releases: Whether to release the memory of each stage.
     """
 
     def __init__(self, options: argparse.Namespace, folder: Path, releases: bool):
@@ -68,12 +68,12 @@ class Stages:
             node.directory(self.experiment.run).reserve(node.settings)
 
     def amounts(self) -> list[tuple[int, ...]]:
-        """Out-of-domain examples of each stage and those before it."""
+        """For each stage, the numbers of out-of-domain examples on the path to it."""
         return [node.amounts for node in self.nodes]
 
     def train(self, number: int) -> dict[str, float]:
-        """Train a stage; its time in seconds, and memory in MB."""
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is that of this stage
+        """Train a stage, and return its time in seconds and its memory in MB."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         start = self.clock()
         if self.releases:
             in_process(self.experiment)([self.nodes[number]])
@@ -83,7 +83,7 @@ class Stages:
         return {"seconds": self.clock() - start} | self.memory()
 
     def memory(self) -> dict[str, float]:
-        """Resident memory at its peak and now, and what the C library has given to the program, in MB."""
+        """Resident memory at its peak and now, and the memory that the C library has handed out, in MB."""
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         found = {name: int(status[key].split()[0]) / 2**10 for name, key in (("peak", "VmHWM"), ("now", "VmRSS"))}
         mallinfo2 = ctypes.CDLL(None).mallinfo2
@@ -92,7 +92,7 @@ class Stages:
         return found | {"in use": (info.uordblks + info.hblkhd) / MB}
 
     def after_all(self) -> list[float]:
-        """Resident memory in MB: as it is, after a full garbage collection, and after free pages are returned."""
+        """Resident memory in MB: now, after a full garbage collection, and after free pages are returned."""
         found = [self.memory()["now"]]
         for release in (gc.collect, lambda: ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))):
             release()
@@ -132,7 +132,7 @@ def main() -> None:
         amounts = ours.amounts()
         other = Variant(Stages, options, Path(folder), False)
         columns = "peak, MB | after it | in use"
-        print(f"| stage | {columns} | left to Python: {columns} | time, of left to Python |")
+        print(f"| stage | {columns} | left to Python: {columns} | time relative to left to Python |")
         print("| --- |" + " ---: |" * 7)
         found: list[list[dict[str, float]]] = [[], []]
         for number, stage in enumerate(amounts):
@@ -149,21 +149,21 @@ def main() -> None:
             print(f"  in the end {resident.format(*variant.after_all())}")
             print(f"  seconds of a stage {spread([stage['seconds'] for stage in stages[1:]], 2)}")
             variant.close()
-        pairs = list(zip(*found))[1:]  # the first one warms up
+        pairs = list(zip(*found))[1:]  # the first stage warms up
         ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in pairs]
         more = [mine["seconds"] - theirs["seconds"] for mine, theirs in pairs]
-        print(f"a stage takes {spread(ratios, 3)} times as long when memory is released, {spread(more, 2)} s more")
+        print(f"a stage takes {spread(ratios, 3)} times as long if memory is released, {spread(more, 2)} s more")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--encoder", required=True, help="folder or hub's name of the encoder")
-    add("--encoder-layers", type=int, default=2, help="keep the first so many layers (%(default)s)")
-    add("--root", help="folder of the event files; default: dialogues")
-    add("--epochs", type=int, default=1, help="of each stage (%(default)s)")
-    add("--precision", default="bf16-mixed", help="the Trainer's (%(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
+    add("--encoder", required=True, help="folder or hub name of the encoder")
+    add("--encoder-layers", type=int, default=2, help="keep only this many layers, from the first (%(default)s)")
+    add("--root", help="folder with the event files; default: dialogues")
+    add("--epochs", type=int, default=1, help="epochs of each stage (%(default)s)")
+    add("--precision", default="bf16-mixed", help="precision of the Trainer (%(default)s)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="number of threads (%(default)s)")
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
     return parser.parse_args()
 

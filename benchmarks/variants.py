@@ -1,6 +1,6 @@
-"""Variants to compare, each in a process of its own, so that each has a peak of memory of its own.
+"""Variants to compare, each in its own process, so that each has its own peak memory.
 
-Only one of them computes at a time: the script asks them in turn, several times over, and compares within a round.
+Only one of them computes at a time: the script calls them alternately, several times, and compares within a round.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from gradual.nn.fast_cpu import QuickDropout, QuickLinear, change_classes
 
 
 def as_torch_has_it(module: nn.Module) -> nn.Module:
-    """The module with torch's own dropout and linear layers, as published code has them."""
+    """Give the module torch's own dropout and linear layers, as in published code, and return it."""
     change_classes(module, {QuickDropout: nn.Dropout, QuickLinear: nn.Linear})
     return module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every comparison of training speeds takes."""
+    """Add the options of every comparison of training speeds."""
     add = parser.add_argument
-    add("--encoder-layers", type=int, help="keep the first so many layers")
-    add("--rounds", type=int, default=5, help="how often the variants take turns (%(default)s)")
+    add("--encoder-layers", type=int, help="keep only this many layers, from the first")
+    add("--rounds", type=int, default=5, help="number of rounds (%(default)s)")
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="threads that compute (%(default)s)")
-    add("--bf16", action="store_true", help="all in bfloat16 under autocast")
+    add("--threads", type=int, default=torch.get_num_threads(), help="number of threads (%(default)s)")
+    add("--bf16", action="store_true", help="compute in bfloat16 with autocast")
 
 
 class Variant:
-    """An object in a process of its own.
+    """An object in its own process.
 
     Args:
-        make: Makes the object, in that process.
-        arguments: What it is called with.
+        make: Creates the object in that process.
+        arguments: The arguments of ``make``.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any):
@@ -49,10 +49,10 @@ class Variant:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
-        theirs.close()  # so that its end, should it fail, is noticed here
+        theirs.close()  # so that a failure over there is noticed here
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """The object's methods, run over there."""
+        """A method of the object, which runs in its process."""
 
         def call(*arguments: Any) -> Any:
             self._connection.send((name, arguments))
@@ -61,7 +61,7 @@ class Variant:
         return call
 
     def close(self) -> float:
-        """End the process; its peak memory in MB."""
+        """End the process, and return its peak memory in MB."""
         self._connection.send(None)
         peak = self._connection.recv()
         self._process.join()
@@ -74,14 +74,14 @@ def _serve(connection: Any, make: Callable[..., Any], arguments: tuple[Any, ...]
         name, given = request
         connection.send(getattr(made, name)(*given))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, kilobytes elsewhere
+    connection.send(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, kilobytes elsewhere
 
 
 def clock(name: str) -> Callable[[], float]:
-    """``wall``, or ``cpu``: that of the process, for one thread on a machine that is busy with other things too."""
+    """The clock ``wall``, or ``cpu`` for the processor time of the process: for one thread on a busy machine."""
     return time.process_time if name == "cpu" else time.perf_counter
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """A median with the least and the greatest of several rounds."""
+    """The median of several rounds, with minimum and maximum."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from gradual.report.tensorboard import save_stage_curve
 from gradual.runs.files import write_atomically
-from gradual.runs.result import StageResult
+from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
 
 _PACKAGES = ("gradual", "torch", "lightning", "transformers", "torchmetrics", "jsonargparse", "numpy")
@@ -81,7 +81,7 @@ class RunResult:
     def table(self) -> Table:
         """A column a stage: its amounts, epochs (the best one in brackets) and time, and all its scores.
 
-        A star marks the epochs of a stage that has not converged.
+        A dagger marks the epochs of a stage that has not converged.
         """
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         table.add_column("stage", no_wrap=True)
@@ -110,7 +110,7 @@ class RunResult:
                 f"Raise {raised}, or lower patience: of these stages in the schedule, or of all in a new run directory."
             )
             lines.append(
-                "* ended before it converged, so that its scores could still improve. "
+                f"{CUT_OFF} ended before it converged, so that its scores could still improve. "
                 + (mend if raised else "A monitored score was no longer finite.")
             )
         best, last = self.best_stage, len(self.stages) - 1
@@ -157,7 +157,7 @@ def versions() -> dict[str, str]:
 
 
 def _epochs(stage: StageResult) -> str:
-    return f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else ' *'}"
+    return f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else f' {CUT_OFF}'}"
 
 
 def _score(value: float | None) -> str:

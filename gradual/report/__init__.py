@@ -1,4 +1,4 @@
-"""The report of a comparison: tables, significance, figures and a page, remade at any time without training."""
+"""The report of a comparison: tables, significance, figures and a page, which need no training to be made again."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _PACKAGES = ("jinja2", "matplotlib", "scipy")
 
 
 def write_report(run_dir: Path) -> Path:
-    """Make the report of a comparison from what its run directory holds so far.
+    """Write the report of a comparison from what its run directory contains so far.
 
     Args:
         run_dir: The run directory of ``gradual compare``.
 
     Returns:
-        The page, ``RUN_DIR/report/report.html``; beside it ``table.md``, ``table.csv``, ``table.tex``,
-        ``significance.csv``, ``stages.png``, ``stages.svg`` and ``results.json``. All of it is made before any file is
-        replaced, and each file is replaced at once.
+        The path of the page, ``RUN_DIR/report/report.html``; beside it are ``table.md``, ``table.csv``, ``table.tex``,
+        ``significance.csv``, ``stages.png``, ``stages.svg`` and ``results.json``. All contents are computed before any
+        file is replaced, and each file is replaced atomically.
 
     Raises:
-        InputError: There is no comparison, one of its files is damaged, or a package of ``gradual[report]`` is missing.
+        InputError: There is no comparison, one of its files is damaged, or a package of ``gradual[report]`` is not
+            installed.
     """
     for package in _PACKAGES:
         if find_spec(package) is None:
@@ -72,17 +73,17 @@ def write_report(run_dir: Path) -> Path:
 
 
 def report_page(run_dir: Path) -> Path:
-    """Where the report of a comparison is, or will be."""
+    """The path of a comparison's report, which need not exist yet."""
     return Path(run_dir) / "report" / "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``gradual report``."""
+    """Add the arguments of ``gradual report``."""
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the run directory of gradual compare")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the report, print its scores and notes, and say where it is."""
+    """Write the report, and print its scores, its notes and its path."""
     page = write_report(arguments.run_dir)
     sections = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")
     print("\n## ".join(section for section in sections if not section.startswith("Significance")))

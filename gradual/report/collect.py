@@ -1,6 +1,6 @@
-"""What a run directory holds of a comparison: its strategies, seeds and stages, as far as they are there.
+"""Reads a comparison from its run directory: strategies, seeds and stages, as far as they exist.
 
-``compare.json`` says what is compared and where each stage lies; a stage is finished when its folder has
+``compare.json`` lists the strategies and the folders of their stages; a stage is finished when its folder contains
 ``result.json``. Nothing here trains or needs torch.
 """
 
@@ -19,23 +19,23 @@ from gradual.runs.result import StageResult, reported_scores
 
 Split = Literal["val", "test"]
 SPLITS: dict[Split, str] = {"val": "validation", "test": "test"}
-"""What scores are measured on, and its word for a reader."""
+"""The splits that scores are measured on, and their names for readers."""
 
 Examples = dict[str, dict[str, tuple[float, float]]]
-"""Test results by example and metric: numerator and denominator; sums of both give the score of a set of examples."""
+"""Test results by example and metric, as numerator and denominator; scores of several examples divide their sums."""
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One stage of one seed, as far as it is there.
+    """One stage of one seed, as far as it exists.
 
     Attributes:
         path: Its folder, relative to the run directory.
-        started: Whether it has begun; its folder may be there before.
-        settings: What it was started with; None if it never was.
-        result: What came out of it; None while it is not finished.
-        history: What was logged, an entry an epoch, epochs rising.
-        examples: Test results by example; None where they were not kept.
+        started: Whether training has begun; the folder may be created earlier.
+        settings: The settings it was started with; None if it never was.
+        result: Its result; None until it is finished.
+        history: Logged values, one entry per epoch, in order.
+        examples: Test results by example; None if they were not saved.
     """
 
     path: str
@@ -57,10 +57,10 @@ class Strategy:
 
     Attributes:
         name: Its name in the comparison.
-        amounts: Out-of-domain examples of its stages, as counts.
-        overrides: What each stage sets besides its amount, as plain data; the first also what the strategy sets.
-        stages: Its stages by seed, in order; fewer than ``amounts`` where the comparison has no place for them yet.
-        also: Other strategies that are this path too, and have no row of their own.
+        amounts: Numbers of out-of-domain examples of its stages.
+        overrides: The settings that each stage overrides, as plain data; the strategy's own are with the first stage.
+        stages: Its stages by seed, in order; fewer than ``amounts`` if the comparison has not assigned folders yet.
+        also: Other strategies with the same path, which have no row of their own.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Strategy:
     also: list[str] = field(default_factory=list)
 
     def final(self, seed: int) -> StageRecord | None:
-        """The last stage of a seed; None while the path is not finished."""
+        """The last stage of a seed; None until the path is finished."""
         return self.stages[seed][-1] if self.is_finished(seed) else None
 
     def is_finished(self, seed: int) -> bool:
@@ -84,7 +84,7 @@ class Strategy:
         return [seed for seed in self.stages if self.is_finished(seed)]
 
     def results(self, stage: int) -> dict[int, StageResult]:
-        """The results of a stage, counted from 0, by seed, as far as they are there."""
+        """The results of a stage (counted from 0) by seed, as far as they exist."""
         paths = {seed: path[stage] for seed, path in self.stages.items() if stage < len(path)}
         return {seed: record.result for seed, record in paths.items() if record.result}
 
@@ -94,25 +94,26 @@ class Strategy:
 
     @property
     def stages_cut_off(self) -> list[int]:
-        """The stages that ended before they converged, under one seed at least; counted from 0."""
+        """The stages (counted from 0) that ended before they converged for at least one seed."""
         return [stage for stage in range(len(self.amounts)) if self.cut_off(stage)]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Strategies over seeds.
+    """Strategies, each trained with several seeds.
 
     Attributes:
         root: The run directory.
-        strategies: In the order of the configuration.
-        seeds: The seeds that the comparison asks for.
-        metrics: Test scores to show: those of ``compare.json`` that the test has, else all but the loss, or it alone.
-        val_metrics: Validation scores to show, likewise.
+        strategies: The strategies in the order of the configuration.
+        seeds: The seeds of the comparison, finished or not.
+        metrics: Test scores to show: those of ``compare.json`` that the test logs; if there are none, all but the loss,
+            or the loss if it is the only one.
+        val_metrics: Validation scores to show, chosen likewise.
         unknown: Scores of ``compare.json`` that no finished stage has.
-        baseline: The strategy that differences are taken from; None for none.
-        monitor: Validation metric that decided on convergence and on the best epoch.
-        mode: ``min`` or ``max``: which value of it is better.
-        command: The command line that made the comparison.
+        baseline: The strategy that differences are relative to; None for no differences.
+        monitor: Validation metric that decided convergence and the best epoch.
+        mode: ``min`` or ``max``: whether lower or higher values of the monitor are better.
+        command: The command line of the comparison.
         versions: Versions of Python and packages.
         environment: The machine, as plain data.
     """
@@ -132,29 +133,29 @@ class Comparison:
 
     @cached_property
     def has_test_scores(self) -> bool:
-        """Whether a finished stage has test scores."""
+        """Whether any finished stage has test scores."""
         return any(result.test for result in _results(self.strategies))
 
     @property
     def shown(self) -> dict[Split, list[str]]:
-        """The metrics to show by split: those of validation always, those of the test where it was measured."""
+        """The metrics to show by split: those of validation always, those of the test if there was one."""
         return {"val": self.val_metrics, "test": self.metrics} if self.has_test_scores else {"val": self.val_metrics}
 
     @cached_property
     def missing(self) -> list[str]:
-        """What the comparison asks for and is not there, a sentence each."""
+        """One sentence for each thing that the comparison lacks."""
         lines = [line for strategy in self.strategies for seed in self.seeds for line in self._missing(strategy, seed)]
         lines += [f"No stage has a score '{metric}'." for metric in self.unknown]
         if self.knows_no_examples:
             lines.append(
-                "There are no test results by example, and so no significance: a module gives them where its test_step "
-                'returns a list of {"id": ..., SCORE: [numerator, denominator]}.'
+                "There are no test results by example, and therefore no significance: to provide them, return a list "
+                'of {"id": ..., SCORE: [numerator, denominator]} from test_step.'
             )
         return lines
 
     @cached_property
     def knows_no_examples(self) -> bool:
-        """Strategies are tested, and none has test results by example: the module does not give them."""
+        """Whether strategies were tested but none has test results by example: the module does not return them."""
         finals = [strategy.final(seed) for strategy in self.strategies for seed in self.seeds]
         kept = [final.examples is not None for final in finals if final is not None and self.has_test_scores]
         return bool(kept) and not any(kept)
@@ -181,16 +182,16 @@ class Comparison:
                 lines.append(f"{who}: no '{metric}' in {final.path}/test_examples.jsonl.")
             elif kept is not None and not math.isclose(kept, score, abs_tol=1e-4):
                 lines.append(
-                    f"{who}: '{metric}' over {final.path}/test_examples.jsonl is {kept:.4f}, but {score:.4f} in "
-                    "result.json; the significance is that of the former."
+                    f"{who}: '{metric}' is {kept:.4f} in {final.path}/test_examples.jsonl, but {score:.4f} in "
+                    "result.json; significance is computed from the former."
                 )
         if final.examples is None and not self.knows_no_examples:
-            lines.append(f"{who}: no {final.path}/test_examples.jsonl, so it takes no part in the significance.")
+            lines.append(f"{who}: no {final.path}/test_examples.jsonl, so significance is computed without it.")
         return lines
 
 
 def pooled_score(examples: Examples, metric: str) -> float | None:
-    """The score over all examples: the sum of numerators over that of denominators; None where no example has it."""
+    """The score of all examples: the sum of numerators over the sum of denominators; None if no example has it."""
     pairs = [scores[metric] for scores in examples.values() if metric in scores]
     if not pairs:
         return None
@@ -199,17 +200,17 @@ def pooled_score(examples: Examples, metric: str) -> float | None:
 
 
 def read_comparison(run_dir: Path) -> Comparison:
-    """Read what is there of a comparison.
+    """Read a comparison, as far as it exists.
 
     Args:
-        run_dir: The run directory, with ``compare.json`` as ``gradual compare`` writes it.
+        run_dir: A run directory with the ``compare.json`` of ``gradual compare``.
 
     Raises:
         InputError: There is no ``compare.json``, or a file is damaged; the message names it.
     """
     file = run_dir / "compare.json"
     if not file.is_file():
-        raise InputError(f"{run_dir} holds no comparison: {file} is missing; gradual compare writes it.")
+        raise InputError(f"{run_dir} holds no comparison: {file} is missing; run gradual compare first.")
     content = read_mapping(file)
     seeds = list_in(content, "seeds", int, file)
     paths = mapping_in(content, "paths", file)
@@ -220,7 +221,7 @@ def read_comparison(run_dir: Path) -> Comparison:
     ]
     baseline = content.get("baseline")
     if baseline is not None and baseline not in [strategy.name for strategy in strategies]:
-        raise InputError(f"{file}: the baseline {baseline!r} is none of the strategies.")
+        raise InputError(f"{file}: the baseline {baseline!r} is not one of the strategies.")
     results = list(_results(strategies))
     asked = list_in(content, "metrics", str, file)
     return Comparison(
@@ -245,18 +246,18 @@ def _strategy(
 ) -> Strategy:
     where = f"{file}: the strategy '{name}'"
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is {kind_of(entry)}: accepted is a mapping.")
+        raise InputError(f"{where} is {kind_of(entry)}: it must be a mapping.")
     amounts = list_in(entry, "amounts", int, file)
     schedule = list_in(entry, "schedule", object, file)
     if not amounts or len(schedule) != len(amounts):
         raise InputError(f"{where} has {len(schedule)} stages in its schedule, but {len(amounts)} amounts.")
     if not isinstance(paths, dict):
-        raise InputError(f"{where} has {kind_of(paths)} as its paths: accepted is a mapping from seed to a list.")
+        raise InputError(f"{where} has {kind_of(paths)} as its paths: it must be a mapping from seed to a list.")
     overrides = [
         {key: value for key, value in stage.items() if key != "amount"} if isinstance(stage, dict) else {}
         for stage in schedule
     ]
-    if entry.get("data"):  # holds for the whole path
+    if entry.get("data"):  # applies to the whole path
         overrides[0] = {"data": entry["data"], **overrides[0]}
     stages: dict[int, list[StageRecord]] = {}
     for seed in seeds:
@@ -283,7 +284,7 @@ def _stage(root: Path, path: str) -> StageRecord:
 
 
 def _results(strategies: list[Strategy]) -> Iterator[StageResult]:
-    """What came out of the finished stages; one that strategies share comes once for each."""
+    """The results of the finished stages; a shared stage is repeated for each strategy that shares it."""
     stages = (stage for strategy in strategies for path in strategy.stages.values() for stage in path)
     return (stage.result for stage in stages if stage.result)
 
@@ -294,19 +295,19 @@ def _result(file: Path) -> StageResult:
         counts = (result.amount, result.in_domain, result.out_of_domain, result.epochs, result.seconds)
         scores = [*result.val.values(), *result.test.values()]
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{file} is no result of a stage: {error}.") from error
+        raise InputError(f"{file} is not the result of a stage: {error}.") from error
     for value in (*counts, *scores):
         if not is_number(value):
-            raise InputError(f"{file} is no result of a stage: it holds {value!r} where a number is expected.")
+            raise InputError(f"{file} is not the result of a stage: it has {value!r} in place of a number.")
     return result
 
 
 def _history(file: Path, finished: bool) -> list[dict[str, Any]]:
-    """The entries by epoch; of an epoch trained twice, around an interruption, the later one holds."""
+    """The entries in the order of epochs; if an interruption made an epoch train twice, the later entry counts."""
     by_epoch = {}
     for number, entry in read_lines(file, still_written=not finished) if file.is_file() else ():
         if not isinstance(entry.get("epoch"), int):
-            raise InputError(f"{file}, line {number}: 'epoch' is {entry.get('epoch')!r}: accepted is a whole number.")
+            raise InputError(f"{file}, line {number}: 'epoch' is {entry.get('epoch')!r}: it must be an integer.")
         by_epoch[entry["epoch"]] = entry
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
@@ -316,10 +317,10 @@ def _examples(file: Path) -> Examples:
     for number, entry in read_lines(file):
         name = str(entry.pop("id", ""))
         if not name or name in examples:
-            raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or was there before.")
+            raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or occurs twice.")
         for metric, pair in entry.items():
             if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
-                accepted = "accepted is [numerator, denominator]"
-                raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {accepted}.")
+                expected = "it must be [numerator, denominator]"
+                raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {expected}.")
         examples[name] = {metric: (pair[0], pair[1]) for metric, pair in entry.items()}
     return examples

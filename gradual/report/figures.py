@@ -1,4 +1,4 @@
-"""Score against stage, as in the paper's Figures 2 and 3: the end of training is at the right."""
+"""Plots scores against stages, as in the paper's Figures 2 and 3; training ends at the right."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradual.report.collect import SPLITS, Comparison, Split, Strategy
-from gradual.report.remarks import CUT_OFF, marked
+from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, stage_score
 from gradual.report.tables import metric_name
+from gradual.runs.result import CUT_OFF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 INK, PAPER, GRID = "#222222", "#ffffff", "#d9d9d9"
-_DODGE, _WIDTH = (
-    0.03,
-    0.7,
-)  # strategies lie beside each other: this share of the axis apart, this much of a place in all
+_DODGE = 0.03  # points of several strategies at one place are this fraction of the axis apart
+_WIDTH = 0.7  # and occupy at most this fraction of the place
 
 _RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
     "font.size": 9,
     "text.parse_math": False,
     "text.color": INK,
@@ -42,13 +41,13 @@ _RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a strategy is drawn: told apart by colour, marker or line alone (palette after Okabe and Ito).
+    """The look of a strategy: colour, marker and line each suffice to tell it apart (palette after Okabe and Ito).
 
     Attributes:
-        color: On paper.
-        dark: On a dark screen.
-        marker: Marker of matplotlib.
-        dashes: Lengths of dash and gap, in line widths; empty for a solid line.
+        color: Colour on a light background.
+        dark: Colour on a dark background.
+        marker: Matplotlib marker.
+        dashes: Lengths of dashes and gaps, in line widths; empty for a solid line.
     """
 
     color: str
@@ -69,18 +68,18 @@ STYLES = (
 
 
 def style(number: int) -> Style:
-    """The style of a comparison's strategy, counted from 0; after the seventh, colours come back with other lines."""
+    """The style of the strategy with this number, from 0; after the seventh, colours repeat with other lines."""
     again, first = divmod(number, len(STYLES))
     look, other = STYLES[first], STYLES[(number + 3 * again) % len(STYLES)]
     return Style(look.color, look.dark, other.marker, (*look.dashes, *(2, 1) * again))
 
 
 def stage_positions(strategies: Sequence[Strategy]) -> tuple[list[int], dict[str, list[int]]]:
-    """Where each stage lies on an axis of falling amounts of out-of-domain data.
+    """The positions of stages on an axis of decreasing amounts of out-of-domain data.
 
     Returns:
-        The amounts along the axis, an amount as often as one strategy has it; and, by strategy, the place of each stage
-        on it. Strategies that repeat an amount are aligned at its last place.
+        The amounts along the axis, each as often as the strategy that repeats it most has it, and the positions of each
+        strategy's stages. A strategy that has an amount less often is aligned with its last positions.
     """
     repeats: Counter[int] = Counter()
     for strategy in strategies:
@@ -97,20 +96,20 @@ def stage_positions(strategies: Sequence[Strategy]) -> tuple[list[int], dict[str
 
 
 Panel = tuple[Split, str]
-"""What a panel shows: a split and a metric."""
+"""The split and the metric that a panel shows."""
 
 
 def panel_groups(comparison: Comparison) -> list[list[Panel]]:
-    """A panel for each score of the tables, in groups to show together: a split, or all if each has a single metric."""
+    """A panel for each score in the tables, grouped by split, or in one group if each split has only one metric."""
     groups: list[list[Panel]] = [[(split, metric) for metric in names] for split, names in comparison.shown.items()]
     alone = all(len(group) == 1 for group in groups)
     return [[panel for group in groups for panel in group]] if alone else [group for group in groups if group]
 
 
 def draw_stages(comparison: Comparison, groups: Sequence[Sequence[Panel]]) -> Figure:
-    """Score against stage: a panel a metric, a line a strategy, mean and standard deviation over seeds.
+    """Plot scores against stages: one panel per metric, one line per strategy, mean and standard deviation over seeds.
 
-    A hollow marker is a stage that was cut off. Each group of panels begins a row.
+    Stages that were cut off have hollow markers. Each group of panels starts a new row.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -142,17 +141,17 @@ def draw_stages(comparison: Comparison, groups: Sequence[Sequence[Panel]]) -> Fi
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, 200 dots an inch."""
+    """The figure as PNG, at 200 dots per inch."""
     return _save(figure, "png", dpi=200)
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as SVG, the same text whenever it is made."""
+    """The figure as SVG, without a date, so that it is reproducible."""
     return _save(figure, "svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
 
 
 def _cut_off_handle(comparison: Comparison) -> list[Line2D]:
-    """The legend's entry for hollow markers, where there are any."""
+    """The legend's entry for hollow markers, if there are any."""
     from matplotlib.lines import Line2D
 
     if not any(strategy.stages_cut_off for strategy in comparison.strategies):
@@ -163,7 +162,7 @@ def _cut_off_handle(comparison: Comparison) -> list[Line2D]:
 
 
 def _draw_metric(axes: Axes, comparison: Comparison, split: Split, metric: str) -> list[Line2D]:
-    """One panel; returns its lines, in the order of the strategies."""
+    """Draw one panel, and return its lines in the order of the strategies."""
     axis, places = stage_positions(comparison.strategies)
     percent = metric in in_percent(comparison)
     scale = 100 if percent else 1
@@ -209,7 +208,7 @@ def _draw_metric(axes: Axes, comparison: Comparison, split: Split, metric: str) 
         lines.append(line)
     axes.set_xticks(range(len(axis)), list(map(str, axis)), rotation=45 if len(axis) > 8 else 0)
     axes.set_xlim(-0.5, len(axis) - 0.5)
-    axes.set_xlabel("out-of-domain examples in the stage\n(training ends at the right)")
+    axes.set_xlabel("out-of-domain examples in the stage\n(training ends on the right)")
     axes.set_ylabel(f"{SPLITS[split]} {metric_name(metric)}" + (" (%)" if percent else ""))
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,5 +1,5 @@
 "use strict";
-// The learning curves: which lines there are follows from the controls; pointing or the arrow keys read one point.
+// Draws the learning curves that the controls select; the pointer or the arrow keys read out a single point.
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const data = read("curve-data");
@@ -61,13 +61,13 @@
     chart.replaceChildren();
     reading.textContent = "";
     if (!lines.length) {
-      reading.textContent = "Nothing to draw for this choice.";
+      reading.textContent = "No data for this selection.";
       return;
     }
     const width = Math.max(chart.clientWidth, 280);
     const height = Math.round(Math.min(420, Math.max(260, width * 0.5)));
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "img" }, null);
-    svg.setAttribute("aria-label", `${metric().name} by epoch, ${lines.length} lines. Arrow keys read the points.`);
+    svg.setAttribute("aria-label", `${metric().name} by epoch, ${lines.length} lines. Use the arrow keys to read the points.`);
     const points = lines.flatMap((line) => line.points);
     const lastEpoch = Math.max(...points.map((point) => point.epoch));
     let low = Math.min(...points.map((point) => point.value));

@@ -1,4 +1,4 @@
-"""The report as one page: everything it shows is in the file, and nothing in it is fetched."""
+"""The report as a single HTML page, which contains everything it shows and loads nothing."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, StageRecord
 from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panel_groups, style, to_svg
-from gradual.report.remarks import CUT_OFF, marked
+from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, is_share
 from gradual.report.tables import Table, duration, finite, metric_name, score_text
+from gradual.runs.result import CUT_OFF
 
 _NO_CURVE = {"epoch", "seconds"}
 
 
 @dataclass
 class TreeStage:
-    """A stage of the tree, for all seeds and for all strategies that pass through it.
+    """A stage of the tree, for all seeds and all strategies that pass through it.
 
     Attributes:
-        amount: Out-of-domain examples.
-        overrides: What it sets besides its amount, as ``name: value``.
+        amount: Number of out-of-domain examples.
+        overrides: The settings it overrides, as ``name: value``.
         records: The stage of each seed.
-        ends: The strategies that end here, by number.
+        ends: Numbers of the strategies that end here.
         children: The stages trained from it.
     """
 
@@ -36,21 +37,21 @@ class TreeStage:
 
     @property
     def in_domain(self) -> int | None:
-        """In-domain training examples; None while no seed has finished the stage."""
+        """Number of in-domain training examples; None until a seed has finished the stage."""
         return next((record.result.in_domain for record in self.records.values() if record.result), None)
 
 
 def render_page(
     comparison: Comparison, scores: Sequence[Table], significance: Table, notes: Sequence[str], missing: Sequence[str]
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        comparison: What it reports.
-        scores: Its tables of scores.
-        significance: Its table of differences.
-        notes: What to know of it besides, a sentence each.
-        missing: What the comparison lacks, a sentence each.
+        comparison: The comparison.
+        scores: The tables of scores.
+        significance: The table of differences.
+        notes: Remarks for the reader, one sentence each.
+        missing: What the comparison lacks, one sentence each.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -89,7 +90,7 @@ def render_page(
 
 
 def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
-    """The stages that follow the start, by folder name; each shared stage is there once."""
+    """The first stages by folder name, with the stages below them; a shared stage is there once."""
     root: dict[str, TreeStage] = {}
     for number, strategy in enumerate(comparison.strategies):
         level = root
@@ -107,7 +108,7 @@ def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
 
 
 def learning_curves(comparison: Comparison) -> dict[str, Any]:
-    """What the page's script draws: the history of each stage once, and the stages of each strategy and seed."""
+    """The data of the page's script: the history of each stage, once, and the stages of each strategy and seed."""
     stages: dict[str, tuple[StageRecord, int]] = {}
     for strategy in comparison.strategies:
         for path in strategy.stages.values():
@@ -148,7 +149,7 @@ def learning_curves(comparison: Comparison) -> dict[str, Any]:
 
 
 def inline_svg(comparison: Comparison, panel: Panel) -> str:
-    """The figure of one score as part of the page: its colours follow the page's light or dark scheme."""
+    """The figure of one score for the page, with colours that follow the page's light or dark scheme."""
     svg = to_svg(draw_stages(comparison, [[panel]]))
     svg = svg[svg.index("<svg") :]
     name = f"stages-{_panels(comparison).index(panel)}"
@@ -170,12 +171,12 @@ def _panels(comparison: Comparison) -> list[Panel]:
 
 
 def variable(look: Style) -> str:
-    """The name of a colour in the page's style sheet."""
+    """The name of a style's colour in the page's style sheet."""
     return f"--{look.color.removeprefix('#')}"
 
 
 def flatten(content: Any, separator: str = ".", name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as pairs of a dotted name and a value."""
+    """Yield the values of nested mappings with their dotted names."""
     if isinstance(content, Mapping) and content:
         for key, value in content.items():
             yield from flatten(value, separator, f"{name}{separator}{key}" if name else str(key))

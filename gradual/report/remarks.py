@@ -1,4 +1,4 @@
-"""What a reader must know of the strategies before trusting their scores, a sentence each."""
+"""Remarks that a reader needs before trusting the scores, one sentence each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from gradual.experiment.strategies import same_paths
 from gradual.report.collect import Comparison, Strategy
-from gradual.runs.result import StageResult
+from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
-
-CUT_OFF = "\N{DAGGER}"
-"""The sign of a stage that ended before it converged, and of a strategy with such a stage."""
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """All that is to say of a comparison besides its scores."""
+    """The remarks on a comparison."""
     strategies = comparison.strategies
     paths = {
         strategy.name: [record.path for path in strategy.stages.values() for record in path] for strategy in strategies
@@ -23,17 +20,17 @@ def remarks(comparison: Comparison) -> list[str]:
     found = _cut_off(strategies) + same_paths(paths, {strategy.name: strategy.also for strategy in strategies})
     found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
-        found.append("There are no test scores, as no stage was tested: all scores are those of validation.")
+        found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
     return found
 
 
 def marked(strategy: Strategy) -> str:
-    """A strategy's name, with the sign where a stage of it was cut off."""
+    """A strategy's name, with ``CUT_OFF`` if one of its stages was cut off."""
     return strategy.name + CUT_OFF * bool(strategy.stages_cut_off)
 
 
 def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
-    """The stage with the best monitored validation score, the last of equals, counted from 0, by finished seed."""
+    """For each finished seed, the stage (counted from 0) with the best monitored score; of equal ones, the last."""
     sign, found = 1 if mode == "max" else -1, {}
     for seed, scores in _monitored(strategy, monitor).items():
         signed = [(sign * score, stage) for stage, score in scores.items() if math.isfinite(score)]
@@ -43,7 +40,7 @@ def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
 
 
 def _cut_off(strategies: Sequence[Strategy]) -> list[str]:
-    """One sentence of all strategies with a stage that was cut off; none where every stage converged."""
+    """One remark on all strategies with a stage that was cut off; none if every stage converged."""
     cut = [
         f"{strategy.name} ({'; '.join(_ended(strategy, stage) for stage in strategy.stages_cut_off)})"
         for strategy in strategies
@@ -52,8 +49,8 @@ def _cut_off(strategies: Sequence[Strategy]) -> list[str]:
     if not cut:
         return []
     return [
-        f"{CUT_OFF} Stages ended before they converged, so their scores could still improve, and differences may come "
-        f"from unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every stage: "
+        f"{CUT_OFF} Stages ended before they converged, so their scores might still improve, and differences may be "
+        f"due to unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every stage: "
         "max_epochs of these stages in the schedule, or the Trainer's limits in a new run directory."
     ]
 
@@ -69,7 +66,7 @@ def _limits(cut: Mapping[int, StageResult]) -> str:
 
 
 def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:
-    """A sentence where the last stage is worse in validation than an earlier one; empty where it is not."""
+    """A remark if the last stage is worse on validation than an earlier one, otherwise empty."""
     last, examples = len(strategy.amounts) - 1, []
     scores = _monitored(strategy, comparison.monitor)
     for seed, best in best_stages(strategy, comparison.monitor, comparison.mode).items():
@@ -80,13 +77,13 @@ def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:
     if not examples:
         return ""
     return (
-        f"{strategy.name}: the last stage is worse in validation than an earlier one ({comparison.monitor}; "
+        f"{strategy.name}: the last stage is worse on validation than an earlier one ({comparison.monitor}; "
         f"{'; '.join(examples)})."
     )
 
 
 def _monitored(strategy: Strategy, monitor: str) -> dict[int, dict[int, float]]:
-    """The monitored validation score of each stage that has one, by finished seed."""
+    """For each finished seed, the monitored validation score of each stage that has one."""
     name, stages = without_split(monitor), range(len(strategy.amounts))
     results = [strategy.results(stage) for stage in stages]
     return {

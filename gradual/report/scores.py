@@ -1,4 +1,4 @@
-"""The numbers of the report: scores over the seeds, differences from the baseline, time and examples seen."""
+"""The numbers of the report: scores over seeds, differences from the baseline, training time and examples seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradual.score_names import better, without_split
 
 @dataclass(frozen=True)
 class Score:
-    """A score over the seeds.
+    """A score over several seeds.
 
     Attributes:
         by_seed: The score of each seed that has one.
@@ -35,7 +35,7 @@ class Score:
         return statistics.stdev(self.by_seed.values()) if all(map(math.isfinite, self.by_seed.values())) else math.nan
 
     def difference(self, other: Score) -> float | None:
-        """The mean of this minus the other over the seeds that both have; None where there are none."""
+        """The mean difference from ``other`` over the seeds that both have; None if there are none."""
         shared = self.by_seed.keys() & other.by_seed.keys()
         differences = [self.by_seed[seed] - other.by_seed[seed] for seed in sorted(shared)]
         return statistics.fmean(differences) if differences else None
@@ -47,10 +47,10 @@ class StrategyScores:
 
     Attributes:
         strategy: The strategy.
-        scores: Scores after the last stage by split and metric, of the finished seeds.
-        differences: Differences from the baseline likewise; None for the baseline itself.
-        seconds: Training time of all its stages, mean over the finished seeds.
-        examples_seen: Training examples in all epochs of all its stages, mean over the finished seeds.
+        scores: Scores after the last stage, by split and metric, of the finished seeds.
+        differences: Differences from the baseline, by split and metric; None for the baseline itself.
+        seconds: Training time of all its stages, averaged over the finished seeds.
+        examples_seen: Training examples in all epochs of all its stages, averaged over the finished seeds.
     """
 
     strategy: Strategy
@@ -61,7 +61,7 @@ class StrategyScores:
 
 
 def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Score:
-    """A score after one stage (counted from 0), over the seeds that have finished it."""
+    """A score after one stage (counted from 0), over the seeds that have finished the stage."""
     scores = {seed: getattr(result, split) for seed, result in strategy.results(stage).items()}
     return Score({seed: found[metric] for seed, found in scores.items() if metric in found})
 
@@ -100,21 +100,21 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
 
 
 def best(rows: list[StrategyScores], split: Split, metric: str, comparison: Comparison) -> float | None:
-    """The best mean of a metric; None where no strategy has one."""
+    """The best mean of a metric; None if no strategy has one."""
     means = [row.scores[split][metric].mean for row in rows]
     finite = [mean for mean in means if mean is not None and math.isfinite(mean)]
     return (min if lower_is_better(metric, comparison) else max)(finite, default=None)
 
 
 def lower_is_better(metric: str, comparison: Comparison) -> bool:
-    """Whether a smaller score is a better one: as the monitor's mode says, else by the metric's name."""
+    """Whether lower values of a metric are better: by the mode if it is the monitor, otherwise by its name."""
     if without_split(comparison.monitor) == metric:
         return comparison.mode == "min"
     return better(metric) == "min"
 
 
 def in_percent(comparison: Comparison) -> set[str]:
-    """The metrics that are shares, by their name and their values between 0 and 1: shown in percent and in points."""
+    """The metrics shown in percent and percentage points: those whose names and values say that they are fractions."""
     paths = [path for strategy in comparison.strategies for path in strategy.stages.values()]
     results = [stage.result for path in paths for stage in path]
     scores = [scores for result in results if result for scores in (result.val, result.test)]
@@ -126,7 +126,7 @@ def in_percent(comparison: Comparison) -> set[str]:
 
 
 def is_share(metric: str, values: Iterable[float]) -> bool:
-    """Whether a metric is called accuracy, F1, precision or recall, and none of its values lies outside 0 to 1."""
+    """Whether a metric is named accuracy, F1, precision or recall, and all of its values are between 0 and 1."""
     named = not _words(metric).isdisjoint({"accuracy", "f1", "precision", "recall"})
     return named and not any(value < 0 or value > 1 for value in values)
 

@@ -1,9 +1,9 @@
-"""Is one strategy better than another? A paired bootstrap over test examples.
+"""Tests whether one strategy is better than another with a paired bootstrap over test examples.
 
-An example is what was sampled when the test set was made: a dialogue or a document. Its turns or sentences depend on
-each other, so they are never resampled singly. A resample is the same for both strategies and for all seeds; what it
-measures is how far the difference rests on the choice of test examples. The seeds' own spread is the table's standard
-deviation.
+An example is the unit that was sampled when the test set was made: a dialogue or a document. Its turns or sentences
+depend on each other, so they are never resampled individually. Both strategies and all seeds use the same resamples, so
+the result measures how much the difference depends on the choice of test examples. How much it depends on the seed is
+the standard deviation in the table.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _RANDOM_SEED = 0
-_BATCH = 1_000  # resamples held in memory at once
+_BATCH = 1_000  # resamples in memory at once
 
 
 @dataclass(frozen=True)
 class Significance:
-    """One strategy against another in one metric.
+    """The comparison of one strategy with another in one metric.
 
     Attributes:
         strategy: The strategy of interest.
-        other: What it is compared with.
+        other: The strategy it is compared with.
         metric: The test score.
         difference: Mean over seeds of the score of ``strategy`` minus that of ``other``.
         low: Lower end of the 95% percentile interval of the difference.
         high: Upper end.
-        p_value: Two-sided p-value of a difference of 0.
-        examples: Test examples that both have.
+        p_value: Two-sided p-value for a difference of 0.
+        examples: Number of test examples that both have.
         seeds: Seeds that both have.
     """
 
@@ -51,14 +51,14 @@ class Significance:
 
 
 def strategy_of_interest(comparison: Comparison) -> Strategy | None:
-    """The strategy called ``gradual``, or else the last one."""
+    """The strategy named ``gradual``, otherwise the last one."""
     named = [strategy for strategy in comparison.strategies if strategy.name == "gradual"]
     strategies = named or comparison.strategies
     return strategies[-1] if strategies else None
 
 
 def significances(comparison: Comparison) -> list[Significance]:
-    """The strategy of interest against each other one in each metric, as far as there are test results for both."""
+    """Compare the strategy of interest with each other strategy in each metric for which both have test results."""
     strategy = strategy_of_interest(comparison)
     found = []
     for other in comparison.strategies:
@@ -70,7 +70,7 @@ def significances(comparison: Comparison) -> list[Significance]:
 
 
 def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | None:
-    """One strategy against another in one metric; None for fewer than two examples or no seed that both have."""
+    """Compare two strategies in one metric; None if they share fewer than two examples or no seed."""
     import numpy as np
 
     pairs = {}
@@ -93,12 +93,12 @@ def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | 
 def paired_bootstrap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float, float]:
     """The difference of two scores with its percentile interval and p-value.
 
-    The p-value is twice the smaller share of resamples on one side of 0 (those at 0 count for both sides), with one
+    The p-value is twice the smaller fraction of resamples on one side of 0 (those at 0 count for both sides), with one
     added to numerator and denominator so that it is never 0. It agrees with the interval.
 
     Args:
         ours: Numerators and denominators of one strategy, shape (seeds, examples, 2).
-        theirs: Those of the other one, same shape, seeds and examples in the same order.
+        theirs: Those of the other strategy, with the same shape and the same order of seeds and examples.
 
     Returns:
         The difference, the ends of its interval, and the two-sided p-value.
@@ -109,7 +109,7 @@ def paired_bootstrap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float
     examples = ours.shape[1]
 
     def difference(indices: Any, axis: int = -1) -> Any:
-        """From drawn examples (..., examples) to the mean difference (...)."""
+        """The mean difference (...) of drawn examples (..., examples)."""
         drawn = np.moveaxis(indices, axis, -1).reshape(-1, examples)
         offsets = examples * np.arange(len(drawn))[:, None]
         times = np.bincount((drawn + offsets).ravel(), minlength=drawn.size).reshape(drawn.shape)
@@ -127,7 +127,7 @@ def paired_bootstrap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float
         method="percentile",
         rng=np.random.default_rng(_RANDOM_SEED),
     )
-    drawn = resampled.bootstrap_distribution.round(12)  # what is 0 but for rounding is 0
+    drawn = resampled.bootstrap_distribution.round(12)  # differences that are 0 up to rounding count as 0
     one_side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     interval = resampled.confidence_interval
     p_value = min(1.0, 2 * (one_side + 1) / (RESAMPLES + 1))
@@ -135,7 +135,7 @@ def paired_bootstrap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float
 
 
 def _scores(times: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Scores of resamples (resamples, seeds) in which example ``j`` was drawn ``times[i, j]`` times."""
+    """The scores (resamples, seeds) of resamples in which example ``j`` was drawn ``times[i, j]`` times."""
     import numpy as np
 
     numerators, denominators = times @ counts[..., 0].T, times @ counts[..., 1].T
@@ -147,14 +147,14 @@ def _has(examples: Examples | None, metric: str) -> bool:
 
 
 def not_computed(comparison: Comparison, found: Sequence[Significance]) -> list[str]:
-    """The comparisons that had too little to go on, a sentence each."""
-    if comparison.knows_no_examples or not comparison.has_test_scores:  # which is said already
+    """One sentence for each comparison without enough test results."""
+    if comparison.knows_no_examples or not comparison.has_test_scores:  # reported elsewhere
         return []
     strategy = strategy_of_interest(comparison)
     there = {(significance.other, significance.metric) for significance in found}
     return [
-        f"No significance of {strategy.name} against {other.name} in '{metric}': there is no seed with test results by "
-        "example for both."
+        f"No significance of {strategy.name} against {other.name} in '{metric}': no seed has test results by example "
+        "for both."
         for other in comparison.strategies
         for metric in comparison.metrics
         if strategy is not None and other is not strategy and (other.name, metric) not in there

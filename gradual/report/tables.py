@@ -1,4 +1,4 @@
-"""The report's tables as text: for reading (Markdown, LaTeX, and cells for the page) and for computing (CSV, JSON)."""
+"""The report's tables: for reading as Markdown, LaTeX and cells of the page, for further processing as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, Split
-from gradual.report.remarks import CUT_OFF, best_stages, marked
+from gradual.report.remarks import best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent
 from gradual.report.significance import RESAMPLES, Significance
+from gradual.runs.result import CUT_OFF
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _LATEX = {
@@ -29,7 +30,7 @@ _MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, and whether it is the best of its column."""
+    """A cell of a table: its text, and whether it is the best in its column."""
 
     text: str
     bold: bool = False
@@ -37,14 +38,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to read.
+    """A table for readers.
 
     Attributes:
-        title: What it shows.
-        note: How to read it.
-        heading: The columns' names.
-        rows: The cells, as many a row as the heading has.
-        left: How many columns at the left hold words; the others hold numbers.
+        title: Its title.
+        note: An explanation below it.
+        heading: The names of the columns.
+        rows: The cells of each row, as many as there are columns.
+        left: How many columns on the left hold text; the others hold numbers.
     """
 
     title: str
@@ -54,7 +55,7 @@ class Table:
     left: int
 
     def markdown(self) -> str:
-        """A Markdown table, its columns aligned so that it can be read as it is."""
+        """A Markdown table with aligned columns, readable as plain text."""
         cells = [
             [markdown(name) for name in self.heading],
             *([f"**{markdown(c.text)}**" if c.bold else markdown(c.text) for c in row] for row in self.rows),
@@ -69,7 +70,7 @@ class Table:
         return "".join(f"| {line} |\n" for line in lines)
 
     def latex(self, label: str) -> str:
-        """A LaTeX ``table`` in the manner of booktabs."""
+        """A LaTeX ``table`` in the style of booktabs."""
         cells = [[rf"\textbf{{{latex(c.text)}}}" if c.bold else latex(c.text) for c in row] for row in self.rows]
         lines = [" & ".join(row) + r" \\" for row in [[latex(name) for name in self.heading], *cells]]
         return "\n".join(
@@ -92,12 +93,12 @@ class Table:
 
 
 def score_tables(rows: list[StrategyScores], comparison: Comparison) -> list[Table]:
-    """The validation scores, and the test scores where there are any."""
+    """The table of validation scores, and that of test scores if there are any."""
     return [scores_table(rows, comparison, split) for split in comparison.shown]
 
 
 def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Split) -> Table:
-    """A row a strategy: seeds, scores with their differences from the baseline, training time and examples seen."""
+    """One row per strategy: seeds, scores with differences from the baseline, training time and examples seen."""
     heading, metrics = ["strategy", "schedule", "seeds"], comparison.shown[split]
     for metric in metrics:
         heading += [metric_name(metric), *(["Δ"] if comparison.baseline else [])]
@@ -123,8 +124,8 @@ def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Spli
     note += "; accuracy, F1, precision and recall in percent" if percent & {*metrics} else ""
     if comparison.baseline:
         note += f"; Δ: difference from {comparison.baseline} over the seeds that both have"
-        note += ", in points" if percent & {*metrics} else ""
-    note += ". Time and examples seen (all epochs of all stages of the path) are means over seeds."
+        note += ", in percentage points" if percent & {*metrics} else ""
+    note += ". Training time and examples seen (all epochs of all stages of the path) are means over seeds."
     note += _legend(comparison)
     return Table(
         f"{SPLITS[split].capitalize()} scores by strategy",
@@ -136,7 +137,7 @@ def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Spli
 
 
 def significance_table(found: Sequence[Significance], comparison: Comparison) -> Table:
-    """A row for each comparison of two strategies in a metric."""
+    """One row for each comparison of two strategies in a metric."""
     percent = in_percent(comparison)
     names = {strategy.name: marked(strategy) for strategy in comparison.strategies}
     rows = []
@@ -149,8 +150,8 @@ def significance_table(found: Sequence[Significance], comparison: Comparison) ->
         rows.append([Cell(text) for text in (*words, *rest)])
     note = (
         f"Paired bootstrap: {RESAMPLES:,} resamples of whole test examples, the same for both strategies and all "
-        "seeds; percentile interval, two-sided p. It says how far a difference rests on the choice of test examples; "
-        "how far on the seed, the standard deviations say."
+        "seeds; percentile interval, two-sided p. It shows how much a difference depends on the choice of test "
+        "examples; the standard deviations show how much it depends on the seed."
     )
     note += _legend(comparison)
     heading = ["strategies", "score", "difference", "95% interval", "p", "test examples", "seeds"]
@@ -158,18 +159,18 @@ def significance_table(found: Sequence[Significance], comparison: Comparison) ->
 
 
 def _legend(comparison: Comparison) -> str:
-    """What the sign of stages that were cut off means, where there are any."""
+    """The explanation of ``CUT_OFF``, if it is used."""
     cut = any(strategy.stages_cut_off for strategy in comparison.strategies)
     return f" {CUT_OFF}: a stage ended before it converged." if cut else ""
 
 
 def scores_csv(rows: list[StrategyScores], comparison: Comparison) -> str:
-    """A row a strategy, in plain unrounded numbers."""
+    """One row per strategy, with unrounded numbers."""
     return _csv(numbers(row, comparison) for row in rows)
 
 
 def significance_csv(found: Sequence[Significance]) -> str:
-    """A row for each comparison of two strategies in a metric, unrounded."""
+    """One row for each comparison of two strategies in a metric, with unrounded numbers."""
     columns = list(Significance.__dataclass_fields__)
     return _csv(({**asdict(row), "seeds": len(row.seeds)} for row in found), columns)
 
@@ -181,7 +182,7 @@ def results_json(
     notes: list[str],
     missing: list[str],
 ) -> str:
-    """All numbers of the tables, the scores of each seed, the stages that were cut off, and what made them."""
+    """All numbers of the tables, the scores of each seed, the stages that were cut off, and how they were made."""
     strategies = {
         row.strategy.name: numbers(row, comparison)
         | {
@@ -214,7 +215,7 @@ def results_json(
 
 
 def finite(content: Any) -> Any:
-    """Plain data with None for numbers that are not finite, as JSON has no word for them."""
+    """Plain data with None for numbers that are not finite, which JSON cannot represent."""
     if isinstance(content, dict):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -245,23 +246,23 @@ def _score_columns(row: StrategyScores, split: Split, prefix: str) -> dict[str, 
 
 
 def latex(text: str) -> str:
-    """``text`` so that LaTeX prints it as it is."""
+    """``text`` escaped for LaTeX."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 
 def markdown(text: str) -> str:
-    """``text`` so that Markdown shows it as it is; an underscore within a word needs no escape."""
+    """``text`` escaped for Markdown; an underscore within a word needs no escape."""
     escaped = "".join(_MARKDOWN.get(character, character) for character in text)
     return re.sub(r"(?<=\w)\\_(?=\w)", "_", escaped)
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name for reading: ``slot_accuracy`` is slot accuracy."""
+    """A metric's name for readers: slot accuracy for ``slot_accuracy``."""
     return metric.replace("_", " ")
 
 
 def schedule_text(amounts: Sequence[int], cut_off: Sequence[int] = ()) -> str:
-    """The amounts with arrows between them, and the sign behind those of stages (from 0) that were cut off."""
+    """The amounts with arrows between them, and ``CUT_OFF`` after those of stages (from 0) that were cut off."""
     return " → ".join(f"{amount}{CUT_OFF * (stage in cut_off)}" for stage, amount in enumerate(amounts))
 
 
@@ -273,7 +274,7 @@ def score_text(value: float | None, percent: bool) -> str:
 
 
 def difference_text(value: float | None, percent: bool) -> str:
-    """A difference of scores with its sign, in points where they are in percent; a dash for None."""
+    """A difference of scores with its sign, in percentage points if they are in percent; a dash for None."""
     text = score_text(value if value is None else abs(value), percent)
     if value is None or not text.strip("0."):
         return text
@@ -281,7 +282,7 @@ def difference_text(value: float | None, percent: bool) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds, the two largest that are not 0."""
+    """Hours and minutes, minutes and seconds, or seconds; a dash for None."""
     if seconds is None:
         return DASH
     minutes, rest = divmod(round(seconds), 60)
@@ -290,7 +291,7 @@ def duration(seconds: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with its thousands apart."""
+    """A rounded number with thousands separators; a dash for None."""
     return DASH if value is None else f"{round(value):,}"
 
 

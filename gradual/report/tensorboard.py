@@ -1,4 +1,4 @@
-"""TensorBoard's runs beyond a single stage: scores against the stage, and strategies side by side."""
+"""TensorBoard runs beyond a single stage: scores against stages, and strategies side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradual.runs.result import StageResult
 
 
 def save_stage_curve(directory: Path, stages: Sequence[StageResult]) -> None:
-    """A run whose x axis is the stage (the paper's Figure 2); made anew each time."""
+    """Write a run whose x axis is the stage (the paper's Figure 2), replacing an earlier one."""
     shutil.rmtree(directory, ignore_errors=True)
     with SummaryWriter(str(directory)) as writer:
         for number, stage in enumerate(stages, start=1):
@@ -28,10 +28,10 @@ def save_stage_curve(directory: Path, stages: Sequence[StageResult]) -> None:
 
 
 def save_strategies(root: Path) -> None:
-    """A run a strategy under ``strategies/``: mean and spread over seeds by stage, custom charts, and hyperparameters.
+    """Write a run for each strategy under ``strategies/``: mean and spread over seeds, custom charts, hyperparameters.
 
     Args:
-        root: A run directory with ``compare.json``; stages that are not done are left out.
+        root: A run directory with ``compare.json``; a seed whose path is not finished is left out.
     """
     comparison = read_json(root / "compare.json")
     directory = root / "strategies"
@@ -60,9 +60,9 @@ def _save_strategy(
     shown: Sequence[tuple[str, str]],
     hyperparameters: dict[str, str | int],
 ) -> None:
-    """One run; ``paths`` are the stages of each seed, ``shown`` the scores by split and metric."""
+    """Write one run; ``paths`` are the stages of each seed, ``shown`` the splits and metrics to write."""
     with SummaryWriter(str(directory)) as writer:
-        # one layout in each run: the dashboard merges them and draws every selected run into each chart
+        # every run gets the layout: the dashboard merges them and draws each selected run in every chart
         writer.add_custom_scalars({"strategies": _charts(shown)})
         for number, stages in enumerate(zip(*paths), start=1):
             for split, metric in shown:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+CUT_OFF = "\N{DAGGER}"
+"""Marks a stage that ended before it converged, and a strategy with such a stage."""
+
 
 @dataclass
 class StageResult:

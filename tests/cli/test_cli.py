@@ -100,7 +100,7 @@ def test_fit_writes_the_layout_and_ends_with_the_table(small_demo, tmp_path, cap
     assert not {"\x1b", "\r", "\b"} & set(output)
     *_, last, below = (line for line in output.splitlines() if line.strip())
     assert last.split()[0] == "test"
-    assert below.startswith("* ended before it converged")
+    assert below.startswith("† ended before it converged")
     rows = {" ".join(row[:2]): row[2:] for row in (line.split() for line in output.splitlines()) if len(row) == 4}
     for name in names:
         for split in ("val", "test"):

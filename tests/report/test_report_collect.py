@@ -1,4 +1,4 @@
-"""What the report reads: run directories that are whole, incomplete, being written and damaged."""
+"""What the report reads: run directories that are complete, incomplete, being written or damaged."""
 
 import csv
 import json
@@ -28,12 +28,12 @@ def test_an_incomplete_comparison_is_reported_as_far_as_it_is(run_dir):
         "in-domain only": 2, "mixed": 2, "one-stage": 1, "gradual": 1,
     }  # fmt: skip
     assert results["missing"] == [
-        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so it takes no part in the significance.",
+        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so significance is computed without it.",
         "one-stage, seed 1: 1 of 2 stages finished; seed-1/2000/0 has started.",
         "gradual, seed 1: 1 of 3 stages finished; seed-1/2000/500 has not started.",
         *(
-            f"No significance of gradual against in-domain only in '{metric}': there is no seed with test results by "
-            "example for both."
+            f"No significance of gradual against in-domain only in '{metric}': no seed has test results by example "
+            "for both."
             for metric in ("slot_accuracy", "joint_accuracy")
         ),
     ]
@@ -54,7 +54,7 @@ def test_a_history_that_is_being_written_is_read_to_its_last_whole_line(run_dir)
     folder = run_dir / "seed-0/2000/500/0"
     whole = (folder / "history.jsonl").read_text()
     (folder / "history.jsonl").write_text(whole + '{"epoch": 2, "val/loss": 0.5}\n{"epoch": 9, "va')
-    with pytest.raises(InputError, match=r"history.jsonl, line \d+ is no JSON"):
+    with pytest.raises(InputError, match=r"history.jsonl, line \d+ is not JSON"):
         read_comparison(run_dir)
 
     (folder / "result.json").unlink()
@@ -72,7 +72,7 @@ def test_scores_that_do_not_belong_together_are_named(run_dir):
 
     missing = read_comparison(run_dir).missing
     assert missing[0] == "in-domain only, seed 0: no test score 'slot_accuracy' in seed-0/0/result.json."
-    assert "is 0.5" in missing[1]
+    assert "'joint_accuracy' is 0.5" in missing[1]
     assert "but 0.2500 in result.json" in missing[1]
 
 
@@ -83,14 +83,14 @@ def test_scores_that_do_not_belong_together_are_named(run_dir):
         ("compare.json", "{", "compare.json cannot be read"),
         ("compare.json", "[]", "compare.json holds a list"),
         ("compare.json", '{"seeds": [0]}', "'paths' is missing"),
-        ("compare.json", '{"seeds": ["0"]}', "'seeds' holds '0': accepted are whole numbers"),
-        ("seed-0/0/result.json", '{"index": 0}', "result.json is no result of a stage: .*missing"),
+        ("compare.json", '{"seeds": ["0"]}', "'seeds' holds '0': it must hold only integers"),
+        ("seed-0/0/result.json", '{"index": 0}', "result.json is not the result of a stage: .*missing"),
         ("seed-0/0/result.json", "[1]", "result.json holds a list"),
         ("seed-0/0/stage.json", '{"patience":', "stage.json cannot be read"),
         ("seed-0/0/history.jsonl", '{"val/loss": 1}\n', "history.jsonl, line 1: 'epoch' is None"),
-        ("seed-0/0/test_examples.jsonl", "nothing\n", "test_examples.jsonl, line 1 is no JSON"),
-        ("seed-0/0/test_examples.jsonl", '{"id": "a"}\n{"id": "a"}\n', "line 2: the 'id' 'a' .* was there before"),
-        ("seed-0/0/test_examples.jsonl", '{"id": "a", "f1": [1]}\n', r"'f1' is \[1\]: accepted is \[numerator"),
+        ("seed-0/0/test_examples.jsonl", "nothing\n", "test_examples.jsonl, line 1 is not JSON"),
+        ("seed-0/0/test_examples.jsonl", '{"id": "a"}\n{"id": "a"}\n', "line 2: the 'id' 'a' is empty or occurs twice"),
+        ("seed-0/0/test_examples.jsonl", '{"id": "a", "f1": [1]}\n', r"'f1' is \[1\]: it must be \[numerator"),
     ],
 )
 def test_damaged_files_are_named(run_dir, file, content, message):
@@ -105,10 +105,10 @@ def test_damaged_files_are_named(run_dir, file, content, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "none"}, "the baseline 'none' is none of the strategies"),
+        ({"baseline": "none"}, "the baseline 'none' is not one of the strategies"),
         ({"strategies": {"x": {"schedule": [1, 0], "amounts": [1]}}}, "'x' has 2 stages in its schedule, but 1 amount"),
         ({"strategies": {"x": 1}}, "the strategy 'x' is 1"),
-        ({"metrics": "f1"}, "'metrics' is a text: accepted is a list"),
+        ({"metrics": "f1"}, "'metrics' is text: it must be a list"),
         ({"paths": {"mixed": {"0": ["a", "b"]}}}, "'mixed' has 2 paths for seed 0, but 1 stages"),
     ],
 )
@@ -159,10 +159,10 @@ def test_a_module_without_results_by_example_is_told_of_them_once(tmp_path):
 
     (line,) = json.loads((made / "results.json").read_text())["missing"]
     assert line == (
-        "There are no test results by example, and so no significance: a module gives them where its test_step returns "
-        'a list of {"id": ..., SCORE: [numerator, denominator]}.'
+        "There are no test results by example, and therefore no significance: to provide them, return a list of "
+        '{"id": ..., SCORE: [numerator, denominator]} from test_step.'
     )
     write_stage(tmp_path, "seed-0/5", {"f1": 0.25}, examples=[{"id": "a", "f1": [1, 4]}])
     assert read_comparison(tmp_path).missing == [
-        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so it takes no part in the significance."
+        "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so significance is computed without it."
     ]

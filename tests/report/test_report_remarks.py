@@ -201,7 +201,7 @@ def test_a_last_stage_that_is_worse_in_validation_is_noted(tmp_path):
     comparison = read_comparison(write(tmp_path, losses=losses))
 
     assert remarks(comparison) == [
-        "gradual: the last stage is worse in validation than an earlier one (val/loss; seed 1: 0.559 after stage 2, "
+        "gradual: the last stage is worse on validation than an earlier one (val/loss; seed 1: 0.559 after stage 2, "
         "0.704 at the end)."
     ]
     assert best_stages(comparison.strategies[-1], "val/loss", "min") == {0: 2, 1: 1}

@@ -84,8 +84,8 @@ def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
     result.print_table()
     lines = capsys.readouterr().out.splitlines()
     (epochs,) = [line.split() for line in lines if line.strip().startswith("epochs (best)")]
-    assert epochs[2:] == ["3", "(2)", "*", "3", "(2)"]
-    (below,) = [line for line in lines if line.startswith("* ")]
+    assert epochs[2:] == ["3", "(2)", "†", "3", "(2)"]
+    (below,) = [line for line in lines if line.startswith("† ")]
     assert "Raise max_epochs, or lower patience" in below
 
 
