@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import inspect
 import json
 import logging
 import sys
@@ -26,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gradual.errors import InputError
 from gradual.runs.directory import StageDirectory
 from gradual.runs.files import read_json, write_atomically
+from gradual.stage.resume.lightning_internals import logger_arguments, mlflow_synchronous, wandb_settings
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _of_stage(logger: Logger, place: _Place, version: str | None) -> Logger:
 def _versioned(logger: TensorBoardLogger | CSVLogger, place: _Place, version: str | None) -> Logger | None:
     """A logger of files, with the stage's folder below that of the version that was given, or of the experiment."""
     kind = TensorBoardLogger if isinstance(logger, TensorBoardLogger) else CSVLogger
-    arguments = _arguments(logger, kind)
+    arguments = logger_arguments(logger, kind)
     if arguments is None:
         return None
     given = arguments["version"]
@@ -196,9 +196,7 @@ def _append(logger: CSVLogger) -> None:
 
 def _of_mlflow(logger: MLFlowLogger, place: _Place, version: str | None) -> Logger | None:
     """A logger of a run that is named after the stage, below the run that was given."""
-    arguments = _arguments(
-        logger, MLFlowLogger, synchronous=vars(logger).get("_log_batch_kwargs", {}).get("synchronous")
-    )
+    arguments = logger_arguments(logger, MLFlowLogger, synchronous=mlflow_synchronous(logger))
     if arguments is None:
         return None
     tags = dict(arguments["tags"] or {})
@@ -211,8 +209,8 @@ def _of_mlflow(logger: MLFlowLogger, place: _Place, version: str | None) -> Logg
 def _of_wandb(logger: WandbLogger, place: _Place, version: str | None) -> Logger | None:
     """A logger of a run that is named after the stage, in a group of the experiment; None where a run is open."""
     wandb = sys.modules.get("wandb")
-    settings = dict(vars(logger).get("_wandb_init", {}))  # what the run is to be made with
-    arguments = _arguments(logger, WandbLogger, version=None, dir=None, anonymous=None, kwargs={})
+    settings = wandb_settings(logger)
+    arguments = logger_arguments(logger, WandbLogger, version=None, dir=None, anonymous=None, kwargs={})
     if not settings or arguments is None or arguments["experiment"] is not None or (wandb and wandb.run is not None):
         return None
     name, folder, id_ = (settings.pop(key) for key in ("name", "dir", "id"))
@@ -227,7 +225,7 @@ def _of_wandb(logger: WandbLogger, place: _Place, version: str | None) -> Logger
 
 def _named(logger: Logger, place: _Place) -> Logger | None:
     """Another logger, made anew with the stage in its name; None where it takes no name, or cannot be made."""
-    arguments = _arguments(logger, type(logger))
+    arguments = logger_arguments(logger, type(logger))
     name = next((name for name in _NAMES if name in (arguments or {})), None)
     if arguments is None or name is None:
         return None
@@ -236,32 +234,6 @@ def _named(logger: Logger, place: _Place) -> Logger | None:
         return type(logger)(**arguments)
     except Exception:  # it is no class of ours
         return None
-
-
-def _arguments(logger: Logger, kind: type[Logger], **known: Any) -> dict[str, Any] | None:
-    """The arguments that a logger was made with; it keeps them by their names, as is usual, else None.
-
-    Args:
-        logger: The logger.
-        kind: The class whose arguments they are.
-        known: Those that it keeps elsewhere; ``kwargs`` for those without a parameter.
-    """
-    kept = vars(logger)
-    arguments: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
-        if name in known:
-            value = known[name]
-        elif f"_{name}" in kept or name in kept:
-            value = kept.get(f"_{name}", kept.get(name))
-        elif isinstance(getattr(kind, name, None), property):
-            value = getattr(logger, name)
-        else:
-            return None
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            arguments |= value
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            arguments[name] = value
-    return arguments
 
 
 def _remade(logger: Any, kind: Any, arguments: Mapping[str, Any]) -> Any:

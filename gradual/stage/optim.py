@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig
+from gradual.stage.resume.lightning_internals import allow_clipping
 
 _DEFAULT_CLASS = "torch.optim.AdamW"
 _EVERYTHING_ELSE = "other"
@@ -87,8 +88,8 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
         raise InputError(f"optimizer: {class_path} does not take these arguments: {error}.") from error
     for group, is_own in zip(optimizer.param_groups, own_rate):
         group["lr"] *= config.lr_scale if is_own and config.lr_scale is not None else 1.0
-    if fuse:  # else Lightning refuses to clip gradients in mixed precision; the scaler can unscale for it
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    if fuse:
+        allow_clipping(optimizer)
     return optimizer
 
 

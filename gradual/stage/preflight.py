@@ -1,9 +1,8 @@
-"""All stages are checked before the first one trains: what Lightning would refuse in a late one is said at once.
+"""Checks of all stages before the first one trains, for what Lightning would refuse only when a later stage begins.
 
-Some of Lightning's rules depend on a stage's batches (``val_check_interval``, ``limit_train_batches``) or on the module
-and a stage's settings together (clipping with manual optimization), and stages shrink. Lightning applies its rules when
-a fit begins, so its own code is run here for each stage, with a Trainer that trains nothing. All that this needs of
-Lightning's private names is in this file.
+Some of Lightning's rules depend on the number of batches (``val_check_interval``, ``limit_train_batches``), which falls
+from stage to stage, or on the module together with a stage's settings (clipping with manual optimization). Lightning
+applies its rules when a fit begins. Here its own code is run for each stage, with a Trainer that trains nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
-from lightning.pytorch.loops.utilities import _parse_loop_limits
-from lightning.pytorch.trainer.configuration_validator import _verify_loop_configurations
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -38,6 +34,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from gradual.data.module import MixedDomainDataModule
 from gradual.distributed import as_one_of
 from gradual.errors import InputError
+from gradual.stage.resume.lightning_internals import attach_data, make_optimizers, verify_loop_configuration
 
 _log = logging.getLogger(__name__)
 
@@ -119,11 +116,8 @@ class Check:
             warnings.simplefilter("ignore")  # the fit itself says them
             trainer.state.fn, trainer.training = TrainerFn.FITTING, True
             with lightning_refusals(full_title, *_BEFORE):
-                trainer.fit_loop.min_epochs, trainer.fit_loop.max_epochs = _parse_loop_limits(
-                    trainer.min_steps, trainer.max_steps, trainer.min_epochs, trainer.max_epochs, trainer
-                )
                 trainer.strategy.connect(model)
-                trainer._data_connector.attach_data(model, datamodule=datamodule)
+                attach_data(trainer, model, datamodule)
                 own = model.configure_callbacks()
                 check_callbacks(own if isinstance(own, Sequence) else [own])
             interval = getattr(trainer, "val_check_interval", None)  # it has none where it is a time
@@ -133,12 +127,12 @@ class Check:
                     "Give a number of batches, or a fraction of an epoch."
                 )
             with configure, lightning_refusals(full_title, *_BEFORE, interval=interval):
-                _verify_loop_configurations(trainer)
+                verify_loop_configuration(trainer)
                 trainer.fit_loop.setup_data()
                 trainer.fit_loop.epoch_loop.val_loop.setup_data()
                 _check_that_it_validates(trainer, full_title)
                 if self._can_make_optimizers():
-                    optimizers, _ = _init_optimizers_and_lr_schedulers(model)
+                    optimizers = make_optimizers(model)
                     by_norm = trainer.gradient_clip_algorithm != GradClipAlgorithmType.VALUE
                     if by_norm and model.automatic_optimization and not trainer.strategy.restore_checkpoint_after_setup:
                         for optimizer in optimizers:  # without gradients this applies the rules, and nothing else
