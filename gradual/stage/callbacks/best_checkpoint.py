@@ -55,7 +55,7 @@ class BestCheckpoint(ModelCheckpoint):
             if Path(self.best_model_path).is_dir():
                 raise InputError(
                     f"{type(trainer.strategy).__name__} saves a separate shard of the weights for each process: "
-                    "configure it to save them in one file (state_dict_type: full, or save_distributed_checkpoint: false)."
+                    "configure it to save one file (state_dict_type: full, or save_distributed_checkpoint: false)."
                 )
         if not self.decides():
             self.best_k_models, self.best_model_score = {}, None  # the next validation replaces it, whatever its score

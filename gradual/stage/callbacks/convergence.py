@@ -41,7 +41,7 @@ class Convergence(EarlyStopping):
         """
         if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
             names = sorted(map(str, trainer.callback_metrics))
-            logged = f"it logs {', '.join(names)}" if names else "it logs nothing"
+            logged = f"the names logged are {', '.join(names)}" if names else "it logs nothing"
             hint = did_you_mean(self.monitor, names)
             raise InputError(f"monitor is '{self.monitor}', which validation does not log; {logged}.{hint}")
         if self.decides():

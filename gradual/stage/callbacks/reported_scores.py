@@ -71,4 +71,5 @@ def _missing(names: Iterable[str], logged: Collection[str]) -> str:
         return ""
     close = difflib.get_close_matches(unknown[0], logged, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"metrics has '{unknown[0]}', which is not logged; logged are {', '.join(sorted(logged)) or 'none'}.{hint}"
+    names = f"the names logged are {', '.join(sorted(logged))}" if logged else "nothing is logged"
+    return f"metrics contains '{unknown[0]}', which is not logged; {names}.{hint}"
