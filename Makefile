@@ -1,11 +1,12 @@
 # `make demo` and `make test` run on a fresh machine: they create a virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 # the demo and the tests are small: with more threads per process, threads would only wait for each other
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-lowest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo-data --out demo-data
@@ -17,6 +18,9 @@ test: lint  ## style, types and the fast tests
 
 test-slow: $(VENV)/installed  ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+test-lowest: $(LOWEST)/installed  ## the fast tests with the lowest versions that pyproject.toml allows, but for torch
+	$(LOWEST)/bin/pytest -n 2 -m "not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -32,5 +36,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(LOWEST)/installed: pyproject.toml constraints.txt .ci/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-data runs/demo
+	rm -rf $(VENV) $(LOWEST) demo-data runs/demo

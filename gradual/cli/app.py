@@ -21,6 +21,7 @@ from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.cli.configuration import GROUPS, strategies_in
 from gradual.cli.help import class_listing, describe_classes, describe_stages
+from gradual.cli.lightning_cli_internals import WeightsOnlyCLI, actions_of, subcommand_parser
 from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
@@ -65,7 +66,7 @@ class StageTrainer(Trainer):
         """Print the sizes of the data."""
 
 
-class GradualCLI(LightningCLI):
+class GradualCLI(WeightsOnlyCLI):
     """The command line: model, data, trainer, and the settings of a gradual run."""
 
     @staticmethod
@@ -94,7 +95,7 @@ class GradualCLI(LightningCLI):
         ):
             parser.add_class_arguments(StageOverrides, name)
             (parser.groups or {})[name].title = f"{which}, where the schedule says nothing else of it"
-            describe_stages(parser._actions, name, which)
+            describe_stages(actions_of(parser), name, which)
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
@@ -114,18 +115,20 @@ class GradualCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's, with what the help says of them."""
         super().add_core_arguments_to_parser(parser)
-        describe_classes(parser._actions)
+        describe_classes(actions_of(parser))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and remember what the command line itself says."""
+        """Parse, remember what the command line itself says, and check the seed before it is used."""
         self._named = named_settings(args)
         super().parse_arguments(parser, args)
+        parsed = self.config[self.config.subcommand] if "subcommand" in self.config else self.config
+        SEED.check("seed_everything", int(parsed.seed_everything))
 
     def before_instantiate_classes(self) -> None:
         """Let the command line hold over files; refuse a value where a group of settings belongs."""
         groups = [*GROUPS, *(f"{stages}.{group}" for stages in ("later_stages", "last_stage") for group in GROUPS)]
         for name in groups:
-            value = self._get(self.config, name)
+            value = self._settings.get(name)
             if value is not None and not isinstance(value, Namespace):
                 raise InputError(f"{name} is {value!r}: it is a group of settings, and must be a mapping.")
         if self.subcommand is not None:
@@ -145,9 +148,6 @@ class GradualCLI(LightningCLI):
         with installed():
             super().instantiate_classes()
 
-    def _parse_ckpt_path(self) -> None:
-        """Take weights alone from a checkpoint: the configuration says which classes are made, and with what."""
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The stages make their own Trainers; the other subcommands need one now."""
         if self.subcommand in (None, "fit", "compare", "plan", "stats"):
@@ -158,13 +158,9 @@ class GradualCLI(LightningCLI):
         with trainer_errors():
             return super().instantiate_trainer(**own)
 
-    def _set_seed(self) -> None:
-        SEED.check("seed_everything", int(self._get(self.config, "seed_everything")))
-        super()._set_seed()
-
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the stages of the schedule and print their table."""
-        run = RunDirectory(self._get(self.config, "run_dir"))
+        run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             schedule, defaults, text = self._schedule(), self._defaults(), self._resolved()
             identity, _ = identity_of_model(run, model)
@@ -175,7 +171,7 @@ class GradualCLI(LightningCLI):
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of the strategies, and print where its report is."""
-        run = RunDirectory(self._get(self.config, "run_dir"))
+        run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             page = self._compare(run, datamodule)
         rank_zero_only(self._print_report)(page)
@@ -186,7 +182,7 @@ class GradualCLI(LightningCLI):
         print(f"Report: {page}")
 
     def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
-        get = functools.partial(self._get, self.config)
+        get = self._settings.get
         if get("jobs") > 1 or get("ray") is not None:
             self._check_one_device()
         experiment = self.experiment(run, {"{}": datamodule})
@@ -222,7 +218,7 @@ class GradualCLI(LightningCLI):
             run,
             self._defaults(),
             self._trainer_arguments,
-            self._get(self.config, "metrics"),
+            self._settings.get("metrics"),
             data,
         )
 
@@ -234,16 +230,16 @@ class GradualCLI(LightningCLI):
                     f"{config.class_path} has no setting '{name}'; accepted are {', '.join(config.init_args)}."
                 )
             config.init_args[name] = value
-        return self._parser(self.subcommand).instantiate_classes(Namespace({group: config}))[group]
+        return subcommand_parser(self).instantiate_classes(Namespace({group: config}))[group]
 
     def _selected_strategies(self) -> Any:
         """The strategies; those that are selected by name from a file as the file has them, so that they stay so."""
-        given, defined = self._get(self.config, "strategies"), self._strategies_in_files() or {}
+        given, defined = self._settings.get("strategies"), self._strategies_in_files() or {}
         return {name: defined[name] for name in given} if isinstance(given, list) and {*given} <= {*defined} else given
 
     def _strategies_in_files(self) -> dict[str, Any] | None:
         """The strategies that the configuration files define; names given on the command line are looked up there."""
-        return strategies_in(self._get(self.config, "config") or [])
+        return strategies_in(self._settings.get("config") or [])
 
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Print what each stage would train on."""
@@ -291,19 +287,24 @@ class GradualCLI(LightningCLI):
         """The parsed configuration of the subcommand, or of a worker, which has none."""
         return self.config if self.subcommand is None else self.config[self.subcommand]
 
+    @property
+    def _instantiated(self) -> Namespace:
+        """The same, with the objects that were made from it."""
+        return self.config_init if self.subcommand is None else self.config_init[self.subcommand]
+
     def _schedule(self) -> Schedule:
-        get = functools.partial(self._get, self.config_init)
+        get = self._instantiated.get
         return Schedule(get("schedule"), get("later_stages"), get("last_stage"))
 
     def _defaults(self) -> TrainSettings:
-        config = self.config_init if self.subcommand is None else self.config_init[self.subcommand]
+        config = self._instantiated
         names = [field.name for field in dataclasses.fields(TrainSettings) if field.name != "seed"]
         return TrainSettings(**{name: config[name] for name in names}, seed=int(config["seed_everything"]))
 
     def _trainer_arguments(self) -> dict[str, Any]:
         """The Trainer's arguments with its callbacks and loggers made anew."""
         trainer = self._settings.trainer.clone()
-        arguments: Namespace = self._parser(self.subcommand).instantiate_classes(Namespace(trainer=trainer))
+        arguments: Namespace = subcommand_parser(self).instantiate_classes(Namespace(trainer=trainer))
         return check_trainer(dict(arguments.trainer), "trainer.{}")
 
     def _resolved(self) -> str:
@@ -312,7 +313,7 @@ class GradualCLI(LightningCLI):
         config.pop("config", None)
         for name in self._linked:  # is linked again, maybe to another encoder
             config.pop(name)
-        return self._parser(self.subcommand).dump(config, skip_none=False)
+        return subcommand_parser(self).dump(config, skip_none=False)
 
     def _identity(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """The Trainer's settings, and the arguments of model and data that make the experiment what it is."""
@@ -325,7 +326,7 @@ class GradualCLI(LightningCLI):
         return config["trainer"], arguments
 
     def _predictions_path(self) -> Path:
-        given, checkpoint = self._get(self.config, "predictions"), self._get(self.config, "ckpt_path")
+        given, checkpoint = self._settings.get("predictions"), self._settings.get("ckpt_path")
         beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
         path = beside if given is None else Path(given)
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from jsonargparse import DefaultHelpFormatter
 
 from gradual.cli.class_paths import OWN_CLASSES
+from gradual.cli.lightning_cli_internals import type_text
 
 _LONGEST_TYPE = 32
 _TEXTS = {  # where Lightning's or jsonargparse's do not say what holds here
@@ -82,7 +83,7 @@ class HelpFormatter(DefaultHelpFormatter):
         text = re.sub(r":\w+:`|`", "", " ".join((_TEXTS.get(action.dest) or action.help or "").split()))
         if action.dest.startswith("trainer."):
             text = _first_sentence(text)
-        kind = self._get_type_str(action)
+        kind = type_text(self, action)
         shown = action.dest not in ("config", "model", "data", *_STAGES) and action.nargs != 0
         notes = []
         if kind is not None and shown and len(kind) <= _LONGEST_TYPE and kind != "Any":

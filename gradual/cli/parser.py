@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from gradual.cli.class_paths import public_path
 from gradual.cli.configuration import check_configuration
 from gradual.cli.help import HelpFormatter, command_help
+from gradual.cli.lightning_cli_internals import actions_of
 from gradual.cli.messages import sentence_of, sentence_of_class
 from gradual.errors import InputError
 
@@ -45,7 +46,7 @@ class Parser(LightningArgumentParser):
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """The command's help, or that of a class."""
         if self.command is not None:
-            return command_help(self.command, self.description or "", self._actions)
+            return command_help(self.command, self.description or "", actions_of(self))
         self.usage = argparse.SUPPRESS
         return super().format_help() if formatter is None else super().format_help(formatter)
 
@@ -68,5 +69,5 @@ class Parser(LightningArgumentParser):
 
     def _known(self) -> list[str]:
         """The names of all settings, those of the subcommands included."""
-        subcommands = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-        return [action.dest for parser in (self, *subcommands) for action in parser._actions]
+        subcommands = [p for a in actions_of(self) if isinstance(a.choices, dict) for p in a.choices.values()]
+        return [action.dest for parser in (self, *subcommands) for action in actions_of(parser)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.compile import from_compiled
+from lightning.pytorch.utilities.compile import from_compiled, to_uncompiled
 from torch import nn
 from torch._dynamo import OptimizedModule
 
@@ -17,8 +17,8 @@ def lightning_module(model: Any) -> Any:
     """The LightningModule of a compiled one, whose steps run compiled; anything else as it is."""
     if not isinstance(model, OptimizedModule) or not isinstance(model._orig_mod, LightningModule):
         return model
-    module = model._orig_mod
-    return module if module._compiler_ctx is not None else from_compiled(model)  # once: it wraps the steps
+    to_uncompiled(model)  # otherwise, from_compiled would wrap steps that it has wrapped before
+    return from_compiled(model)
 
 
 def plain_name(name: str) -> str:

@@ -1,6 +1,6 @@
-"""What a model, its starting weights and the data are, as plain data that a later run can be compared with.
+"""Fingerprints of a model, its starting weights, the data and the settings: plain data to compare with a later run.
 
-All of it is cheap: of weights and of examples a fixed sample is looked at, of files every byte.
+They are cheap to compute: a fixed sample of the weights and of the examples is read, and all bytes of files.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from gradual.settings import TrainSettings
 
 PARTS = ("in_domain", "out_of_domain", "val", "test")
 TOLERANCE = 1e-5
-"""Relative difference from which weights are others: random ones differ in their last bits between processors."""
-_WEIGHTS = 1024  # entries of a weight that are looked at
-_EXAMPLES = 100  # examples of a part that are looked at
-_IDS = 1_000_000  # ids of a part that are looked at
-_LONG = 50  # elements from which a value is shown by its digest; of mappings and texts four times as many
-_HISTORY = 10_000  # elements from which the number alone is looked at
+"""Largest relative difference of equal weights: random initialization differs in the last bits across processors."""
+_WEIGHTS = 1024  # entries of a weight that are compared
+_EXAMPLES = 100  # examples of a part that are compared
+_IDS = 1_000_000  # ids of a part that are compared
+_LONG = 50  # values with more elements are represented by a digest; mappings and texts with four times as many
+_HISTORY = 10_000  # of collections with more elements, only the number of elements is compared
 _NOT_HYPERPARAMETERS = {"training", "gradient_checkpointing", *vars(LightningModule())}
 _OF_VERSIONS = {"transformers_version", "_name_or_path"}  # of a configuration of transformers
-# how a run is shown, where it is written, and what the driver sets itself
+# how a run is displayed, where it is written, and what each stage sets itself
 _NOT_IDENTITY_OF_TRAINER = (
     *("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps"),
     *("default_root_dir", "enable_checkpointing", "use_distributed_sampler", "profiler", "detect_anomaly"),
@@ -48,17 +48,17 @@ _NOT_IDENTITY_OF_TRAINER = (
 
 
 class _Nothing(Exception):
-    """A value that no hyperparameter is."""
+    """The value is not a hyperparameter."""
 
 
 _UNUSABLE = (_Nothing, Undigestible, RecursionError)
 
 
 def model_fingerprint(model: LightningModule) -> dict[str, Any]:
-    """Class, hyperparameters, attributes of all modules, and names, types and shapes of parameters and buffers.
+    """The class, hyperparameters, attributes of all modules, and names, types and shapes of parameters and buffers.
 
-    Attributes that begin with an underscore, and those that are no plain data, tensors, arrays, functions or
-    configurations, are not hyperparameters.
+    Attributes that begin with an underscore are left out, and so are those that are not plain data, tensors, arrays,
+    functions or configurations.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
@@ -70,30 +70,30 @@ def model_fingerprint(model: LightningModule) -> dict[str, Any]:
 
 
 def starting_weights(model: LightningModule) -> dict[str, list[float]]:
-    """Two numbers for each parameter and buffer: a weighted sum of a fixed sample of its entries, and their norm."""
+    """Two numbers per parameter and buffer: a weighted sum of a fixed sample of its entries, and the sample's norm."""
     found, unknown = {}, []
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta or not tensor.numel():
             continue
         try:
             found[plain_name(name)] = _summed_up(entries(tensor, _WEIGHTS))
-        except (RuntimeError, NotImplementedError, TypeError):  # of a layout of its own
+        except (RuntimeError, NotImplementedError, TypeError):  # an unusual layout
             unknown.append(name)
     if unknown:
-        note("Whether they change between two runs is not noticed: the weights %s.", ", ".join(unknown[:3]))
+        note("These weights are not compared with those of other runs: %s.", ", ".join(unknown[:3]))
     return found
 
 
 def same_weights(old: list[float], new: list[float]) -> bool:
-    """Whether two summaries are of the same weights, up to the last bits of their entries."""
+    """Whether two summaries describe the same weights, up to the last bits of their entries."""
     least = TOLERANCE * max(abs(old[1]), abs(new[1]))
     return all(abs(before - now) <= least for before, now in zip(old, new))
 
 
 def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
-    """Class and batches of a data module that is set up, and the size, ids and content of each part; None for no part.
+    """The class and batch size of a data module, which must be set up, and the size, ids and content of each part.
 
-    What of a part's examples cannot be compared with a later run is said in a note.
+    A part that does not exist is None. Parts whose examples cannot be compared with a later run are logged.
     """
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {
@@ -105,13 +105,13 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
         parts = "; ".join(f"{name} ({why})" for name, why in unknown.items())
-        note("Of these examples only the number and the ids are compared with those of other runs: %s.", parts)
+        note("Only the number and the ids of these examples are compared with those of other runs: %s.", parts)
     _tests[datamodule] = digest(found["test"])
     return found
 
 
 def digest_of_test_data(datamodule: MixedDomainDataModule) -> str:
-    """A digest of the test data, empty where there is none: as ``data_fingerprint`` last saw it, if it did."""
+    """A digest of the test data, as of the last call of ``data_fingerprint``; empty if there is no test data."""
     if datamodule.domains.test is None:
         return ""
     if datamodule not in _tests:
@@ -123,13 +123,13 @@ _tests: WeakKeyDictionary[MixedDomainDataModule, str] = WeakKeyDictionary()
 
 
 def settings_fingerprint(defaults: TrainSettings, trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds for all stages, and those of the Trainer's arguments that are not its defaults."""
+    """The settings of all stages, and the Trainer's arguments that differ from its defaults."""
     settings = {name: value for name, value in defaults.to_plain().items() if name != "seed"}
     return settings | {"trainer": trainer_fingerprint(trainer)}
 
 
 def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The Trainer's arguments that are not its defaults; objects by their class."""
+    """The Trainer's arguments that differ from its defaults; objects are represented by their class."""
     found = {}
     for name, value in trainer.items():
         if name not in _NOT_IDENTITY_OF_TRAINER and value != _trainer_defaults().get(name):
@@ -150,7 +150,7 @@ def _trainer_defaults() -> dict[str, Any]:
 
 def _modules(model: nn.Module) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    seen: set[int] = set()  # configurations, which the modules of a model share
+    seen: set[int] = set()  # configurations, which are shared by the modules of a model
     for name, module in model.named_modules():
         attributes: dict[str, Any] = {"class": class_name(type(module))}
         for attribute, value in vars(module).items():
@@ -169,16 +169,16 @@ def _modules(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def _is_configuration(value: Any) -> bool:
-    """Whether it is one of transformers', or of its relatives'."""
+    """Whether the value is a configuration of transformers or a similar library."""
     named = any(cls.__name__.endswith("Config") for cls in type(value).__mro__)
     return named and callable(getattr(value, "to_dict", None))
 
 
 def _plain(value: Any) -> Any:
-    """A hyperparameter as JSON has it: long ones by their digest; without entries of mappings that are none.
+    """Convert a hyperparameter to JSON types: long values to a digest, and mappings without unsuitable entries.
 
     Raises:
-        _Nothing: It is none.
+        _Nothing: The value is not a hyperparameter.
     """
     if value is None or isinstance(value, bool | int):
         return value
@@ -234,7 +234,7 @@ def _shape(tensor: Tensor) -> str:
 def _summed_up(sample: Tensor) -> list[float]:
     values = torch.view_as_real(sample) if sample.is_complex() else sample
     numbers = np.nan_to_num(values.to(torch.float64).numpy().reshape(-1), posinf=1e39, neginf=-1e39)
-    factors = 1 + np.modf(np.arange(1, len(numbers) + 1) * math.sqrt(2))[0]  # none is like another
+    factors = 1 + np.modf(np.arange(1, len(numbers) + 1) * math.sqrt(2))[0]  # all different
     weighted = numbers * factors
     return [float(f"{weighted.sum():.9g}"), float(f"{np.sqrt(np.square(weighted).sum()):.9g}")]
 
@@ -259,7 +259,7 @@ def _part(datamodule: MixedDomainDataModule, name: str, unknown: dict[str, str])
         except Undigestible as error:
             unknown[name] = str(error)
     elif found["content"] is not None:
-        found["ids"] = None  # they are in the content
+        found["ids"] = None  # the content includes them
     return found
 
 
@@ -272,10 +272,10 @@ def _ids(ids: Any) -> str | None:
 
 
 def _content(dataset: Dataset[Any]) -> str:
-    """A digest of a fixed sample of examples, read twice with the same random numbers.
+    """A digest of a fixed sample of examples, which are read twice with the same random numbers.
 
     Raises:
-        Undigestible: The two readings differ, or an example holds something that has no digest.
+        Undigestible: The two readings differ, or an example contains something that has no digest.
     """
     size: int = len(dataset)  # type: ignore[arg-type]
     positions = [*range(0, size - 1, -(-size // _EXAMPLES)), size - 1]
@@ -288,6 +288,6 @@ def _content(dataset: Dataset[Any]) -> str:
 
 def _examples(dataset: Dataset[Any], positions: Iterable[int]) -> list[str]:
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - which a dataset may draw from
+    np.random.seed(0)  # noqa: NPY002 - a dataset may draw from it
     torch.default_generator.manual_seed(0)
     return [digest(dataset[position]) for position in positions]

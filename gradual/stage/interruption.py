@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a stage in training is saved first, anything else stops at once."""
+"""Handling of Ctrl-C and SIGTERM: a stage in training is saved first, everything else stops at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
-    """The run was told to stop; no ``Exception``, so that it passes through all that handles errors.
+    """The run has been told to stop. It is not an ``Exception``, so that nothing handles it as an error.
 
     Args:
         number: The signal.
-        saved: What was saved on the way out; empty where nothing new was to be saved.
+        saved: A sentence about what was saved before stopping; empty if nothing was.
     """
 
     def __init__(self, number: int, saved: str = ""):
@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 class _Signals:
-    """What the process was told, and whether it is a moment to act on it; signals know no other scope."""
+    """The signal received, and whether to act on it now; global like the signal handlers of a process."""
 
     active = False
     deferred = False
@@ -40,7 +40,7 @@ class _Signals:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While it is open, SIGINT and SIGTERM end the run as this module says.
+    """Handle SIGINT and SIGTERM as this module describes while the context is open.
 
     Raises:
         KeyboardInterrupt: After SIGINT.
@@ -58,7 +58,7 @@ def interruptible() -> Iterator[None]:
                 before[number] = signal.signal(number, handle)
         yield
     except Interrupted as stop:
-        rank_zero_only(log.warning)(f"Stopped. {stop.saved}The same command goes on from here.")
+        rank_zero_only(log.warning)(f"Stopped. {stop.saved}Run the same command again to resume.")
         if stop.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stop.number) from None
@@ -69,12 +69,12 @@ def interruptible() -> Iterator[None]:
 
 
 def handle(number: int, frame: FrameType | None) -> None:
-    """The handler: note the signal where training will look for it, else stop here.
+    """Handle a signal: record it if training will check for it, and stop at once otherwise.
 
-    A second Ctrl-C does not wait any longer. A second SIGTERM changes nothing: whoever ends several processes may well
-    send it twice.
+    A second Ctrl-C stops at once in any case. A second SIGTERM changes nothing, since launchers that end several
+    processes may send it twice.
     """
-    if os.getpid() != _Signals.process:  # forked, to load data: it ends with its parent
+    if os.getpid() != _Signals.process:  # a forked data-loading worker, which ends with its parent
         if number == signal.SIGTERM:
             os._exit(128 + number)
         return
@@ -85,17 +85,17 @@ def handle(number: int, frame: FrameType | None) -> None:
 
 
 def defer(deferred: bool) -> None:
-    """Begin or end a time in which signals are only noted, because someone looks for ``requested``."""
+    """Start or stop only recording signals, for a caller that checks ``requested``."""
     _Signals.deferred = deferred
-    if deferred and _Signals.active:  # a Trainer puts its own handler in place, which would stop between two batches
+    if deferred and _Signals.active:  # the Trainer's own handler would stop between two batches
         signal.signal(signal.SIGTERM, handle)
 
 
 def is_active() -> bool:
-    """Whether signals are handled as this module says."""
+    """Whether signals are handled as this module describes."""
     return _Signals.active
 
 
 def requested() -> int | None:
-    """The signal that the run was told to stop with."""
+    """The signal that the run has been told to stop with, if any."""
     return _Signals.requested

@@ -1,14 +1,13 @@
-"""Loggers of a stage: each stage has a run or a version of its own, named by its seed and path.
+"""Loggers of a stage: each stage logs to its own run or version, named by its seed and path.
 
-A logger that was given, as an object or by its class, stands for those of all stages. What a stage logs to is written
-down in its folder, so that it goes on there when it is resumed.
+The logger that the user passes is a template for those of the stages. Each stage records in its folder what it logs to,
+and continues there when it is resumed.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
-import inspect
 import json
 import logging
 import sys
@@ -26,41 +25,43 @@ from lightning.pytorch.utilities import rank_zero_only
 from gradual.errors import InputError
 from gradual.runs.directory import StageDirectory
 from gradual.runs.files import read_json, write_atomically
+from gradual.stage.resume.lightning_internals import logger_arguments, mlflow_synchronous, wandb_settings
 
 _log = logging.getLogger(__name__)
 
 _KNOWN = (TensorBoardLogger, CSVLogger, WandbLogger, MLFlowLogger)
-_NAMES = ("run_name", "version", "name")  # arguments of other loggers that tell their runs apart
+_NAMES = ("run_name", "version", "name")  # arguments by which other loggers distinguish runs
 _PARENT_RUN = "mlflow.parentRunId"  # MLflow's own tag
 
-_in_wandb: list[Logger] = []  # of stages whose run may be open; W&B has one at a time in a process
-_shared: WeakKeyDictionary[Logger, Path | None] = WeakKeyDictionary()  # their first stage; None once it was said
+_in_wandb: list[Logger] = []  # loggers of stages whose run may be open; W&B allows one at a time in a process
+_shared: WeakKeyDictionary[Logger, Path | None] = WeakKeyDictionary()  # their first stage; None after the warning
 
 
 def copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A Trainer's arguments, copied for one stage; loggers are not, since copying one may open its run.
+    """Copy a Trainer's arguments for a stage, except for loggers, since copying one may open its run.
 
     Raises:
-        InputError: One of them cannot be copied.
+        InputError: An argument cannot be copied.
     """
     memo: dict[int, Any] = {id(logger): logger for logger in _listed(arguments.get("logger"))}
     copies = {}
     for name, value in arguments.items():
         try:
             copies[name] = copy.deepcopy(value, memo)
-        except Exception as error:  # copying anything may raise anything
+        except Exception as error:  # copying arbitrary objects may raise anything
             raise InputError(
-                f"{name} cannot be copied ({type(error).__name__}: {error}), and each stage needs one of its own: open "
-                "files, locks and the like when training starts."
+                f"{name} cannot be copied ({type(error).__name__}: {error}), but each stage needs its own copy: open "
+                "files, locks and the like only when training starts."
             ) from error
     return copies
 
 
 def stage_loggers(given: Any, directory: StageDirectory) -> tuple[list[Logger] | bool, list[Callback]]:
-    """The loggers of a stage, and the callbacks that they need.
+    """Make the loggers of a stage, and the callbacks that they need.
 
     Args:
-        given: The Trainer's argument: None or True for a run of TensorBoard in the stage's folder, False for none.
+        given: The Trainer's argument ``logger``: None or True to log to TensorBoard in the stage's folder, False for no
+            logger.
         directory: The stage's folder.
     """
     finish_runs()
@@ -79,7 +80,7 @@ def stage_loggers(given: Any, directory: StageDirectory) -> tuple[list[Logger] |
 
 
 def finish_runs() -> None:
-    """End the run of W&B that an earlier stage logged to: while it is open, every logger would use it."""
+    """End the W&B run of an earlier stage, which every logger would use while it is open."""
     wandb = sys.modules.get("wandb")
     if _in_wandb and wandb is not None and wandb.run is not None:
         wandb.finish()
@@ -87,7 +88,7 @@ def finish_runs() -> None:
 
 
 class KeepVersions(Callback):
-    """Writes down what a stage logs to.
+    """Records what a stage logs to.
 
     Args:
         record: The file.
@@ -97,7 +98,7 @@ class KeepVersions(Callback):
         self.record = record
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write, now that the runs are there."""
+        """Write the file, now that the runs exist."""
         if trainer.is_global_zero:
             runs = [
                 {"class": type(logger).__name__, "version": str(logger.version) if isinstance(logger, _KNOWN) else None}
@@ -108,7 +109,7 @@ class KeepVersions(Callback):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a stage stands: the name of its run directory, and the path below it."""
+    """The place of a stage: its folder, the name of the run directory, and the path within it."""
 
     folder: Path
     run: str
@@ -128,17 +129,17 @@ def _listed(given: Any) -> list[Logger]:
 
 
 def _read(record: Path, loggers: list[Logger]) -> list[str | None]:
-    """What each logger of a stage logged to before the stage was resumed; None where that is not known."""
+    """What each logger of a stage logged to before the stage was resumed; None if unknown."""
     try:
         runs = read_json(record) if record.exists() else []
         return [run["version"] if run["class"] == type(logger).__name__ else None for run, logger in zip(runs, loggers)]
     except (InputError, TypeError, KeyError):
-        _log.warning("%s is damaged: the stage's loggers begin anew.", record)
+        _log.warning("%s is damaged: the stage's loggers start from scratch.", record)
         return []
 
 
 def _of_stage(logger: Logger, place: _Place, version: str | None) -> Logger:
-    """A stage's logger, made like ``logger``; ``version`` is what it logged to before the stage was resumed."""
+    """Make a stage's logger after ``logger``; ``version`` is what it logged to before the stage was resumed."""
     made: Logger | None
     if isinstance(logger, TensorBoardLogger | CSVLogger):
         made = _versioned(logger, place, version)
@@ -154,15 +155,15 @@ def _of_stage(logger: Logger, place: _Place, version: str | None) -> Logger:
     if first is not None and first != place.folder:
         _shared[logger] = None
         rank_zero_only(_log.warning)(
-            "All stages log to one %s, since another one for each cannot be made of it.", type(logger).__name__
+            "All stages share one %s, since it cannot be made again for each of them.", type(logger).__name__
         )
     return logger
 
 
 def _versioned(logger: TensorBoardLogger | CSVLogger, place: _Place, version: str | None) -> Logger | None:
-    """A logger of files, with the stage's folder below that of the version that was given, or of the experiment."""
+    """A logger that writes files, in a folder below that of the version passed in, or else of the run directory."""
     kind = TensorBoardLogger if isinstance(logger, TensorBoardLogger) else CSVLogger
-    arguments = _arguments(logger, kind)
+    arguments = logger_arguments(logger, kind)
     if arguments is None:
         return None
     given = arguments["version"]
@@ -171,7 +172,7 @@ def _versioned(logger: TensorBoardLogger | CSVLogger, place: _Place, version: st
     while True:
         arguments["version"] = version or (wanted if number == 1 else f"{wanted}-{number}")
         made = _remade(logger, kind, arguments)
-        if version or not Path(made.log_dir).exists():  # else it is another experiment's
+        if version or not Path(made.log_dir).exists():  # an existing folder belongs to another experiment
             break
         number += 1
     if isinstance(made, CSVLogger):
@@ -180,14 +181,14 @@ def _versioned(logger: TensorBoardLogger | CSVLogger, place: _Place, version: st
 
 
 def _append(logger: CSVLogger) -> None:
-    """Open a logger that goes on in its file; Lightning's removes it."""
+    """Open a logger so that it continues its file, which Lightning would remove."""
     path = Path(logger.log_dir) / "metrics.csv"
     aside = path.with_name("metrics.csv.before")
     if path.exists():
         path.replace(aside)
-    if aside.exists():  # after a kill in between, too
+    if aside.exists():  # also if the process was killed in between
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says that it will remove the file
+            warnings.simplefilter("ignore")  # of the file's removal
             writer: Any = logger.experiment
         aside.replace(path)
         with path.open(newline="", encoding="utf-8") as file:
@@ -195,10 +196,8 @@ def _append(logger: CSVLogger) -> None:
 
 
 def _of_mlflow(logger: MLFlowLogger, place: _Place, version: str | None) -> Logger | None:
-    """A logger of a run that is named after the stage, below the run that was given."""
-    arguments = _arguments(
-        logger, MLFlowLogger, synchronous=vars(logger).get("_log_batch_kwargs", {}).get("synchronous")
-    )
+    """A logger whose run is named after the stage, nested in the run that was passed in."""
+    arguments = logger_arguments(logger, MLFlowLogger, synchronous=mlflow_synchronous(logger))
     if arguments is None:
         return None
     tags = dict(arguments["tags"] or {})
@@ -209,10 +208,10 @@ def _of_mlflow(logger: MLFlowLogger, place: _Place, version: str | None) -> Logg
 
 
 def _of_wandb(logger: WandbLogger, place: _Place, version: str | None) -> Logger | None:
-    """A logger of a run that is named after the stage, in a group of the experiment; None where a run is open."""
+    """A logger whose run is named after the stage, in a group for the experiment; None if a run is open."""
     wandb = sys.modules.get("wandb")
-    settings = dict(vars(logger).get("_wandb_init", {}))  # what the run is to be made with
-    arguments = _arguments(logger, WandbLogger, version=None, dir=None, anonymous=None, kwargs={})
+    settings = wandb_settings(logger)
+    arguments = logger_arguments(logger, WandbLogger, version=None, dir=None, anonymous=None, kwargs={})
     if not settings or arguments is None or arguments["experiment"] is not None or (wandb and wandb.run is not None):
         return None
     name, folder, id_ = (settings.pop(key) for key in ("name", "dir", "id"))
@@ -226,46 +225,20 @@ def _of_wandb(logger: WandbLogger, place: _Place, version: str | None) -> Logger
 
 
 def _named(logger: Logger, place: _Place) -> Logger | None:
-    """Another logger, made anew with the stage in its name; None where it takes no name, or cannot be made."""
-    arguments = _arguments(logger, type(logger))
+    """Any other logger, made with the stage in its name; None if it takes no name, or cannot be made."""
+    arguments = logger_arguments(logger, type(logger))
     name = next((name for name in _NAMES if name in (arguments or {})), None)
     if arguments is None or name is None:
         return None
     arguments[name] = f"{arguments[name] or place.run}/{place.path}"
     try:
         return type(logger)(**arguments)
-    except Exception:  # it is no class of ours
+    except Exception:  # the class may raise anything
         return None
 
 
-def _arguments(logger: Logger, kind: type[Logger], **known: Any) -> dict[str, Any] | None:
-    """The arguments that a logger was made with; it keeps them by their names, as is usual, else None.
-
-    Args:
-        logger: The logger.
-        kind: The class whose arguments they are.
-        known: Those that it keeps elsewhere; ``kwargs`` for those without a parameter.
-    """
-    kept = vars(logger)
-    arguments: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
-        if name in known:
-            value = known[name]
-        elif f"_{name}" in kept or name in kept:
-            value = kept.get(f"_{name}", kept.get(name))
-        elif isinstance(getattr(kind, name, None), property):
-            value = getattr(logger, name)
-        else:
-            return None
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            arguments |= value
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            arguments[name] = value
-    return arguments
-
-
 def _remade(logger: Any, kind: Any, arguments: Mapping[str, Any]) -> Any:
-    """A logger of the same class, made anew by ``kind``; what a subclass has of its own stays as it is."""
+    """A logger of the same class, initialized by ``kind``, with a copy of the attributes that a subclass adds."""
     made = object.__new__(type(logger))  # copying may open its run
     vars(made).update(vars(logger))
     kind.__init__(made, **arguments)

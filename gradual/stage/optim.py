@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig
+from gradual.stage.resume.lightning_internals import allow_clipping
 
 _DEFAULT_CLASS = "torch.optim.AdamW"
 _EVERYTHING_ELSE = "other"
@@ -26,13 +27,13 @@ _ENDLESS = ("constant_with_warmup", "inverse_sqrt")
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The trainable parameters of ``module``, grouped by learning rate and weight decay.
+    """Group the trainable parameters of ``module`` by learning rate and weight decay.
 
     Returns:
-        Groups with ``name`` (the patterns that made it), ``params``, and ``lr`` and ``weight_decay`` where configured.
+        Groups with ``name`` (the patterns that they match), ``params``, and ``lr`` and ``weight_decay`` if configured.
 
     Raises:
-        InputError: A pattern matches no parameter, or a parameter is left without a learning rate.
+        InputError: A pattern matches no parameter, or a parameter has no learning rate.
     """
     unmatched = {pattern for by_name in (config.lr_by_name, config.weight_decay_by_name) for pattern in by_name or {}}
     groups: dict[tuple[float | None, float | None], dict[str, Any]] = {}
@@ -44,7 +45,7 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
         unmatched -= {pattern for pattern in unmatched if fnmatchcase(name, pattern)}
         if lr is None and config.lr_by_name:
             raise InputError(
-                f"optimizer.lr_by_name has no pattern for the parameter '{name}': set optimizer.lr as well."
+                f"optimizer.lr_by_name has no pattern that matches the parameter '{name}': set optimizer.lr as well."
             )
         group = groups.setdefault((lr, weight_decay), {"name": set(), "params": []})
         group["name"] |= {pattern for pattern in (lr_pattern, decay_pattern) if pattern}
@@ -61,13 +62,13 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """The configured optimizer over all trainable parameters of ``module``.
+    """Make the configured optimizer for all trainable parameters of ``module``.
 
-    The fused implementation is used where the class has one for the parameters' device and ``init_args`` does not say
-    otherwise: seven times faster than the default one on a CPU.
+    The fused implementation, seven times as fast as the default one on a CPU, is used if the class has one for the
+    parameters' device and ``init_args`` does not select another.
 
     Raises:
-        InputError: The class does not exist, is no optimizer, or does not take the arguments.
+        InputError: The class does not exist, is not an optimizer, or does not accept the arguments.
     """
     class_path = config.class_path or _DEFAULT_CLASS
     groups = parameter_groups(module, config)
@@ -84,24 +85,24 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     try:
         optimizer: Optimizer = instantiate_class((groups,), {"class_path": class_path, "init_args": arguments})
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"optimizer: {class_path} does not take these arguments: {error}.") from error
+        raise InputError(f"optimizer: {class_path} does not accept these arguments: {error}.") from error
     for group, is_own in zip(optimizer.param_groups, own_rate):
         group["lr"] *= config.lr_scale if is_own and config.lr_scale is not None else 1.0
-    if fuse:  # else Lightning refuses to clip gradients in mixed precision; the scaler can unscale for it
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    if fuse:
+        allow_clipping(optimizer)
     return optimizer
 
 
 def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_steps: float) -> dict[str, Any] | None:
-    """The configured learning-rate schedule, in Lightning's form, stepped after every optimizer step.
+    """Make the configured learning-rate schedule, in Lightning's form, to be stepped after every optimizer step.
 
     Args:
         optimizer: The optimizer to schedule.
-        config: The schedule; a constant one without warm-up needs no scheduler and gives None.
-        total_steps: Planned optimizer steps of the stage, infinite where neither epochs nor steps are bounded.
+        config: The schedule; None is returned if it is constant and has no warm-up.
+        total_steps: Number of optimizer steps of the stage; infinite if neither epochs nor steps are limited.
 
     Raises:
-        InputError: The name is none that transformers knows, or the schedule needs an end and the stage has none.
+        InputError: The schedule is unknown, or it needs the number of steps of a stage that has no limit.
     """
     from transformers.optimization import get_scheduler
 
@@ -111,7 +112,7 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
     if name == "constant":
         name = "constant_with_warmup"
     if name not in _SCHEDULES:
-        raise InputError(f"lr_schedule.name is '{name}': accepted are {', '.join(_SCHEDULES)}.")
+        raise InputError(f"lr_schedule.name is '{name}': it must be one of {', '.join(_SCHEDULES)}.")
     is_fraction = isinstance(warmup, float) and warmup <= 1
     if math.isinf(total_steps) and (name not in _ENDLESS or is_fraction):
         raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
@@ -122,9 +123,9 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
 
 
 def scale_learning_rates(configured: Any, factor: float) -> Any:
-    """What a module's ``configure_optimizers`` returned, with every learning rate times ``factor``.
+    """Multiply every learning rate in what a module's ``configure_optimizers`` returned by ``factor``.
 
-    A scheduler multiplies its base rates, so those are scaled too.
+    The base rates of schedulers, from which they compute the current ones, are multiplied as well.
     """
     parts = list(_parts(configured))
     for optimizer in (part for part in parts if isinstance(part, Optimizer)):
@@ -142,17 +143,18 @@ def scale_learning_rates(configured: Any, factor: float) -> Any:
 
 
 class BertAdam(Optimizer):
-    """Adam with decoupled weight decay and without bias correction, each parameter's gradient clipped by itself.
+    """Adam with decoupled weight decay, without bias correction, and with the gradient of each parameter clipped.
 
-    The optimizer of BERT's first release, used by SUMBT (Lee et al., 2019) and so by the paper's dialogue experiment.
+    This is the optimizer of BERT's first release, used by SUMBT (Lee et al., 2019) and hence by the paper's dialogue
+    experiment.
 
     Args:
         params: Parameters or groups.
         lr: Learning rate.
-        betas: Decay of the running means of gradient and squared gradient.
+        betas: Decay rates of the running means of the gradient and of the squared gradient.
         eps: Added to the denominator.
         weight_decay: Decoupled weight decay.
-        max_grad_norm: Largest norm of one parameter's gradient; 0 for no clipping.
+        max_grad_norm: Maximum norm of the gradient of each parameter; 0 disables clipping.
     """
 
     def __init__(
@@ -170,7 +172,7 @@ class BertAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -216,11 +218,11 @@ def _optimizer_class(class_path: str) -> type[Optimizer]:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise InputError(
-            f"optimizer.class_path is '{class_path}', which cannot be imported: accepted is the full path of a class, "
+            f"optimizer.class_path is '{class_path}', which cannot be imported: it must be the full path of a class, "
             f"such as {_DEFAULT_CLASS}."
         ) from None
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
-        raise InputError(f"optimizer.class_path is '{class_path}', which is no torch.optim.Optimizer.")
+        raise InputError(f"optimizer.class_path is '{class_path}', which is not a torch.optim.Optimizer.")
     return cls
 
 
@@ -233,4 +235,4 @@ def _parts(configured: Any) -> Iterable[Any]:
             yield from _parts(value)
     elif configured is not None:
         yield configured
-        yield from _parts(getattr(configured, "_schedulers", None))  # SequentialLR's and ChainedScheduler's
+        yield from _parts(getattr(configured, "_schedulers", None))  # of SequentialLR and ChainedScheduler

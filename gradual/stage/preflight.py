@@ -1,9 +1,8 @@
-"""All stages are checked before the first one trains: what Lightning would refuse in a late one is said at once.
+"""Checks of all stages before the first one trains, for what Lightning would refuse only when a later stage begins.
 
-Some of Lightning's rules depend on a stage's batches (``val_check_interval``, ``limit_train_batches``) or on the module
-and a stage's settings together (clipping with manual optimization), and stages shrink. Lightning applies its rules when
-a fit begins, so its own code is run here for each stage, with a Trainer that trains nothing. All that this needs of
-Lightning's private names is in this file.
+Some of Lightning's rules depend on the number of batches (``val_check_interval``, ``limit_train_batches``), which falls
+from stage to stage, or on the module together with a stage's settings (clipping with manual optimization). Lightning
+applies its rules when a fit begins. Here its own code is run for each stage, with a Trainer that trains nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
-from lightning.pytorch.loops.utilities import _parse_loop_limits
-from lightning.pytorch.trainer.configuration_validator import _verify_loop_configurations
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -38,28 +34,30 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from gradual.data.module import MixedDomainDataModule
 from gradual.distributed import as_one_of
 from gradual.errors import InputError
+from gradual.stage.resume.lightning_internals import attach_data, make_optimizers, verify_loop_configuration
 
 _log = logging.getLogger(__name__)
 
-_OWN_AVERAGE = "its average is not in the weights that a stage keeps: set weight_averaging: 0.999 instead"
+_OWN_AVERAGE = "its average is not part of the weights that a stage saves: set weight_averaging: 0.999 instead"
 _REFUSED: Mapping[type[Callback], str] = {
     LearningRateFinder: (
-        "it sets rates that no setting shows, anew in each stage and whenever one is resumed: find the rate before, "
-        "with lightning.pytorch.tuner.Tuner(trainer).lr_find(model, datamodule=data), and set optimizer.lr"
+        "it would change the learning rate at the start of each stage, and whenever a stage is resumed: find the rate "
+        "beforehand with lightning.pytorch.tuner.Tuner(trainer).lr_find(model, datamodule=data), and set optimizer.lr"
     ),
     BatchSizeFinder: (
-        "it changes the batch size anew in each stage and whenever one is resumed: find the size before, with "
-        "lightning.pytorch.tuner.Tuner(trainer).scale_batch_size(model, datamodule=data), and set batch_size"
+        "it would change the batch size at the start of each stage, and whenever a stage is resumed: find the size "
+        "beforehand with lightning.pytorch.tuner.Tuner(trainer).scale_batch_size(model, datamodule=data), and set "
+        "batch_size"
     ),
     StochasticWeightAveraging: _OWN_AVERAGE,
     WeightAveraging: _OWN_AVERAGE,
-    ModelPruning: "it gives the weights other names while it trains, under which the next stage does not find them",
-    OnExceptionCheckpoint: "Lightning would begin the next stage from its file; stages save themselves",
+    ModelPruning: "it renames the weights during training, so that the next stage would not find them",
+    OnExceptionCheckpoint: "Lightning would start the next stage from its file, but stages save their own checkpoints",
 }
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> None:
-    """Refuse callbacks of Lightning's that do something else, or nothing, in a run of several stages.
+    """Check that there are none of Lightning's callbacks that do not work in a run of several stages.
 
     Raises:
         InputError: There is one.
@@ -71,7 +69,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> None:
 
 
 def names_without_state(callbacks: Iterable[Callback]) -> list[str]:
-    """The callbacks of a user's own that have attributes, and no state that a checkpoint would keep."""
+    """The user's own callbacks that have attributes but no state for checkpoints."""
     return [
         type(callback).__name__
         for callback in callbacks
@@ -83,13 +81,13 @@ def names_without_state(callbacks: Iterable[Callback]) -> list[str]:
 
 @dataclass(frozen=True)
 class Check:
-    """Lightning's rules for the stages of one path.
+    """Lightning's rules, applied to the stages of a path.
 
     Attributes:
         model: The model.
-        datamodule: The data, set up, with the schedule; its stage is changed.
-        has_layers: Whether the model has all of its layers, so that optimizers can be made; None for: where it does not
-            make them later, in ``setup`` or ``configure_model``.
+        datamodule: The data, set up, with the schedule; its current stage is changed.
+        has_layers: Whether the model has all of its layers, so that optimizers can be made. By default, it has if it
+            overrides neither ``setup`` nor ``configure_model``.
     """
 
     model: LightningModule
@@ -101,12 +99,12 @@ class Check:
 
         Args:
             k: The stage, counted from 0.
-            trainer: A Trainer with the stage's arguments, to be used for nothing else.
-            configure: A context in which ``model.configure_optimizers`` is the stage's.
-            title: What the stage is called.
+            trainer: A Trainer with the stage's arguments, which cannot be used afterwards.
+            configure: A context manager in which ``model.configure_optimizers`` is the stage's.
+            title: The name of the stage.
 
         Raises:
-            InputError: Lightning would refuse it, or it would never validate.
+            InputError: Lightning would refuse the stage, or it would never validate.
         """
         model, datamodule = self.model, self.datamodule
         datamodule.set_stage(k)
@@ -116,32 +114,29 @@ class Check:
             return f"{named[:-1]}, {_batches(datamodule)} batches an epoch)"
 
         with warnings.catch_warnings(), isolate_rng(), as_one_of(trainer.num_devices * trainer.num_nodes):
-            warnings.simplefilter("ignore")  # the fit itself says them
+            warnings.simplefilter("ignore")  # the fit itself will warn
             trainer.state.fn, trainer.training = TrainerFn.FITTING, True
             with lightning_refusals(full_title, *_BEFORE):
-                trainer.fit_loop.min_epochs, trainer.fit_loop.max_epochs = _parse_loop_limits(
-                    trainer.min_steps, trainer.max_steps, trainer.min_epochs, trainer.max_epochs, trainer
-                )
                 trainer.strategy.connect(model)
-                trainer._data_connector.attach_data(model, datamodule=datamodule)
+                attach_data(trainer, model, datamodule)
                 own = model.configure_callbacks()
                 check_callbacks(own if isinstance(own, Sequence) else [own])
-            interval = getattr(trainer, "val_check_interval", None)  # it has none where it is a time
+            interval = getattr(trainer, "val_check_interval", None)  # a Trainer does not have it if it is a time
             if interval is None:
                 raise InputError(
-                    "val_check_interval is a time: a resumed stage would validate elsewhere, and a short one nowhere. "
-                    "Give a number of batches, or a fraction of an epoch."
+                    "val_check_interval is a time: a resumed stage would validate at other steps, and a short one "
+                    "never. Use a number of batches, or a fraction of an epoch."
                 )
             with configure, lightning_refusals(full_title, *_BEFORE, interval=interval):
-                _verify_loop_configurations(trainer)
+                verify_loop_configuration(trainer)
                 trainer.fit_loop.setup_data()
                 trainer.fit_loop.epoch_loop.val_loop.setup_data()
                 _check_that_it_validates(trainer, full_title)
                 if self._can_make_optimizers():
-                    optimizers, _ = _init_optimizers_and_lr_schedulers(model)
+                    optimizers = make_optimizers(model)
                     by_norm = trainer.gradient_clip_algorithm != GradClipAlgorithmType.VALUE
                     if by_norm and model.automatic_optimization and not trainer.strategy.restore_checkpoint_after_setup:
-                        for optimizer in optimizers:  # without gradients this applies the rules, and nothing else
+                        for optimizer in optimizers:  # without gradients, this only applies the rules
                             trainer.precision_plugin.clip_gradients(
                                 optimizer,
                                 trainer.gradient_clip_val or 0.0,
@@ -152,7 +147,7 @@ class Check:
                     trainer.state.fn, trainer.testing = TrainerFn.TESTING, True
                     trainer.test_loop.setup_data()
             trainer.fit_loop.teardown()
-            _note_accumulation(trainer, full_title)
+            _warn_of_accumulation(trainer, full_title)
 
     def _can_make_optimizers(self) -> bool:
         if self.has_layers is None:
@@ -161,22 +156,22 @@ class Check:
 
 
 def stage_title(datamodule: MixedDomainDataModule) -> str:
-    """The data module's current stage in words."""
+    """The name of the data module's current stage in messages."""
     return f"Stage {datamodule.stage + 1} ({datamodule.amounts[datamodule.stage]} out-of-domain)"
 
 
 _BEFORE = (NotImplementedError, RuntimeError, TypeError, ValueError)
-"""What Lightning refuses with before a fit, besides its own exception."""
+"""Exceptions with which Lightning refuses settings before a fit, besides its own."""
 
 
 @contextmanager
 def lightning_refusals(title: Callable[[], str], *others: type[Exception], interval: Any = None) -> Iterator[None]:
-    """While it is open, what Lightning refuses is said in one sentence, with the stage.
+    """Turn Lightning's errors about settings into an ``InputError`` of one sentence that names the stage.
 
     Args:
-        title: Says which stage it is.
-        *others: Exceptions that are refusals, too, where Lightning itself raises them.
-        interval: The Trainer's ``val_check_interval``, where it is being checked.
+        title: Returns the name of the stage.
+        *others: Exceptions to turn, besides ``MisconfigurationException``, if Lightning itself raises them.
+        interval: The Trainer's ``val_check_interval``, if it is being checked.
     """
     try:
         yield
@@ -188,14 +183,14 @@ def lightning_refusals(title: Callable[[], str], *others: type[Exception], inter
         said = " ".join(str(error).split())
         if interval is not None and "`val_check_interval`" in said and "limit_val_batches" in said:
             said = (
-                f"val_check_interval is {interval}, more than there are: give a fraction of an epoch (0.5), or count "
-                "batches over all epochs with check_val_every_n_epoch: null"
+                f"val_check_interval is {interval}, more than there are: use a fraction of an epoch (0.5), or count "
+                "batches across epochs with check_val_every_n_epoch: null"
             )
         raise InputError(f"{title()} cannot be trained: {said.rstrip('.')}.") from error
 
 
 def _is_lightnings(error: BaseException) -> bool:
-    """Whether Lightning itself raised it, and not code that it called."""
+    """Whether the error was raised by Lightning itself, and not by code that it called."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -208,14 +203,14 @@ def _batches(datamodule: MixedDomainDataModule) -> Any:
 
 
 def _check_that_it_validates(trainer: Trainer, title: Callable[[], str]) -> None:
-    """Refuse a stage that would end before it validates: it could keep no epoch."""
+    """Check that the stage validates before it ends, since otherwise there would be no best epoch."""
     batches = trainer.num_training_batches
     if batches == 0 or trainer.limit_train_batches == 0:
         raise InputError(f"{title()} has no batches to train on: limit_train_batches is {trainer.limit_train_batches}.")
     if trainer.enable_validation and not sum(trainer.num_val_batches):
-        raise InputError(f"{title()} has no validation examples, by which to keep an epoch.")
+        raise InputError(f"{title()} has no validation examples to select its best epoch by.")
     interval, epochs, every = trainer.val_check_batch, trainer.max_epochs, trainer.check_val_every_n_epoch
-    automatic = trainer.lightning_module.automatic_optimization  # else only the module knows how many steps it takes
+    automatic = trainer.lightning_module.automatic_optimization  # otherwise only the module knows the number of steps
     if interval is None or interval == float("inf") or epochs is None or not automatic:
         return
     last = batches * epochs if epochs != -1 else float("inf")
@@ -229,20 +224,20 @@ def _check_that_it_validates(trainer: Trainer, title: Callable[[], str]) -> None
         set_ = [f"{name}: {value}" for name, value in limits.items() if value not in (-1, 1) or name == "max_epochs"]
         raise InputError(
             f"{title()} would end after {last} batches, before its first validation after {first} ({', '.join(set_)}, "
-            f"val_check_interval: {trainer.val_check_interval}), and keep no epoch: train longer, or validate earlier."
+            f"val_check_interval: {trainer.val_check_interval}): train longer, or validate earlier."
         )
 
 
-def _note_accumulation(trainer: Trainer, title: Callable[[], str]) -> None:
+def _warn_of_accumulation(trainer: Trainer, title: Callable[[], str]) -> None:
     batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
     if accumulated > batches:
         rank_zero_only(_log.warning)(
-            f"{title()}: accumulate_grad_batches is {accumulated}, so each epoch is one step, whose gradient is "
-            f"divided by {accumulated} and not by {batches}."
+            f"{title()}: accumulate_grad_batches is {accumulated}, so each epoch is a single step, and its gradient is "
+            f"divided by {accumulated} instead of {batches}."
         )
 
 
 def callbacks_of(arguments: Mapping[str, Any]) -> Sequence[Callback]:
-    """The callbacks among a Trainer's arguments."""
+    """The callbacks in a Trainer's arguments."""
     given = arguments.get("callbacks") or []
     return given if isinstance(given, list) else [given]

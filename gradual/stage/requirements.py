@@ -1,4 +1,4 @@
-"""What training in stages needs: of a model, of its data, and of what is installed."""
+"""Requirements of training in stages: on the model, on the data, and on installed packages."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from gradual.errors import InputError
 
 
 def check_requirements(model: LightningModule, datamodule: MixedDomainDataModule, monitor: str) -> None:
-    """Refuse a model that lacks a step that its data asks for, and data that a stage cannot do without.
+    """Check that the model has a step for each part of the data, and that there is validation data.
 
     Raises:
-        InputError: There is no ``training_step`` or ``validation_step``, no validation data, or test data and no
-            ``test_step``; or another Trainer is training the model.
+        InputError: The model has no ``training_step`` or ``validation_step``, or no ``test_step`` for its test data;
+            there is no validation data; or another Trainer is training the model.
     """
     model = getattr(model, "_orig_mod", model)  # of a compiled one
     name, domains = type(model).__name__, datamodule.domains
     if is_trained(model):
-        raise InputError(f"A Trainer is training this {name} already: each stage makes a Trainer of its own.")
+        raise InputError(f"This {name} is already being trained by a Trainer: each stage makes its own Trainer.")
     if not is_overridden("training_step", model):
         raise InputError(f"{name} has no training_step: add one that returns the loss of a batch.")
     if not is_overridden("validation_step", model):
         raise InputError(
-            f"{name} has no validation_step, so nothing says when a stage has converged: add one that logs '{monitor}'."
+            f"{name} has no validation_step, which is needed to detect convergence: add one that logs '{monitor}'."
         )
     if domains.val is None:
-        raise InputError("There is no validation data, so nothing says when a stage has converged: add val.")
+        raise InputError("There is no validation data, which is needed to detect convergence: add val.")
     if domains.test is not None and not is_overridden("test_step", model):
         raise InputError(f"There is test data, but {name} has no test_step: add one, or leave the test data out.")
 
 
 def is_trained(model: LightningModule) -> bool:
-    """Whether a Trainer is at work on the model; one that is done stays attached to it."""
+    """Whether a Trainer is training the model; a Trainer that has finished stays attached to it."""
     try:
         return model.trainer.state.status == TrainerStatus.RUNNING
-    except RuntimeError:  # none was ever attached
+    except RuntimeError:  # no Trainer was ever attached
         return False
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """While it is open, a class of a configuration whose package is not installed is said in a sentence.
+    """Turn the error for a class whose package is not installed into a sentence.
 
     Raises:
-        InputError: Lightning says so of one, such as a logger.
+        InputError: Lightning raised such an error for a class in the configuration, such as a logger.
     """
     try:
         yield
-    except Exception as error:  # the parser wraps what classes raise
+    except Exception as error:  # the parser wraps exceptions of the classes
         chain, cause = [str(error)], error.__cause__
         while cause is not None:
             chain, cause = [*chain, str(cause)], cause.__cause__

@@ -1,4 +1,4 @@
-"""Test scores of finished stages whose test data is new or has changed."""
+"""Tests of finished stages whose test data is new or has changed."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _log = logging.getLogger(__name__)
 
 
 def lacks_test(result: StageResult, datamodule: MixedDomainDataModule) -> bool:
-    """Whether there is test data that a finished stage was not tested on."""
+    """Whether there is test data on which the finished stage has not been tested."""
     now = digest_of_test_data(datamodule)
-    unknown = result.test and not result.test_data  # of an earlier version, in a directory that nobody claimed since
+    unknown = result.test and not result.test_data  # from an earlier version, in a run that has not been resumed since
     return bool(now) and now != result.test_data and not unknown
 
 
 def tested_again(training: StageTraining, result: StageResult) -> StageResult:
-    """The result of a finished stage, with scores on the test data of now; in a distributed run, of all processes.
+    """Test a finished stage on the current test data if it has not been, and return its result, which is also saved.
 
-    Its folder holds it afterwards.
+    In a distributed run, all processes must call it.
     """
     model, datamodule, directory = training.model, training.datamodule, training.directory
     if not lacks_test(result, datamodule):
         return result
     check_requirements(model, datamodule, training.defaults.monitor)
     amount = datamodule.amounts[datamodule.stage]
-    why = "other test data than before" if result.test else "new test data"
+    why = "changed" if result.test else "new"
     rank_zero_only(_log.info)(
-        "%sstage %d (%d out-of-domain): measured on %s.", training.label, datamodule.stage + 1, amount, why
+        "%sstage %d (%d out-of-domain): testing on %s test data.", training.label, datamodule.stage + 1, amount, why
     )
-    # the folder stays whole until all is measured: processes that Lightning starts for the test find it finished, too
+    # the folder is not changed before the test has ended: processes that Lightning starts must find the stage finished
     examples = directory.test_examples.with_name("new_test_examples.jsonl")
     rank_zero_only(examples.unlink)(missing_ok=True)
     callbacks: list[Callback] = [CarryWeights(None, directory.best), DistributedMetrics(), ExampleScores(examples)]

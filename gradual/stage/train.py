@@ -14,7 +14,6 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -30,7 +29,7 @@ from gradual.runs.result import StageResult
 from gradual.schedule import Stage
 from gradual.score_names import without_split
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
-from gradual.stage.callbacks.best import BestCheckpoint
+from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
 from gradual.stage.callbacks.carry import CarryWeights, is_sharded, load_weights
 from gradual.stage.callbacks.clock import TrainingClock
 from gradual.stage.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
@@ -55,8 +54,9 @@ from gradual.stage.preflight import (
     stage_title,
 )
 from gradual.stage.requirements import check_requirements
-from gradual.stage.resume.last import LastCheckpoint
-from gradual.stage.resume.logged import LoggedValues
+from gradual.stage.resume.last_checkpoint import LastCheckpoint
+from gradual.stage.resume.lightning_internals import forks_or_spawns
+from gradual.stage.resume.logged_values import LoggedValues
 from gradual.stage.resume.random_state import RandomState
 from gradual.stage.resume.trainable import Trainable
 
@@ -336,7 +336,7 @@ def stage_trainer(
         raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
     with trainer_errors():
         trainer = Trainer(**{**arguments, "callbacks": [*callbacks[:1], *given, *callbacks[1:]]})
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+    if forks_or_spawns(trainer):
         raise InputError(
             f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
             "strategies that start the program again, such as ddp, and in a notebook a single device."

@@ -438,7 +438,7 @@ def without(step: str) -> LightningModule:
     ("changes", "said"),
     [
         ({"model": without("training_step")}, "Lacking has no training_step: add one that returns the loss"),
-        ({"model": without("validation_step")}, "Lacking has no validation_step, so nothing says when a stage has"),
+        ({"model": without("validation_step")}, "Lacking has no validation_step, which is needed to detect"),
         ({"model": without("test_step")}, "There is test data, but Lacking has no test_step: add one, or leave the"),
         ({"data": small(val=None)}, "There is no validation data"),
         ({"data": small(val=[])}, "has no validation examples"),
@@ -472,7 +472,7 @@ def test_a_model_that_a_trainer_is_training_is_refused(tmp_path):
     model, data = Net(), small()
     model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.1)
     Trainer(accelerator="cpu", max_epochs=1, callbacks=[Within()], **quiet).fit(model, datamodule=data)
-    assert said == ["A Trainer is training this Net already: each stage makes a Trainer of its own."]
+    assert said == ["This Net is already being trained by a Trainer: each stage makes its own Trainer."]
 
 
 class Silent(Net):
@@ -481,9 +481,11 @@ class Silent(Net):
 
 
 def test_a_monitor_that_is_not_logged_is_named_with_those_that_are(tmp_path):
-    said = "monitor is 'val/los', which validation does not log; logged are val/loss. Did you mean 'val/loss'?"
+    said = (
+        "monitor is 'val/los', which validation does not log; the names logged are val/loss. Did you mean 'val/loss'?"
+    )
     assert refusal(lambda: fit(tmp_path, monitor="val/los", mode="min")) == said
-    said = "monitor is 'val/loss', which validation does not log; nothing is logged."
+    said = "monitor is 'val/loss', which validation does not log; it logs nothing."
     assert refusal(lambda: fit(tmp_path, model=Silent(), run_dir=tmp_path / "silent")) == said
 
 

@@ -212,7 +212,7 @@ def test_without_test_data_there_are_no_test_scores(tmp_path):
 def test_mistakes_end_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="There is no optimizer"):
         run(tmp_path / "a", optimizer=None)
-    with pytest.raises(InputError, match=r"monitor is 'val/los'.*logged are .*val/loss"):
+    with pytest.raises(InputError, match=r"monitor is 'val/los'.*the names logged are .*val/loss"):
         run(tmp_path / "b", monitor="val/los", mode="min")
     with pytest.raises(InputError, match=r"monitor, 'val/los', does not say which values are better.* set mode to"):
         run(tmp_path / "k", monitor="val/los")

@@ -204,7 +204,7 @@ def test_a_checkpoint_has_the_random_states_of_all_processes(monkeypatch):
 
 
 def test_a_stage_of_two_processes_does_not_go_on_with_one(two):
-    with pytest.raises(InputError, match="begun with 2 processes and cannot go on with 1"):
+    with pytest.raises(InputError, match="started with 2 processes and cannot be resumed with 1"):
         RandomState().load_state_dict(
             torch.load(two / "run/seed-0/20/last.ckpt", weights_only=True)["callbacks"]["RandomState"]
         )

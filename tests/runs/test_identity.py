@@ -625,7 +625,7 @@ SHARED = {"torch": lambda: torch.rand(1), "numpy": lambda: np.random.rand(), "py
 
 def said_of_examples(caplog) -> list[str]:
     said = [record.getMessage() for record in caplog.records]
-    return [line for line in said if line.startswith("Of these examples only the number and the ids")]
+    return [line for line in said if line.startswith("Only the number and the ids of these examples")]
 
 
 @pytest.mark.parametrize("source", SHARED)

@@ -190,7 +190,7 @@ def test_a_training_score_is_watched_where_it_is_named():
     watched = watch(scores=["train/accuracy"])
     watched.validated({"val/accuracy": 0.0})
     assert watched.trained({"train/accuracy": 0.05}) == "train/accuracy fell from 0.9 to 0.05"
-    with pytest.raises(InputError, match=r"'train/accuracy', which is not logged; logged are val/loss"):
+    with pytest.raises(InputError, match=r"'train/accuracy', which is not logged; the names logged are val/loss"):
         watched.trained({"val/loss": 1.0})
 
 
@@ -350,7 +350,7 @@ def test_after_the_last_attempt_it_stops_with_advice(tmp_path):
 
     fit(tmp_path, [20], Poisoned())
     before = contents(tmp_path / "run/seed-0/20")
-    said = r"stage 2 \(0 out-of-domain\) collapsed in 3 of 3 attempts, .*nan at step 9 .*times 0.25: .*lr_scale: 0.1"
+    said = r"stage 2 \(0 out-of-domain\) collapsed in 3 of 3 attempts, .*nan at step 9 .*times 0.25\. .*lr_scale: 0.1"
     with pytest.raises(InputError, match=said):
         fit(tmp_path, [20, at(0.1)], Poisoned())
     assert contents(tmp_path / "run/seed-0/20") == before

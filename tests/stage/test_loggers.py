@@ -261,8 +261,8 @@ def test_a_run_of_wandb_that_is_open_takes_all_stages_and_that_is_said_once(tmp_
     assert list(wandb.runs.values()) == [own]
     assert wandb.run is own, "it is not ours to finish"
     assert len([row for row in own.rows if "val/loss" in row]) == 9
-    assert [record.message for record in caplog.records if "All stages log to one WandbLogger" in record.message] != []
-    assert caplog.text.count("All stages log to one") == 1
+    assert [record.message for record in caplog.records if "All stages share one WandbLogger" in record.message] != []
+    assert caplog.text.count("All stages share one") == 1
 
 
 def test_mlflow_has_a_run_a_stage(tmp_path, monkeypatch):
@@ -330,7 +330,7 @@ def test_a_logger_that_cannot_be_made_anew_takes_all_stages_and_that_is_said_onc
     with caplog.at_level(logging.WARNING, logger="gradual"):
         fit(tmp_path, recorder)
     assert len([row for row in recorder.rows if "val/loss" in row]) == 9
-    assert caplog.text.count("All stages log to one Recorder") == 1
+    assert caplog.text.count("All stages share one Recorder") == 1
 
 
 def test_one_stage_alone_has_its_logger_for_itself_and_nothing_is_said(tmp_path, caplog):
@@ -363,7 +363,7 @@ def test_what_a_stage_logged_to_is_written_down_and_a_damaged_note_begins_anew(t
     record.write_text("[1")
     with caplog.at_level(logging.WARNING, logger="gradual"):
         fit(tmp_path, CSVLogger(tmp_path / "logs"), schedule=[20])
-    assert "the stage's loggers begin anew" in caplog.text
+    assert "the stage's loggers start from scratch" in caplog.text
     assert len(list((tmp_path / "logs").rglob("metrics.csv"))) == 2
 
 
@@ -374,7 +374,7 @@ def test_what_cannot_be_copied_for_each_stage_is_one_sentence(tmp_path):
         def __init__(self, path):
             self.file = path.open("w")
 
-    with pytest.raises(gradual.InputError, match=r"^callbacks cannot be copied .*each stage needs one of its own"):
+    with pytest.raises(gradual.InputError, match=r"^callbacks cannot be copied .*each stage needs its own copy"):
         fit(tmp_path, False, callbacks=[Holding(tmp_path / "held")])
 
 

@@ -215,10 +215,10 @@ def test_it_trains_every_group_at_its_rate():
     [
         ("torch.optim.Adamm", "'torch.optim.Adamm', which cannot be imported"),
         ("no.such.module.Adam", "'no.such.module.Adam', which cannot be imported"),
-        ("AdamW", "'AdamW', which cannot be imported: accepted is the full path of a class"),
-        ("torch.optim", "no torch.optim.Optimizer"),
-        ("torch.nn.Linear", "no torch.optim.Optimizer"),
-        ("math.sqrt", "no torch.optim.Optimizer"),
+        ("AdamW", "'AdamW', which cannot be imported: it must be the full path of a class"),
+        ("torch.optim", "not a torch.optim.Optimizer"),
+        ("torch.nn.Linear", "not a torch.optim.Optimizer"),
+        ("math.sqrt", "not a torch.optim.Optimizer"),
     ],
 )
 def test_what_is_no_optimizer_is_refused(class_path, says):
@@ -233,7 +233,7 @@ def test_what_is_no_optimizer_is_refused(class_path, says):
     ids=str,
 )
 def test_arguments_that_the_class_does_not_take_are_refused(arguments):
-    with pytest.raises(InputError, match=r"torch\.optim\.AdamW does not take these arguments"):
+    with pytest.raises(InputError, match=r"torch\.optim\.AdamW does not accept these arguments"):
         build_optimizer(network(), OptimizerConfig(lr=0.1, init_args=arguments))
 
 

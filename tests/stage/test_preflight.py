@@ -204,8 +204,8 @@ def test_a_larger_accumulation_than_a_stage_s_batches_is_said(tmp_path, caplog):
         fit(tmp_path, accumulate_grad_batches=4)
     (said,) = [record.getMessage() for record in caplog.records if "accumulate" in record.getMessage()]
     assert said == (
-        "Stage 3 (0 out-of-domain, 2 batches an epoch): accumulate_grad_batches is 4, so each epoch is one step, whose "
-        "gradient is divided by 4 and not by 2."
+        "Stage 3 (0 out-of-domain, 2 batches an epoch): accumulate_grad_batches is 4, so each epoch is a single step, "
+        "and its gradient is divided by 4 instead of 2."
     )
 
 

@@ -42,21 +42,20 @@ def compare(tmp_path, metrics, **parts):
 
 def test_without_a_test_it_is_refused_after_the_first_validation(tmp_path):
     for metrics in (["clos"], ["close", "clos"], ["far"]):
-        with pytest.raises(
-            InputError, match=f"^metrics has '{metrics[-1]}', which is not logged; logged are close, loss"
-        ):
+        said = f"^metrics contains '{metrics[-1]}', which is not logged; the names logged are close, loss"
+        with pytest.raises(InputError, match=said):
             compare(tmp_path, metrics, test=None)
         assert Scores.epochs == 1
 
 
 def test_with_a_test_it_is_said_after_the_first_validation_and_refused_after_the_first_stage(tmp_path, caplog):
     with pytest.raises(
-        InputError, match=r"'clos', which is not logged; logged are close, far, loss\. Did you mean 'close'\?"
+        InputError, match=r"'clos', which is not logged; the names logged are close, far, loss\. Did you mean 'close'\?"
     ):
         compare(tmp_path, ["loss", "clos"])
     assert Scores.epochs == 3
-    (line,) = [record.getMessage() for record in caplog.records if "metrics has 'clos'" in record.getMessage()]
-    assert line.endswith("Unless the test logs it, the run ends after this stage.")
+    (line,) = [record.getMessage() for record in caplog.records if "metrics contains 'clos'" in record.getMessage()]
+    assert line.endswith("Unless the test logs it, the run will end after this stage.")
     compare(tmp_path, ["loss", "close"])
     assert Scores.epochs == 3, "what was trained is kept: the other stage is left"
 
@@ -65,7 +64,7 @@ def test_what_is_logged_anywhere_is_accepted(tmp_path):
     compare(tmp_path, ["far", "val/close", "test/loss"])
     content = json.loads((tmp_path / "run/compare.json").read_text())
     assert content["metrics"] == ["far", "close", "loss"]
-    with pytest.raises(InputError, match="metrics has 'clos'"):
+    with pytest.raises(InputError, match="metrics contains 'clos'"):
         compare(tmp_path, ["clos"])
     assert not Scores.epochs
 

@@ -1,4 +1,4 @@
-"""Carries the weights of one stage into the next."""
+"""Weights of checkpoints: loaded into a module when a stage starts, before its test, and outside of training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gradual.runs.checkpoint import read_checkpoint
 
 
 class CarryWeights(Callback):
-    """Starts a stage from the weights of a checkpoint, and tests those of another; all else stays as it is.
+    """Loads the weights that a stage starts from, and those of its best epoch for the test; and nothing else.
 
     Args:
-        start: The parent stage's ``best.ckpt``; None for the module's own weights.
+        start: The parent stage's ``best.ckpt``; None to start from the module's own weights.
         best: The stage's ``best.ckpt``.
     """
 
@@ -36,7 +36,7 @@ class CarryWeights(Callback):
 def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> None:
     content = read_checkpoint(checkpoint)
     pl_module.on_load_checkpoint(content)
-    if is_sharded(trainer):  # Lightning loads such a module from a file with an optimizer's state alone
+    if is_sharded(trainer):  # Lightning loads a sharded module only together with an optimizer's state
         assert trainer.strategy.model is not None
         options = StateDictOptions(full_state_dict=True, strict=pl_module.strict_loading)
         set_model_state_dict(trainer.strategy.model, content["state_dict"], options=options)
@@ -52,7 +52,7 @@ def lend_trainer(module: LightningModule, datamodule: MixedDomainDataModule) -> 
 
 
 def is_sharded(trainer: Trainer) -> bool:
-    """Whether each process holds a share of the module alone, as with FSDP."""
+    """Whether each process holds only a shard of the module, as with FSDP."""
     return trainer.strategy.restore_checkpoint_after_setup
 
 

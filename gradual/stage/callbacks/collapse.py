@@ -1,8 +1,7 @@
-"""Notices that a stage collapses (the paper's Appendix A.1): its learning rate destroys what the stage began with.
+"""Detection of collapse (the paper's Appendix A.1), where the learning rate destroys what a stage started from.
 
-``LossWatch`` and ``ScoreWatch`` are the rules, on plain numbers; ``CollapseGuard`` shows them the numbers of a stage.
-They are silent on every stage that learns, however noisily: a collapse that is missed costs epochs that are not kept,
-a false alarm costs the run.
+``LossWatch`` and ``ScoreWatch`` are the rules, on plain numbers; ``CollapseGuard`` applies them to a stage. They accept
+every stage that learns, however noisily: a collapse that is missed wastes some epochs, a false alarm ends the run.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from gradual.score_names import without_split
 from gradual.settings import CollapseConfig
 
 EVERY = 20
-"""Training steps between two looks at the losses, each a wait for the device: a collapse is noticed so late at most."""
+"""Training steps between two checks of the losses, since each check waits for the device."""
 
 _WINDOW = 20  # losses whose median is compared
-_FIRST = 5  # losses that say where the stage began
-_DEAD = 2  # losses in a row that are not finite: one alone may be a batch that mixed precision skips
-_LEAST_SCORE = 0.1  # what a parent's score must have been at least, and ...
-_LEAST_RIGHT = 10  # ... in examples of the validation data, to have something to fall from
-_SCORE_NAME = re.compile(r"([^/]*_)?(accuracy|acc|f1)(_[^/]*)?")  # of one class alone would have another slash
+_FIRST = 5  # losses that show where the stage started
+_DEAD = 2  # consecutive losses that are not finite; a single one may be a batch that mixed precision skips
+_LEAST_SCORE = 0.1  # a parent's score is watched only if it is at least this, and ...
+_LEAST_RIGHT = 10  # ... stands for at least so many validation examples
+_SCORE_NAME = re.compile(r"([^/]*_)?(accuracy|acc|f1)(_[^/]*)?")  # a score of a single class has another slash
 
 
 class Collapse(Exception):
     """A stage has collapsed; raised out of ``Trainer.fit``, in all processes at the same step.
 
     Args:
-        step: Training batches of the attempt up to where it was seen.
-        reason: What was seen.
+        step: Number of training batches of the attempt until the collapse was detected.
+        reason: What was detected.
     """
 
     def __init__(self, step: int, reason: str):
@@ -50,20 +49,20 @@ class Collapse(Exception):
 
 
 class LossWatch:
-    """The rule for training losses: two in a row that are not finite, or an explosion at the stage's start.
+    """The rule for training losses: two in a row that are not finite, or an explosion at the start of the stage.
 
-    A loss has exploded when the median of the last 20 is more than ``ratio`` times the largest of the first five and
-    more than ``ratio`` times ``level``. Noise within a factor of three either way, single spikes of any height and
-    losses that begin near zero are no explosion; where a loss below zero is among the first, ratios mean nothing, and
-    none is looked for.
+    The loss has exploded if the median of the last 20 is more than ``ratio`` times the largest of the first five, and
+    more than ``ratio`` times ``level``. Noise within a factor of three either way, single spikes of any height, and
+    losses that start near zero do not count as explosions. If one of the first losses is negative, ratios are
+    meaningless, and explosions are not detected.
 
     Args:
-        ratio: What counts as an explosion.
-        level: A loss that the stage may always have, e.g. its parent's validation loss.
+        ratio: The factor that counts as an explosion.
+        level: A loss that is always acceptable, e.g. the parent's validation loss.
 
     Attributes:
-        steps: Losses seen.
-        settled: Whether the stage's start is over: only whether losses are finite is looked at then.
+        steps: Number of losses seen.
+        settled: Whether the start of the stage is over; from then on only losses that are not finite are detected.
     """
 
     def __init__(self, ratio: float, level: float = 0.0):
@@ -74,7 +73,7 @@ class LossWatch:
         self._not_finite = 0
 
     def add(self, loss: float) -> str | None:
-        """Look at the loss of the next step; what was seen where it shows a collapse."""
+        """Add the loss of the next step; returns what was detected, or None."""
         self.steps += 1
         finite = math.isfinite(loss)
         self._not_finite = 0 if finite else self._not_finite + 1
@@ -89,56 +88,55 @@ class LossWatch:
         return f"the training loss rose from {began:.4g} to {now:.4g}" if now > self._ratio * began > 0 else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """What the rule has seen so far."""
         return {
             "steps": self.steps, "settled": self.settled, "first": self._first, "last": self._last,
             "not_finite": self._not_finite,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore it."""
+        """Restore the state."""
         self.steps, self.settled, self._not_finite = state["steps"], state["settled"], state["not_finite"]
         self._first, self._last = state["first"], state["last"]
 
 
 class ScoreWatch:
-    """The rule for validation scores: a monitor that is not finite, or scores far from the parent stage's at the start.
+    """The rule for validation scores: a monitor that is not finite, or scores far worse than the parent stage's.
 
-    A score that is better when higher has collapsed when it is ``ratio`` times below the parent's, if that was 0.1 at
-    least and stands for ten examples at least. A loss has when it is ``ratio`` times above the parent's in two
-    validations in a row, without having halved in between; and not where all scores are still above half the parent's,
-    since a loss that was next to nothing may grow a hundredfold and be none the worse.
+    A score for which higher is better has collapsed if it is lower than the parent's by the factor ``ratio``, provided
+    that the parent's was at least 0.1 and stands for at least ten examples. A loss has collapsed if it is higher than
+    the parent's by this factor in two consecutive validations, without having halved in between; but not as long as all
+    scores are above half the parent's, since a loss close to zero may grow a hundredfold without harm.
 
     Args:
-        config: Which scores, and the ratio.
-        monitor: The metric that decides on convergence; always watched, as ``mode`` says.
+        config: The scores to watch, and the ratio.
+        monitor: The metric that decides on convergence; it is always watched, by ``mode``.
         mode: ``min`` or ``max``.
-        parent: Validation scores that the stage's weights had, without the split in their names; empty where there is
-            no stage before.
-        examples: Validation examples.
+        parent: The parent stage's validation scores, without the split in their names; empty if there is no parent.
+        examples: Number of validation examples.
 
     Attributes:
-        settled: Whether the stage's start is over: only the monitor's being finite is looked at then.
-        healthy: Whether the last validation was as it should be; False before the first.
+        settled: Whether the start of the stage is over; from then on only a monitor that is not finite is detected.
+        healthy: Whether the last validation showed no sign of a collapse; False before the first.
     """
 
     def __init__(self, config: CollapseConfig, monitor: str, mode: str, parent: Mapping[str, float], examples: int):
         self.settled, self.healthy = False, False
         self._config, self._monitor, self._mode = config, monitor, mode
         self._parent, self._examples = parent, examples
-        self._risen: dict[str, float] = {}  # the losses that were far off in the last validation
+        self._risen: dict[str, float] = {}  # the losses that were too high in the last validation
 
     @property
     def parent_loss(self) -> float:
-        """The parent's validation loss; 0 where none is known."""
+        """The parent's validation loss; 0 if it is unknown."""
         monitored = [without_split(self._monitor)] if self._mode == "min" else []
         return max(0.0, *(self._parent.get(name, 0.0) for name in ("loss", *monitored)))
 
     def validated(self, metrics: Mapping[str, float]) -> str | None:
-        """Look at one validation's metrics; what was seen where they show a collapse.
+        """Check the metrics of a validation; returns what was detected, or None.
 
         Raises:
-            InputError: A score to watch is not among them.
+            InputError: A score to watch was not logged.
         """
         self._check_named("val", metrics)
         value = metrics.get(self._monitor, 0.0)
@@ -162,18 +160,18 @@ class ScoreWatch:
         return fallen
 
     def trained(self, metrics: Mapping[str, float]) -> str | None:
-        """Look at the training scores of an epoch, which only ``config.scores`` can name; its end may end the start."""
+        """Check an epoch's training scores that ``config.scores`` names; this may end the start of the stage."""
         self._check_named("train", metrics)
         fallen = None if self.settled else self._fallen("train", metrics)
         self.settled = self.settled or (self.healthy and not fallen)
         return fallen
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """What the rule has seen so far."""
         return {"settled": self.settled, "healthy": self.healthy, "risen": self._risen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore it."""
+        """Restore the state."""
         self.settled, self.healthy, self._risen = state["settled"], state["healthy"], state["risen"]
 
     def _fallen(self, split: str, metrics: Mapping[str, float]) -> str | None:
@@ -183,7 +181,7 @@ class ScoreWatch:
         return None
 
     def _scores(self, split: str, metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """The watched scores that had something to fall from: each now, and the parent's."""
+        """The watched scores whose parent's was high enough to fall from: the current one and the parent's."""
         scores = {}
         for name, value in metrics.items():
             parent = self._parent.get(without_split(name), 0.0)
@@ -193,7 +191,7 @@ class ScoreWatch:
         return scores
 
     def _kind(self, name: str) -> str | None:
-        """Whether a metric is watched as a ``score`` (better when higher) or a ``loss``; None where it is not."""
+        """Whether a metric is watched as a ``score`` (higher is better) or as a ``loss``; None if it is not watched."""
         if name == self._monitor:
             return "score" if self._mode == "max" else "loss"
         if self._config.scores is not None and name in self._config.scores:
@@ -206,37 +204,38 @@ class ScoreWatch:
     def _check_named(self, split: str, metrics: Mapping[str, float]) -> None:
         for name in self._config.scores or ():
             if name.startswith(split) and name not in metrics:
-                logged = ", ".join(sorted(metrics)) or "nothing"
-                raise InputError(f"collapse.scores holds '{name}', which is not logged; logged are {logged}.")
+                logged = f"the names logged are {', '.join(sorted(metrics))}" if metrics else "nothing is logged"
+                raise InputError(f"collapse.scores contains '{name}', which is not logged; {logged}.")
 
 
 class CollapseGuard(Checkpoint):
-    """Ends a stage's training with ``Collapse`` where one of the rules sees one.
+    """Ends the training of a stage with ``Collapse`` if one of the rules detects one.
 
-    Lightning calls a ``Checkpoint`` after the module has logged the epoch's training scores, other callbacks before.
+    It is a ``Checkpoint`` because Lightning calls these after the module has logged the epoch's training scores, and
+    other callbacks before.
 
     Args:
         losses: The rule for training losses.
         scores: The rule for scores.
-        start: Where to keep the weights that the stage starts from; None where a parent stage keeps them.
-        earlier: The attempts before, as ``StageResult.collapses``; shown by loggers.
+        start: Where to save the weights that the stage starts from; None if a parent stage has saved them.
+        earlier: The previous attempts, as in ``StageResult.collapses``, for the loggers.
     """
 
     def __init__(self, losses: LossWatch, scores: ScoreWatch, start: Path | None, earlier: Sequence[Mapping[str, Any]]):
         self._losses, self._scores = losses, scores
         self._start, self._earlier = start, earlier
-        self._pending: list[Tensor] = []  # losses not looked at yet, on their device
-        self._batches = 0  # since the last look
+        self._pending: list[Tensor] = []  # losses that are not checked yet, on their device
+        self._batches = 0  # since the last check
         self._modes: list[tuple[nn.Module, bool]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what to go back to."""
+        """Save the weights and modes to return to."""
         self._modes = [(module, module.training) for module in pl_module.modules()]
         if self._start is not None:
             trainer.save_checkpoint(self._start, weights_only=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show which attempt this is, and why the ones before ended."""
+        """Log the number of the attempt, and why the previous ones ended."""
         if not self._earlier:
             return
         for logger in trainer.loggers:
@@ -248,7 +247,7 @@ class CollapseGuard(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss without waiting for it; look at the last ones every few steps."""
+        """Collect the loss without waiting for the device; check the collected losses every few steps."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             self._pending.append(loss.detach())
@@ -257,19 +256,19 @@ class CollapseGuard(Checkpoint):
             self._look_at_losses(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the scores, and at the losses since the last look."""
+        """Check the scores, and the losses since the last check."""
         if trainer.sanity_checking:
             return
         self._look_at_losses(trainer)
         self._end_if(trainer, self._scores.validated(_floats(trainer.callback_metrics)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the training scores; the stage's start ends here if all is well."""
+        """Check the training scores; the start of the stage is over if nothing is detected."""
         self._end_if(trainer, self._scores.trained(_floats(trainer.callback_metrics)))
         self._losses.settled = self._scores.settled
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave nothing half done to the next attempt: modules as validation has them, and metrics half full."""
+        """Reset the modes of modules and the states of metrics for the next attempt."""
         if isinstance(exception, Collapse):
             for module, training in self._modes:
                 module.training = training
@@ -277,7 +276,7 @@ class CollapseGuard(Checkpoint):
                     module.reset()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """What the rules have seen so far, and the losses to check."""
         return {
             "losses": self._losses.state_dict(),
             "scores": self._scores.state_dict(),
@@ -286,7 +285,7 @@ class CollapseGuard(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the state."""
         self._losses.load_state_dict(state_dict["losses"])
         self._scores.load_state_dict(state_dict["scores"])
         self._pending = [torch.tensor(loss) for loss in state_dict["pending"]]
@@ -296,28 +295,28 @@ class CollapseGuard(Checkpoint):
         device = trainer.strategy.root_device
         losses = [loss.to(device, torch.float32) for loss in self._pending]
         self._pending, self._batches = [], 0
-        if losses:  # their means over the processes, not finite where one is not
+        if losses:  # a mean over processes is not finite if one loss is not
             means = trainer.strategy.reduce(torch.stack(losses), reduce_op="mean").tolist()
             self._end_if(trainer, next(filter(None, map(self._losses.add, means)), None))
 
     def _end_if(self, trainer: Trainer, reason: str | None) -> None:
-        # scores may differ between processes, but all must end or go on together
+        # scores may differ between processes, but all must stop or continue together
         if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
             raise Collapse(self._losses.steps, reason or "another process saw a score collapse")
 
 
 def describe(collapse: Mapping[str, Any]) -> str:
-    """One entry of ``StageResult.collapses`` in words."""
+    """Describe an entry of ``StageResult.collapses``."""
     return f"{collapse['reason']} at step {collapse['step']} with learning rates times {collapse['lr_scale']:g}"
 
 
 def advice(stage: str, collapses: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """The sentence with which a stage ends that collapsed in every attempt."""
+    """The error message for a stage that has collapsed in every attempt."""
     return (
         f"{stage} collapsed in {len(collapses)} of {len(collapses)} attempts, the last time because "
-        f"{describe(collapses[-1])}: in the schedule, give it a lower learning rate (optimizer: {{lr_scale: 0.1}}), a "
-        "warm-up (lr_schedule: {warmup: 0.1}) or gradient clipping (gradient_clip_val: 1.0), or let the amounts fall "
-        f"in smaller steps; to try it again as it is, remove {folder}."
+        f"{describe(collapses[-1])}. In the schedule, give it a lower learning rate (optimizer: {{lr_scale: 0.1}}), a "
+        "warm-up (lr_schedule: {warmup: 0.1}) or gradient clipping (gradient_clip_val: 1.0), or decrease the amounts "
+        f"in smaller steps. To try again with the same settings, remove {folder}."
     )
 
 

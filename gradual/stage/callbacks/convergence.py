@@ -1,4 +1,4 @@
-"""Ends a stage when its validation score no longer improves, and says what ended it."""
+"""Convergence: early stopping of a stage, and the reason why a stage has ended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ENOUGH = {EarlyStoppingReason.PATIENCE_EXHAUSTED, EarlyStoppingReason.STOPPING_
 
 
 class Convergence(EarlyStopping):
-    """Early stopping that stays stopped: a stage that had converged before an interruption trains no further.
+    """Early stopping that is kept across interruptions: a stage that has converged is not trained further.
 
     Args:
-        monitor: The validation score that decides.
+        monitor: The validation score to watch.
         mode: ``min`` or ``max``.
-        patience: Validations without improvement after which the stage has converged.
-        min_delta: Least change that counts as an improvement.
-        decides: Whether the score as it is counts already.
+        patience: Number of validations without improvement after which the stage has converged.
+        min_delta: Smallest change that counts as an improvement.
+        decides: Whether there have been enough validations to judge by.
     """
 
     def __init__(self, monitor: str, mode: str, patience: int, min_delta: float, decides: Callable[[], bool]):
@@ -34,32 +34,36 @@ class Convergence(EarlyStopping):
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the validation score."""
+        """Check the validation score.
+
+        Raises:
+            InputError: It was not logged.
+        """
         if not trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
             names = sorted(map(str, trainer.callback_metrics))
-            logged = f"logged are {', '.join(names)}" if names else "nothing is logged"
+            logged = f"the names logged are {', '.join(names)}" if names else "it logs nothing"
             hint = did_you_mean(self.monitor, names)
             raise InputError(f"monitor is '{self.monitor}', which validation does not log; {logged}.{hint}")
         if self.decides():
             super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once where the restored state says that the stage had ended, by the user's early stopping, too."""
+        """Stop at once if, by the restored state, this or the user's early stopping had ended the stage."""
         stopped = (stopper.stopping_reason is not _NOT_STOPPED for stopper in trainer.early_stopping_callbacks)
         if _ran_out(self) or any(stopped):
             trainer.should_stop = True
 
 
 def ended_by(trainer: Trainer) -> tuple[bool, str]:
-    """Whether a stage that a Trainer has trained converged, and what ended it, as ``StageResult`` has both.
+    """Whether a trained stage has converged, and what ended it, as in ``StageResult``.
 
-    Early stopping of the user's counts as patience, too. A stage that converges in its last permitted epoch has
-    converged; one whose monitor is no longer finite has not.
+    The user's own early stopping counts as patience as well. A stage that runs out of patience in its last permitted
+    epoch has converged; a stage whose monitor is no longer finite has not.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     stoppers = trainer.early_stopping_callbacks
     timers = [callback for callback in callbacks if isinstance(callback, Timer)]
-    # a process whose own scores ran out of patience ends all of them
+    # if one process runs out of patience by its own scores, all of them stop
     if trainer.strategy.reduce_boolean_decision(any(map(_ran_out, stoppers)), all=False):
         return True, "patience"
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs_trained(trainer):
@@ -69,27 +73,27 @@ def ended_by(trainer: Trainer) -> tuple[bool, str]:
     if any(left is not None and left <= 0 for left in (timer.time_remaining() for timer in timers)):
         return False, "max_time"
     reasons = {stopper.stopping_reason for stopper in stoppers}
-    if _ENOUGH & reasons:  # with min_epochs it goes on for a while, and may improve
+    if _ENOUGH & reasons:  # min_epochs may let it continue for a while, and improve
         return True, "patience"
     return EarlyStoppingReason.NON_FINITE_METRIC not in reasons, ""
 
 
 def epochs_trained(trainer: Trainer) -> int:
-    """Epochs of a fit, those before it was resumed included; where none was left, ``current_epoch`` lacks the last."""
+    """Epochs of a fit, including those before it was resumed; ``current_epoch`` lacks the last if none was left."""
     return trainer.fit_loop.epoch_progress.current.ready
 
 
 def cut_off(stage: str, result: StageResult, patience: int) -> str:
-    """What to say of a stage that has not converged."""
+    """The warning for a stage that has not converged."""
     if not result.ended_by:
-        return f"{stage} ended because a monitored score was no longer finite: it has not converged."
+        return f"{stage} has not converged: a monitored score was no longer finite."
     return (
         f"{stage} was ended by {result.ended_by} before it converged: its best epoch was {result.best_epoch} of "
-        f"{result.epochs}, and its patience of {patience} validations had not run out. Raise {result.ended_by}, or "
+        f"{result.epochs}, and its patience of {patience} validations was not exhausted. Raise {result.ended_by}, or "
         "lower patience."
     )
 
 
 def _ran_out(stopper: EarlyStopping) -> bool:
-    """Whether validations without improvement are enough now; the count is restored, and an improvement resets it."""
+    """Whether patience is exhausted, by the current count; it is restored on resuming, and reset by an improvement."""
     return stopper.wait_count >= max(1, stopper.patience)

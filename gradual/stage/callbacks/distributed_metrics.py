@@ -1,4 +1,4 @@
-"""Scores of all processes together: what an evaluation logs is as if one process had done it."""
+"""Scores over all processes: an evaluation logs what a single process would."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gradual.distributed import rank_and_world_size
 
 
 class DistributedMetrics(Callback):
-    """Makes validation and test scores those of all processes, whatever module logs them.
+    """Computes validation and test scores over all processes, for any module.
 
-    Numbers that a module logs are averaged over the examples of all processes, weighted by their number: Lightning does
-    so only where the module says ``sync_dist=True``, and then rounds the mean batch size down to a whole number. What a
-    borrowed batch logs, and what it adds to torchmetrics, is taken out again. Only what a module collects by itself, in
-    lists of its own, is out of reach.
+    Logged numbers are averaged over the examples of all processes. Lightning averages them only if the module passes
+    ``sync_dist=True``, and then rounds the mean batch size down to an integer. What borrowed batches contribute is
+    removed again, also from ``torchmetrics``; they repeat examples so that all processes have as many batches. Lists
+    that a module collects itself are not corrected.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,17 @@ class DistributedMetrics(Callback):
         log = pl_module.log
 
         def log_whole(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-            if isinstance(value, Metric) or kwargs.get(
-                "rank_zero_only"
-            ):  # sums over processes by itself, or not at all
+            if isinstance(value, Metric) or kwargs.get("rank_zero_only"):  # synchronizes itself, or is not to be
                 return log(name, value, *args, **kwargs)
             kwargs["sync_dist"] = True
             reduction = getattr(kwargs.get("reduce_fx", "mean"), "__name__", kwargs.get("reduce_fx", "mean"))
             size = kwargs.get("batch_size")
             if size is None and reduction == "mean" and kwargs.get("on_epoch") is not False:
                 size = 1 if self._batch is None else extract_batch_size(self._batch)
-            if self._borrowed and reduction not in ("min", "max"):  # to which a repeated value makes no difference
+            if self._borrowed and reduction not in ("min", "max"):  # which a repeated value does not change
                 size, value = 0, torch.zeros_like(torch.as_tensor(value, dtype=torch.get_default_dtype()))
             if size is not None:
-                kwargs["batch_size"] = float(size)  # Lightning averages whole numbers to whole numbers
+                kwargs["batch_size"] = float(size)  # Lightning rounds the mean of integers to an integer
             return log(name, value, *args, **kwargs)
 
         pl_module.log = log_whole  # type: ignore[method-assign]
@@ -67,37 +65,37 @@ class DistributedMetrics(Callback):
         vars(pl_module).pop("log", None)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log for all processes from here on."""
+        """Log for all processes from now on."""
         self._start(pl_module)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Note the batch and, before a borrowed one, the metrics."""
+        """Remember the batch and, if it is borrowed, the state of the metrics."""
         self._start_batch(pl_module, batch, is_borrowed(trainer.val_dataloaders, batch_idx))
 
     def on_validation_batch_end(self, *args: Any) -> None:
-        """Take a borrowed batch out again."""
+        """Remove a borrowed batch from the metrics."""
         self._end_batch()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log as the module says again."""
+        """Log as the module does again."""
         self._end(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log for all processes from here on."""
+        """Log for all processes from now on."""
         self._start(pl_module)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Note the batch and, before a borrowed one, the metrics."""
+        """Remember the batch and, if it is borrowed, the state of the metrics."""
         self._start_batch(pl_module, batch, is_borrowed(trainer.test_dataloaders, batch_idx))
 
     def on_test_batch_end(self, *args: Any) -> None:
-        """Take a borrowed batch out again."""
+        """Remove a borrowed batch from the metrics."""
         self._end_batch()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log as the module says again."""
+        """Log as the module does again."""
         self._end(pl_module)

@@ -1,4 +1,4 @@
-"""Steadier stages: averaged weights, and selection by a smoothed validation score."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMAWeights(Callback):
-    """Validates, keeps and carries forward an exponential moving average of a stage's weights.
+    """Validates and saves an exponential moving average of a stage's weights, from which the next stage starts.
 
-    The average is in place from a validation's start to the end of its epoch, so that what is validated is also what
-    the checkpoint of the best epoch holds; training goes on with the weights themselves. (Lightning's own callback puts
-    the average into full checkpoints only, not into those that hold weights alone.)
+    The average replaces the weights from the start of a validation to the end of the epoch, so that the checkpoint of
+    the best epoch holds the weights that were validated. Training continues with the weights themselves. (Lightning's
+    own callback saves the average in full checkpoints only, not in those that hold only weights.)
 
     Args:
-        decay: Share of the average that one step keeps, e.g. 0.999.
+        decay: The factor by which each step multiplies the previous average, e.g. 0.999.
     """
 
     def __init__(self, decay: float):
@@ -29,7 +29,7 @@ class EMAWeights(Callback):
         self._steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the weights that the stage starts from, or go on with the restored average."""
+        """Start from the initial weights, or continue with the restored average."""
         self._steps = trainer.global_step
         parameters = list(pl_module.parameters())
         if self._average is None:
@@ -41,12 +41,12 @@ class EMAWeights(Callback):
             self._leave(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Go back to the weights themselves, after a validation inside an epoch."""
+        """Restore the weights themselves after a validation within an epoch."""
         self._leave(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Take the new weights into the average, once a step of the optimizer."""
+        """Update the average after each optimizer step."""
         if trainer.global_step == self._steps:
             return
         self._steps = trainer.global_step
@@ -54,7 +54,7 @@ class EMAWeights(Callback):
 
     @torch.no_grad()
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the average in place."""
+        """Replace the weights by the average."""
         if self._average is None or self._training is not None or trainer.sanity_checking:
             return
         parameters = [parameter.detach() for parameter in pl_module.parameters()]
@@ -62,7 +62,7 @@ class EMAWeights(Callback):
         torch._foreach_copy_(parameters, self._average)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the weights themselves, before the checkpoint to resume from is written."""
+        """Restore the weights themselves before the checkpoint to resume from is written."""
         self._leave(pl_module)
 
     @torch.no_grad()
@@ -72,7 +72,7 @@ class EMAWeights(Callback):
             self._training = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and, while it is in place, the weights themselves."""
+        """The average and, while it replaces them, the weights."""
         return {"average": self._average, "training": self._training}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a stage leaves for the report: its epochs, and its test examples' scores."""
+"""Records of a stage for the report: its epochs, and the scores of each test example."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from gradual.runs.files import write_atomically
 
 
 class EpochHistory(Checkpoint):
-    """Writes a JSON line an epoch: its number, seconds, learning rates, and every metric logged.
+    """Writes a JSON line per epoch: its number, seconds, learning rates, and all logged metrics.
 
-    Lightning calls a ``Checkpoint`` after the module has logged the epoch's training scores, other callbacks before.
+    It is a ``Checkpoint`` because Lightning calls these after the module has logged the epoch's training scores, and
+    other callbacks before.
 
     Args:
-        path: The file; written anew each epoch, so that a resumed stage repeats no line.
+        path: The file; it is rewritten after each epoch, so that a resumed stage repeats no line.
     """
 
     def __init__(self, path: Path):
@@ -31,11 +32,11 @@ class EpochHistory(Checkpoint):
         self._started = self._elapsed = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the clock of an epoch in progress."""
+        """Continue the clock of a resumed epoch."""
         self._started = time.monotonic() - self._elapsed
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock of an epoch."""
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,11 +50,11 @@ class EpochHistory(Checkpoint):
         self._write(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the lines of a stage that had nothing left to train, too."""
+        """Write the lines of a resumed stage that had no epoch left to train."""
         self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The lines so far, and the seconds of the epoch in progress."""
+        """The lines so far, and the seconds since the running epoch began."""
         return {"rows": self.rows, "elapsed": time.monotonic() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -66,13 +67,13 @@ class EpochHistory(Checkpoint):
 
 
 class ExampleScores(Callback):
-    """Writes the test examples' scores, which significance tests resample.
+    """Writes the scores of each test example, for significance tests to resample.
 
-    A ``test_step`` takes part by returning a list of records ``{"id": ..., SCORE: [numerator, denominator], ...}``; a
-    score over several examples is the sum of their numerators over that of their denominators.
+    A ``test_step`` provides them by returning a list of records ``{"id": ..., SCORE: [numerator, denominator], ...}``.
+    The score of several examples is the sum of their numerators divided by the sum of their denominators.
 
     Args:
-        path: The file, a JSON line an example, with the records of all processes in the order of the data.
+        path: The file: a JSON line per example, with the records of all processes in the order of the data.
     """
 
     def __init__(self, path: Path):
@@ -80,7 +81,7 @@ class ExampleScores(Callback):
         self._batches: list[list[dict[str, Any]]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Discard the records of an earlier test."""
         self._batches = []
 
     def on_test_batch_end(
@@ -91,8 +92,8 @@ class ExampleScores(Callback):
             self._batches.append(outputs if isinstance(outputs, list) else [])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write them."""
-        dealt = zip_longest(*of_all_processes(self._batches), fillvalue=())  # batches go round the processes
+        """Write the records of all batches."""
+        dealt = zip_longest(*of_all_processes(self._batches), fillvalue=())  # processes take turns at the batches
         records = [record for in_turn in dealt for batch in in_turn for record in batch]
         if records and trainer.is_global_zero:
             write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in records))

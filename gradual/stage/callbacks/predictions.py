@@ -1,4 +1,4 @@
-"""Writes predictions as JSON lines."""
+"""Predictions as JSON lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gradual.data.loader import is_borrowed
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what ``predict_step`` returns, a list of records, one JSON object a line, in the order of the data.
+    """Writes the records that ``predict_step`` returns as a list, one JSON object per line, in the order of the data.
 
-    Each process writes a file of its own as the batches come, a line a batch; in the end they become one.
+    While predicting, each process writes its own file, with one line per batch; in the end they are merged.
 
     Args:
-        path: The file; written anew.
+        path: The file; it is overwritten.
     """
 
     def __init__(self, path: Path):
@@ -48,7 +48,7 @@ class PredictionWriter(BasePredictionWriter):
             self._file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the files of all processes together and say where the result is."""
+        """Merge the files of all processes, and print where the result is."""
         self._file.close()
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
@@ -57,7 +57,7 @@ class PredictionWriter(BasePredictionWriter):
         whole = self.path.with_name(f"{self.path.name}.tmp")
         with ExitStack() as files, whole.open("w", encoding="utf-8") as file:
             for in_turn in zip_longest(*(files.enter_context(part.open(encoding="utf-8")) for part in parts)):
-                for line in filter(None, in_turn):  # batches go round the processes
+                for line in filter(None, in_turn):  # processes take turns at the batches
                     file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in json.loads(line))
         whole.replace(self.path)
         for part in parts:

@@ -1,4 +1,4 @@
-"""Progress of a stage: a live line on a terminal, a line an epoch anywhere else."""
+"""Progress of a stage: a live line on a terminal, or one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class StageProgress(ProgressBar):
-    """Says which stage of how many runs, its amount, the epoch, the loss, the best validation so far and the time left.
+    """Shows the stage and its amount, the epoch, the loss, the best validation so far and the time left.
 
-    The time left is that to ``max_epochs``: early stopping may end the stage before.
+    The time left is the time until ``max_epochs``; early stopping may end the stage sooner.
 
     Args:
-        label: What to put before the stage; empty where one path is trained.
+        label: A prefix that tells several paths apart; empty if only one path is trained.
         stages: Number of stages.
         amounts: Out-of-domain examples of the stages up to this one.
         monitor: Validation score to show.
-        mode: ``min`` or ``max``: which one is better.
-        decides: Whether it counts already as the best.
-        console: Where to write; None for standard output.
+        mode: ``min`` if lower scores are better, ``max`` if higher ones are.
+        decides: Whether there have been enough validations for one to be the best.
+        console: Where to write; standard output by default.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class StageProgress(ProgressBar):
         self._started_epoch = 0
 
     def disable(self) -> None:
-        """Called by Lightning on all ranks but the first."""
+        """Write nothing; Lightning calls this on all ranks but the first."""
         self._console = Console(quiet=True)
 
     def enable(self) -> None:
-        """Called by Lightning on the first rank: nothing to do."""
+        """Do nothing; Lightning calls this on the first rank."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the live line, on a terminal."""
+        """Show the live line if the output is a terminal."""
         self._started, self._started_epoch = time.monotonic(), trainer.current_epoch
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"))
@@ -65,7 +65,7 @@ class StageProgress(ProgressBar):
             self._task = self._live.add_task(self._title, total=int(trainer.num_training_batches), text="")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Move the live line on."""
+        """Update the live line."""
         if self._live is None:
             return
         batch = args[-1] if args else 0
@@ -73,7 +73,7 @@ class StageProgress(ProgressBar):
         self._live.update(self._task, completed=batch + 1, text=self._text(trainer, done))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the validation score and, without a terminal, write the epoch's line."""
+        """Record the validation score and, without a terminal, write the epoch's line."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         score = trainer.callback_metrics.get(self._monitor)
@@ -89,28 +89,28 @@ class StageProgress(ProgressBar):
             self._console.print(f"{self._title}: {self._text(trainer, done, now)}", soft_wrap=True, highlight=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the live line and leave a summary in its place."""
+        """Replace the live line by a summary."""
         self._close()
         if self._console.is_terminal:
             best = f", best {self._monitor} {self._best:.4g}" if self._best is not None else ""
             self._console.print(f"{self._title}: {trainer.current_epoch} epochs{best}", soft_wrap=True, highlight=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
+        """Remove the live line."""
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best validation so far, for a resumed stage."""
+        """The best validation so far."""
         return {"best": self._best, "best_epoch": self._best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the best validation so far."""
         self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def _text(self, trainer: Trainer, epochs_done: float, now: str = "") -> str:
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         parts = [f"epoch {trainer.current_epoch + 1}{of}"]
-        # the names a module may have given its training loss
+        # the usual names of a training loss
         for name in ("train/loss", "train_loss", "loss"):
             if name in trainer.callback_metrics:
                 parts.append(f"loss {float(trainer.callback_metrics[name]):.4g}")

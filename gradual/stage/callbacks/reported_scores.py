@@ -1,4 +1,4 @@
-"""Looks early whether the scores that a report is to show are logged at all."""
+"""Early check that the scores requested for a report are logged at all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gradual.score_names import without_split
 
 
 class ReportedScores(Callback):
-    """Refuses names of scores that are never logged, as soon as that is known.
+    """Refuses the names of scores that are never logged, as soon as this is known.
 
-    Without a test that is after the first validation. Where a test follows it is after the stage, since a test may log
-    scores that validation does not; a name that validation does not log is said after the first validation then, too.
+    If there is no test, this is after the first validation. Otherwise it is after the stage, since the test may log
+    scores that validation does not; the first validation then only warns of names that it does not log.
 
     Args:
         names: The scores, without the split in their names.
-        tested: Whether a test follows each stage.
-        known: Gives the names that other stages have logged.
+        tested: Whether each stage ends with a test.
+        known: Returns the names that other stages have logged.
     """
 
     def __init__(self, names: Sequence[str], tested: bool, known: Callable[[], Collection[str]]):
@@ -31,7 +31,7 @@ class ReportedScores(Callback):
         self._looked = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the names of the first validation."""
+        """Check the names after the first validation."""
         if self._looked or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._looked = True
@@ -39,29 +39,29 @@ class ReportedScores(Callback):
         if not self._tested:
             check_logged(self._names, logged)
         elif missing := _missing(self._names, logged):
-            say_once(logging.WARNING, f"{missing} Unless the test logs it, the run ends after this stage.")
+            say_once(logging.WARNING, f"{missing} Unless the test logs it, the run will end after this stage.")
 
     def finished(self, result: StageResult) -> None:
-        """Look at the names of a stage that is finished.
+        """Check the names after a stage.
 
         Raises:
-            InputError: One of the scores is in none of them.
+            InputError: One of the scores has never been logged.
         """
         check_logged(self._names, names_in([result]) | set(self._known()))
 
 
 def check_logged(names: Iterable[str], logged: Collection[str]) -> None:
-    """Refuse scores that are not among those that are logged.
+    """Check that all requested scores are logged.
 
     Raises:
-        InputError: One is not; the message has the nearest names.
+        InputError: One is not; the message suggests the most similar name.
     """
     if missing := _missing(names, logged):
-        raise InputError(f"{missing} Training so far is kept.")
+        raise InputError(f"{missing} What has been trained so far is kept.")
 
 
 def names_in(results: Iterable[StageResult]) -> set[str]:
-    """The names of all scores of some stages."""
+    """The names of all scores of the results."""
     return {name for result in results for name in (*result.val, *result.test)}
 
 
@@ -71,4 +71,5 @@ def _missing(names: Iterable[str], logged: Collection[str]) -> str:
         return ""
     close = difflib.get_close_matches(unknown[0], logged, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"metrics has '{unknown[0]}', which is not logged; logged are {', '.join(sorted(logged)) or 'none'}.{hint}"
+    names = f"the names logged are {', '.join(sorted(logged))}" if logged else "nothing is logged"
+    return f"metrics contains '{unknown[0]}', which is not logged; {names}.{hint}"

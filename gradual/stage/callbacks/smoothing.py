@@ -1,4 +1,4 @@
-"""Selection by a smoothed validation score."""
+"""Selection of the best epoch by a smoothed validation score."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class SmoothedScore(Callback):
-    """Offers the mean of a validation score's last values as a score of its own.
+    """Adds the mean of a validation score over the last validations as another score.
 
     Args:
         monitor: The score to smooth.
-        window: How many validations the mean is over; fewer at the start of a stage, where it decides nothing yet.
+        window: Number of validations to average over. Before there are as many, the mean is not used for selection.
 
     Attributes:
-        name: What the mean is called.
+        name: The name of the mean.
     """
 
     def __init__(self, monitor: str, window: int):
@@ -25,11 +25,11 @@ class SmoothedScore(Callback):
         self._last: list[float] = []
 
     def decides(self) -> bool:
-        """Whether the mean is over a whole window; one of fewer values is high or low by luck more easily."""
+        """Whether there are enough values for a full window; a mean of fewer is more often high or low by chance."""
         return len(self._last) == self.window
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the mean to the scores; this callback stands before those that look at it."""
+        """Add the mean to the scores; this callback must come before those that read it."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         self._last = [*self._last, float(trainer.callback_metrics[self.monitor])][-self.window :]

@@ -1,4 +1,4 @@
-"""Puts pretrained models into training mode: they come in evaluation mode, and Lightning trains them so."""
+"""Training mode for pretrained models, which are loaded in evaluation mode, and which Lightning trains as they are."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from gradual.logging import say_once
 
 
 class TrainingModes(Callback):
-    """Puts a module's ``transformers`` models into training mode before a stage, as the trainers of that library do.
+    """Puts a module's ``transformers`` models into training mode before a stage, as that library's Trainer does.
 
-    A model of which no parameter is trained stays as it is until one is (a callback may unfreeze it). Other submodules
-    in evaluation mode are left alone and named: someone may have put them there on purpose.
+    A model that is frozen as a whole is left as it is until a callback unfreezes some of it. Other submodules in
+    evaluation mode are left alone, since this may be intended, and are named in a warning.
     """
 
     def __init__(self) -> None:
         self._frozen: list[tuple[str, nn.Module]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the modes, before the first look at the validation data."""
+        """Set the modes before the sanity check on the validation data."""
         trained, self._frozen = set_modes(pl_module)
         _say_trained(trained)
         left = [f"'{name}' ({type(part).__name__})" for name, part in _in_evaluation_mode(pl_module)]
         if left:
             say_once(
                 logging.WARNING,
-                f"In evaluation mode, and trained so (no dropout, fixed batch statistics): {', '.join(left)}. If that "
-                "is not meant, call their train() before the fit.",
+                f"In evaluation mode during training (no dropout, fixed batch statistics): {', '.join(left)}. If this "
+                "is not intended, call train() on them before the fit.",
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look for models that were unfrozen."""
+        """Set the modes of models that have been unfrozen."""
         self._thaw()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look again: callbacks unfreeze here."""
+        """Set them again, since this is where callbacks unfreeze."""
         self._thaw()
 
     def _thaw(self) -> None:
@@ -51,18 +51,18 @@ class TrainingModes(Callback):
 
 
 def set_modes(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], list[tuple[str, nn.Module]]]:
-    """Put ``module``, and all of its ``transformers`` models that are trained, into training mode.
+    """Put ``module``, and those of its ``transformers`` models that are not entirely frozen, into training mode.
 
     Returns:
-        What was in evaluation mode, by name: what is in training mode now, and the models of which no parameter is
-        trained, which are not.
+        The modules that were in evaluation mode, with their names: those that are in training mode now, and the frozen
+        models, which are not.
     """
     pretrained = [(name, part) for name, part in _pretrained(module) if not part.training]
     frozen = [(name, part) for name, part in pretrained if not _is_trained(part)]
     kept = [(part, part.training) for _, model in frozen for part in model.modules()]
     trained = []
     for name, part in [("", module), *((name, part) for name, part in pretrained if _is_trained(part))]:
-        if not part.training:  # else it was, or is part of another one
+        if not part.training:  # otherwise it was before, or it is part of another model
             part.train()
             trained.append((name, part))
     for part, training in kept:
@@ -71,7 +71,7 @@ def set_modes(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], list[tupl
 
 
 def _pretrained(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    library = sys.modules.get("transformers.modeling_utils")  # not imported: then there is none of its models
+    library = sys.modules.get("transformers.modeling_utils")  # if it is not imported, there are none of its models
     if library is not None:
         yield from ((name, part) for name, part in module.named_modules() if isinstance(part, library.PreTrainedModel))
 
@@ -93,5 +93,5 @@ def _say_trained(models: list[tuple[str, nn.Module]]) -> None:
     if models:
         named = ", ".join(f"'{name}' ({type(part).__name__})" if name else type(part).__name__ for name, part in models)
         say_once(
-            logging.WARNING, f"Put into training mode, for dropout: {named}. Pretrained models come in evaluation mode."
+            logging.WARNING, f"Put into training mode, for dropout: {named}. Pretrained models load in evaluation mode."
         )

@@ -1,4 +1,4 @@
-"""A checkpoint tried at the start of a stage: what could not be read back later is said before the first step."""
+"""A trial checkpoint at the start of a stage, which detects states that could not be read back."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gradual.stage.callbacks.carry import is_sharded
 
 
 class TrialCheckpoint(Callback):
-    """Makes the checkpoint that the stage would be saved with, in memory and without copies of tensors.
+    """Assembles a checkpoint of the stage before its first step, in memory and without copying tensors.
 
-    Where a strategy divides the module, whole weights would have to be gathered for it: there the first checkpoint that
-    is written says the same.
+    This is skipped if the strategy shards the module, since the weights would have to be gathered; the first checkpoint
+    that is written fails in the same way.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Try it.
+        """Assemble the checkpoint.
 
         Raises:
-            InputError: A state in it could not be read back.
+            InputError: It holds a state that could not be read back.
         """
         if is_sharded(trainer):
             return
@@ -37,10 +37,10 @@ class TrialCheckpoint(Callback):
 
 
 class _Trial(CheckpointIO):
-    """Writes nothing.
+    """Checks what it is given, and writes nothing.
 
     Args:
-        converts: Whether what takes its place writes plain data for what is none.
+        converts: Whether the actual ``CheckpointIO`` converts objects to plain data.
     """
 
     def __init__(self, converts: bool):
@@ -50,8 +50,8 @@ class _Trial(CheckpointIO):
         plain = to_plain(checkpoint)
         if TABLE in plain and not self._converts:
             raise InputError(
-                f"What is to be saved of {', '.join(map(str, plain[TABLE]['inside']))} holds numpy numbers, arrays, "
-                "paths or dates, which the Trainer's own CheckpointIO cannot read back: leave that plugin out."
+                f"The state of {', '.join(map(str, plain[TABLE]['inside']))} contains NumPy numbers, arrays, paths or "
+                "dates, which the Trainer's CheckpointIO plugin cannot read back: remove the plugin."
             )
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What lets an interrupted stage go on where it was."""
+"""What an interrupted stage needs to resume exactly where it stopped."""

@@ -1,4 +1,4 @@
-"""Random states in checkpoints: Lightning saves none, and without them a resumed stage has other dropout masks."""
+"""Random states in checkpoints: Lightning saves none, and without them a resumed stage draws other dropout masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from gradual.errors import InputError
 class RandomState(Callback):
     """Saves the global random states of Python, NumPy and torch with each checkpoint, and restores them on resuming.
 
-    Each process has states of its own, and the checkpoint has those of all: with one seed alone, all would drop the
-    same units.
+    Each process has its own states, so that processes do not drop the same units; a checkpoint holds those of all.
     """
 
     def __init__(self) -> None:
@@ -26,34 +25,37 @@ class RandomState(Callback):
         self._before_validation: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all processes, in types that load without running code; in a validation those before it."""
+        """The states of all processes, in types that can be loaded without running code.
+
+        During a validation these are the states from before the validation, which is run again on resuming.
+        """
         return {"processes": of_all_processes(self._before_validation or _get_states())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training starts: what happens before draws random numbers too.
+        """Keep the states until training starts, since what comes before draws random numbers, too.
 
         Raises:
-            InputError: There are more or fewer processes than there were, so that each would go on as another one.
+            InputError: The number of processes has changed.
         """
         states = state_dict["processes"]
         rank, world_size = rank_and_world_size()
         if len(states) != world_size:
             raise InputError(
-                f"The stage was begun with {len(states)} processes and cannot go on with {world_size}: "
-                "give it as many devices and nodes as before, or another run_dir."
+                f"The stage was started with {len(states)} processes and cannot be resumed with {world_size}: "
+                "use as many devices and nodes as before, or another run_dir."
             )
         self._restored = states[rank]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the states, for a checkpoint inside the validation, which will be begun again."""
+        """Keep the states for a checkpoint that is saved during the validation."""
         self._before_validation = _get_states()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop them."""
+        """Drop the states from before the validation."""
         self._before_validation = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the restored states in place; a stage that begins gets a stream for each process."""
+        """Put the restored states in place; in a new stage, give each process its own."""
         if self._restored is not None:
             _set_states(self._restored)
         elif trainer.global_rank > 0:
@@ -64,7 +66,7 @@ class RandomState(Callback):
 
 def _get_states() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is what is to be saved
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - it is the global state that is saved
     state = {
         "python": [version, list(internal), gauss],
         "numpy": [str(name), np.asarray(keys).tolist(), *rest],

@@ -1,7 +1,7 @@
-"""What of a module trains: kept over an interruption, and given back after a stage.
+"""Which parts of a module are trained: kept across an interruption, and reset after each stage.
 
-Callbacks set parts of a module free, or in and out of training mode, in the middle of a stage (``BackboneFinetuning``
-and its like). Lightning saves none of that: a resumed stage would go on with a frozen part.
+Callbacks such as ``BackboneFinetuning`` unfreeze parts of a module, or change their training mode, in the middle of a
+stage. Lightning saves none of this, so a resumed stage would continue with parts that are frozen.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gradual.nn.compiled import plain_name
 
 
 class Trainable(Callback):
-    """Saves which parameters are frozen, which optimizer groups hold which, and which modules are not in training mode.
+    """Saves which parameters are frozen, which optimizer group each is in, and which modules are in evaluation mode.
 
-    It stands behind all callbacks that change such things. A stage starts with the parameters frozen that were when
-    the module was given: after each stage that is so again.
+    It must come after all callbacks that change these. At the end of a stage it freezes and unfreezes parameters as
+    they were when the module was passed in, so that every stage starts alike.
 
     Args:
         module: The module, before any callback has changed it.
@@ -31,11 +31,11 @@ class Trainable(Callback):
         self._evaluating: list[str] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Learn whose optimizers to look at."""
+        """Remember the Trainer, which has the optimizers."""
         self._trainer = trainer
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the layers that the module has made since, and give the optimizers the groups that they had."""
+        """Record layers that the module has made since, and add the optimizers' groups that callbacks had added."""
         self._given = {**_requires_grad(pl_module), **self._given}
         if self._restored is None:
             return
@@ -45,10 +45,10 @@ class Trainable(Callback):
             for names in groups[len(optimizer.param_groups) :]:
                 added = [parameters[name] for name in names if name in parameters]
                 if len(added) == len(names) and not any(id(parameter) in known for parameter in added):
-                    optimizer.add_param_group({"params": added})  # its rates are restored with the optimizer's state
+                    optimizer.add_param_group({"params": added})  # the optimizer's state restores its rates
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze and free what was."""
+        """Freeze and unfreeze parameters, and set the modes of modules, as they were."""
         if self._restored is not None:
             frozen, untracked, evaluating = (set(self._restored[key]) for key in ("frozen", "untracked", "evaluating"))
             for name, parameter in pl_module.named_parameters():
@@ -61,19 +61,19 @@ class Trainable(Callback):
         self._evaluating = _evaluating(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the modes: in a validation all modules are in another."""
+        """Record the modes of modules, which differ during a validation."""
         self._evaluating = _evaluating(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the module as it was given."""
-        self._give_back(pl_module)
+        """Freeze and unfreeze the parameters as they were before the stage."""
+        self._reset(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same."""
-        self._give_back(pl_module)
+        """Freeze and unfreeze the parameters as they were before the stage."""
+        self._reset(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is frozen, grouped and not in training mode now, by names."""
+        """The names of what is frozen, in each optimizer group, and in evaluation mode."""
         assert self._trainer is not None
         module = self._trainer.lightning_module
         names = {id(parameter): plain_name(name) for name, parameter in module.named_parameters()}
@@ -93,10 +93,10 @@ class Trainable(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it until the module and its optimizers are ready."""
+        """Keep the names until the module and its optimizers are ready."""
         self._restored = state_dict
 
-    def _give_back(self, module: LightningModule) -> None:
+    def _reset(self, module: LightningModule) -> None:
         for name, parameter in module.named_parameters():
             if name in self._given:
                 parameter.requires_grad_(self._given[name])

@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted stage goes on from, in the middle of an epoch too."""
+"""The checkpoint from which an interrupted stage resumes, in the middle of an epoch if need be."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from gradual.stage import interruption
 from gradual.stage.interruption import Interrupted
+from gradual.stage.resume.lightning_internals import (
+    cluster_environment,
+    is_between_steps,
+    mark_validation_as_pending,
+    restart_validation,
+    restore_loader_position,
+)
 
-_DUE, _REQUEUE, _STOP = 1, 2, 3  # reasons to save; a signal to stop counts on from the last
+_DUE, _REQUEUE, _STOP = 1, 2, 3  # reasons to save; a signal to stop is added to the last one
 
-_EVERY = 8  # steps after which several processes ask each other, which waits for their devices
-
-# Lightning's own sign for "inside a validation", upon which a resumed epoch begins the validation anew
-_NOT_VALIDATED = {
-    "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
-    "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
-    "is_last_batch": False,
-}
+_EVERY = 8  # steps between two exchanges of several processes, each of which waits for the devices
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves all that training needs to go on: after each epoch, every so many minutes in it, and when told to stop.
+    """Saves everything that training needs to resume: after each epoch, periodically within it, and when told to stop.
 
-    In an epoch it saves only between two steps: not where gradients are accumulated, which no checkpoint holds, nor
-    before a validation, which a resumed epoch would leave out. Told to stop inside a validation, a single process saves
-    what was before it and leaves; several finish it first, since they do not stand at the same batch.
+    Within an epoch it saves only between two steps: not while gradients are being accumulated, since checkpoints do not
+    hold gradients, and not just before a validation, which the resumed epoch would skip. When told to stop during a
+    validation, a single process saves the state from before the validation and exits. Several processes finish the
+    validation first, since they are not at the same batch.
 
-    Under SLURM's auto-requeue, the requeue signal is acted on between two steps too: a checkpoint of the middle of one
-    would not continue to the same weights.
+    Under SLURM's auto-requeue, the requeue signal waits for such a moment as well: a checkpoint from the middle of a
+    step would not lead to the same weights.
 
     Args:
-        path: The file.
-        minutes: Time after which another one is due.
+        path: The checkpoint file.
+        minutes: Time between two checkpoints within an epoch.
     """
 
     def __init__(self, path: Path, minutes: float):
@@ -52,29 +53,28 @@ class LastCheckpoint(Checkpoint):
         self._told_to_requeue = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the place in the data, start the clock, and see to it that signals wait for a moment to save."""
-        validation = trainer.fit_loop.epoch_loop.val_loop
-        if validation.restarted_mid_evaluation:
-            validation.batch_progress.reset()
-        # Lightning has forgotten the loader's place where the optimizer asked how many steps there will be
-        trainer.fit_loop._load_combined_loader_states()
+        """Restore the position in the data, start the clock, and defer signals until a checkpoint can be saved."""
+        restart_validation(trainer)
+        restore_loader_position(trainer)
         self._saved = time.monotonic()
         interruption.defer(True)
         self._take_over_requeue(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save where it is due or asked for, and training can go on from here."""
-        if (trainer.world_size > 1 and trainer.global_step % _EVERY) or not _can_go_on_from_here(trainer):
+        """Save if a checkpoint is due or requested and training can resume from here."""
+        if trainer.world_size > 1 and trainer.global_step % _EVERY:
+            return
+        if trainer.should_stop or not is_between_steps(trainer):
             return
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.seconds
-        reason = _largest(trainer, self._told() or (_DUE if due else 0))
+        reason = _largest(trainer, self._requested() or (_DUE if due else 0))
         if reason:
             self._save(trainer)
             self._act(trainer, reason)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Where told to stop, save what was before the validation, and leave."""
-        reason = self._told()
+        """When told to stop, save the state from before the validation and exit."""
+        reason = self._requested()
         if reason and not trainer.sanity_checking and trainer.world_size == 1 and trainer.state.fn == "fit":
             self._in_validation = True
             self._save(trainer)
@@ -82,36 +82,40 @@ class LastCheckpoint(Checkpoint):
             self._in_validation = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the whole epoch."""
+        """Save at the end of the epoch."""
         self._save(trainer)
-        self._act(trainer, _largest(trainer, self._told()))
+        self._act(trainer, _largest(trainer, self._requested()))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on a signal stops at once."""
+        """Stop deferring signals.
+
+        Raises:
+            Interrupted: A signal has been deferred until now.
+        """
         interruption.defer(False)
         if number := interruption.requested():
             raise Interrupted(number)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same."""
+        """Stop deferring signals."""
         interruption.defer(False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make a checkpoint inside a validation one of the moment before it."""
+        """Date a checkpoint that is saved during a validation back to the start of the validation."""
         if self._in_validation:
-            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _NOT_VALIDATED
+            mark_validation_as_pending(checkpoint)
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
-    def _told(self) -> int:
-        """What a signal asks for; 0 for nothing."""
+    def _requested(self) -> int:
+        """The reason to save that a signal has given; 0 for none."""
         number = interruption.requested()
         return _STOP + number if number else _REQUEUE if self._told_to_requeue else 0
 
     def _act(self, trainer: Trainer, reason: int) -> None:
-        """Do what was waiting for the checkpoint."""
+        """Do what had to wait for the checkpoint."""
         if reason == _REQUEUE and self._requeue is not None:
             self._told_to_requeue = False
             self._requeue()
@@ -120,8 +124,8 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(reason - _STOP, f"{self.path.parent} is saved at {where}. ")
 
     def _take_over_requeue(self, trainer: Trainer) -> None:
-        """Call Lightning's handler of the requeue signal between two steps, and not in the middle of one."""
-        environment = trainer._accelerator_connector.cluster_environment
+        """Call Lightning's handler of the requeue signal between two steps rather than in the middle of one."""
+        environment = cluster_environment(trainer)
         if not (interruption.is_active() and isinstance(environment, SLURMEnvironment) and environment.auto_requeue):
             return
         number = environment.requeue_signal or signal.SIGUSR1
@@ -131,20 +135,8 @@ class LastCheckpoint(Checkpoint):
             signal.signal(number, lambda *_: setattr(self, "_told_to_requeue", True))
 
 
-def _can_go_on_from_here(trainer: Trainer) -> bool:
-    epoch, data = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-    assert data is not None
-    return not (
-        trainer.should_stop
-        or epoch._should_accumulate()
-        or epoch._num_ready_batches_reached()
-        or epoch._is_training_done
-        or epoch._should_check_val_fx(data)
-    )
-
-
 def _largest(trainer: Trainer, reason: int) -> int:
-    """The largest of all processes' reasons: they save together or not at all."""
+    """The largest reason of all processes, which save together or not at all."""
     if trainer.world_size == 1:
         return reason
     largest = torch.tensor(reason, device=trainer.strategy.root_device)

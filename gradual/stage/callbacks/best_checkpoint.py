@@ -1,4 +1,4 @@
-"""Keeps the weights of a stage's best epoch, and the validation scores they had."""
+"""The checkpoint of a stage's best epoch, with its validation scores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gradual.errors import InputError
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """A ``ModelCheckpoint`` of the single best validation, weights only, that also remembers its scores.
+    """A ``ModelCheckpoint`` that keeps the weights of the best validation, and records its scores.
 
     Args:
         directory: The stage's folder; the file is ``best.ckpt``.
-        monitor: The validation score that decides.
+        monitor: The validation score to select by.
         mode: ``min`` or ``max``.
-        decides: Whether the score as it is decides already; until it does, the last validation stands in for the best.
+        decides: Whether there have been enough validations to select by; until then the latest one is kept.
 
     Attributes:
-        scores: Every metric logged so far, as it was at the best validation.
-        epoch: The epoch of the best validation, counted from 1; 0 before the first.
+        scores: All logged metrics, as of the best validation.
+        epoch: The epoch of the best validation, counted from 1; 0 before the first validation.
     """
 
     def __init__(self, directory: Path, monitor: str, mode: str, decides: Callable[[], bool]):
@@ -42,10 +42,10 @@ class BestCheckpoint(ModelCheckpoint):
         self.epoch = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where the validation was the best so far, and note its scores.
+        """Save the weights and record the scores if this validation is the best so far.
 
         Raises:
-            InputError: The strategy saves each process's share of the weights alone.
+            InputError: The strategy saves each process's shard of the weights separately.
         """
         before = self.best_model_score
         super().on_validation_end(trainer, pl_module)
@@ -54,17 +54,17 @@ class BestCheckpoint(ModelCheckpoint):
             self.epoch = trainer.current_epoch + 1
             if Path(self.best_model_path).is_dir():
                 raise InputError(
-                    f"{type(trainer.strategy).__name__} saves weights in shares, one a process: accepted is one that "
-                    "saves them whole (state_dict_type: full, or save_distributed_checkpoint: false)."
+                    f"{type(trainer.strategy).__name__} saves a separate shard of the weights for each process: "
+                    "configure it to save one file (state_dict_type: full, or save_distributed_checkpoint: false)."
                 )
         if not self.decides():
-            self.best_k_models, self.best_model_score = {}, None  # the next one takes its place, whatever it scores
+            self.best_k_models, self.best_model_score = {}, None  # the next validation replaces it, whatever its score
 
     def state_dict(self) -> dict[str, Any]:
-        """ModelCheckpoint's state and ours."""
+        """The state of ``ModelCheckpoint``, the scores and the epoch."""
         return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both."""
+        """Restore them."""
         self.scores, self.epoch = state_dict["scores"], state_dict["epoch"]
         super().load_state_dict(state_dict)

@@ -1,0 +1,37 @@
+"""The private parts of LightningCLI and of jsonargparse that the command line relies on, one per purpose.
+
+Like gradual.stage.resume.lightning_internals, which says how they are tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+
+class WeightsOnlyCLI(LightningCLI):
+    """LightningCLI that takes only weights from ``--ckpt_path``.
+
+    Lightning lets the hyperparameters in a checkpoint override the configuration of the model, its class included. No
+    option turns this off.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as it is."""
+
+
+def subcommand_parser(cli: LightningCLI) -> LightningArgumentParser:
+    """The parser of the subcommand, or the only one if there are no subcommands; ``cli.parser`` is that of them all."""
+    return cli._parser(cli.subcommand)
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The settings of a parser; argparse makes them available only one at a time, as they are added."""
+    return parser._actions
+
+
+def type_text(formatter: DefaultHelpFormatter, action: argparse.Action) -> str | None:
+    """The type of a setting as help shows it, which jsonargparse only writes into the text of the help itself."""
+    return formatter._get_type_str(action)
