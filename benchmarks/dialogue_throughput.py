@@ -23,9 +23,8 @@ from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.nn.encoder import load_encoder, load_tokenizer
-from gradual.nn.fast_cpu import onednn_product
+from gradual.nn.fast_cpu import keep_memory, onednn_product
 from gradual.settings import OptimizerConfig
-from gradual.stage.memory import keep_memory
 from gradual.stage.optim import build_optimizer
 from gradual.tasks.dialogue import DialogueDataModule, Sumbt
 from gradual.tasks.dialogue.data import Ontology

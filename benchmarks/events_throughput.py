@@ -22,8 +22,8 @@ from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.data.loader import EpochBatches
 from gradual.nn.encoder import load_encoder
+from gradual.nn.fast_cpu import keep_memory
 from gradual.settings import OptimizerConfig
-from gradual.stage.memory import keep_memory
 from gradual.stage.optim import build_optimizer
 from gradual.tasks.events import EventDataModule
 from gradual.tasks.events.features import EncodedDocument

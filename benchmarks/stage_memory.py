@@ -27,8 +27,8 @@ from gradual.cli.app import make_experiment
 from gradual.experiment.comparison import plan_tree
 from gradual.experiment.executors import in_process
 from gradual.experiment.strategies import default_strategies
+from gradual.nn.fast_cpu import keep_memory
 from gradual.schedule import Schedule
-from gradual.stage.memory import keep_memory
 from gradual.tasks.dialogue.demo import write_demo_data
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -1,1 +1,1 @@
-"""Encoders and layers."""
+"""Encoders, packing and layers."""

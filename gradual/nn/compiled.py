@@ -1,4 +1,4 @@
-"""Modules that ``torch.compile`` wraps: their parameters have it in their names, and whole ones are of its type."""
+"""Modules compiled by ``torch.compile``, which wraps them and puts the wrapper into the names of their parameters."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _WRAPPER = "_orig_mod"
 
 
 def lightning_module(model: Any) -> Any:
-    """The LightningModule of a compiled one, whose steps run compiled; anything else as it is."""
+    """Unwrap a compiled LightningModule into one whose steps run compiled; return anything else unchanged."""
     if not isinstance(model, OptimizedModule) or not isinstance(model._orig_mod, LightningModule):
         return model
-    to_uncompiled(model)  # otherwise, from_compiled would wrap steps that it has wrapped before
+    to_uncompiled(model)  # without this, from_compiled would wrap the steps a second time
     return from_compiled(model)
 
 
 def plain_name(name: str) -> str:
-    """The name that a parameter or a module has where nothing is compiled."""
+    """Return the name of a parameter or module as it is without ``torch.compile``."""
     return ".".join(part for part in name.split(".") if part != _WRAPPER)
 
 
 def named_as_in(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A ``state_dict`` with the names of ``module``, whether it or the module that it comes from is compiled."""
+    """Rename the entries of a ``state_dict`` to those of ``module``, where either of the two may be compiled."""
     own = {plain_name(name): name for name in module.state_dict()}
     return {own.get(plain_name(name), name): value for name, value in state.items()}

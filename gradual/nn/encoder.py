@@ -1,4 +1,4 @@
-"""Pretrained encoders and tokenizers, from a folder or a hub."""
+"""Pretrained encoders and tokenizers, loaded from a folder or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from transformers.utils import logging as transformers_logging
 from gradual.errors import InputError
 from gradual.nn.fast_cpu import quicken
 
-_LIMITLESS = 1 << 30  # a tokenizer without a limit gives a huge number
-# these number their positions from behind the padding token's id: 514 of them are for 512 word pieces
-_POSITIONS_BEHIND_PADDING = (
+_NO_LIMIT = 1 << 30  # a tokenizer without a limit reports a huge number
+# these number positions from the padding token's id plus 1: 514 positions hold 512 word pieces
+_POSITIONS_AFTER_PADDING = (
     *("camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet"),
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
 
 
 def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool = False) -> Any:
-    """A pretrained encoder in float32, whatever its file has, without the pooling head that nothing here would train.
+    """Load a pretrained encoder in float32, whatever precision its file has, and without the pooling head.
 
     Args:
-        name: A folder, or a model of the hub.
-        layers: Keep the first so many layers; None keeps all.
+        name: A folder, or a model on the hub.
+        layers: Number of layers to keep, counted from the first; None keeps all.
         trust_remote_code: Run Python code that comes with the encoder.
 
     Raises:
@@ -36,8 +36,8 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
     config = _load(AutoConfig, "an encoder", name, trust_remote_code)
     if layers is not None:
         if not 1 <= layers <= config.num_hidden_layers:
-            available = config.num_hidden_layers
-            raise InputError(f"encoder_layers is {layers}: '{name}' has {available}; accepted are 1 to that.")
+            most = config.num_hidden_layers
+            raise InputError(f"encoder_layers is {layers}: it must be from 1 to {most}, the layers of '{name}'.")
         config.num_hidden_layers = layers
     with _quiet():
         encoder = _load(AutoModel, "an encoder", name, trust_remote_code, config=config, dtype=torch.float32)
@@ -48,75 +48,79 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
 
 
 def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = False) -> Any:
-    """The fast tokenizer of an encoder.
+    """Load the fast tokenizer of an encoder.
 
     Args:
-        name: A folder, or a model of the hub.
-        words: It is given texts that are split into words already.
+        name: A folder, or a model on the hub.
+        words: Whether its inputs are already split into words.
         trust_remote_code: Run Python code that comes with the tokenizer.
 
     Raises:
-        InputError: There is none, or it comes with code that is not trusted.
+        InputError: There is no fast tokenizer, or it comes with code that is not trusted.
     """
     if not name:
         raise InputError(
-            "tokenizer is empty: give the data the folder or the hub's name of an encoder (--data.tokenizer)."
+            "tokenizer is empty: set --data.tokenizer to the folder of an encoder, or to its name on the hub."
         )
     tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code)
-    if words and getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's: a word has a space before it
+    if (
+        words and getattr(tokenizer, "add_prefix_space", None) is False
+    ):  # as RoBERTa's, which expects a space before a word
         tokenizer = _load(AutoTokenizer, "a tokenizer", name, trust_remote_code, add_prefix_space=True)
-    if words and tokenizer.is_fast:  # one of the generic class only says so
+    if words and tokenizer.is_fast:  # the generic class takes the argument but ignores it
         _put_space_before_words(tokenizer.backend_tokenizer.pre_tokenizer)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made from nothing: every word would be unknown
+    if len(tokenizer) <= len(
+        tokenizer.all_special_ids
+    ):  # without files transformers makes an empty one, to which every word is unknown
         raise InputError(f"'{name}' has no tokenizer files, such as tokenizer.json.")
     if not tokenizer.is_fast:
-        raise InputError(f"'{name}' has no fast tokenizer; accepted are encoders with a tokenizer.json.")
+        raise InputError(f"'{name}' has no fast tokenizer: it must have a tokenizer.json.")
     return tokenizer
 
 
 def resolve_max_length(
     tokenizer: Any, name: str, max_length: int | None = None, trust_remote_code: bool = False
 ) -> int | None:
-    """How many word pieces of a text are encoded, special ones included.
+    """Determine the maximum number of word pieces per text, special tokens included.
 
     Args:
-        tokenizer: What ``load_tokenizer`` gave.
-        name: The folder or the hub's name that it came from; where a configuration is there, the encoder has a say too.
-        max_length: What a user asks for; None for all that can be had.
+        tokenizer: A tokenizer from ``load_tokenizer``.
+        name: The folder or hub name it was loaded from; an encoder there limits the length, too.
+        max_length: The limit that a user set; None for as much as possible.
         trust_remote_code: Run Python code that comes with the encoder.
 
     Returns:
-        ``max_length``, else the most that tokenizer and encoder take; None where these have no limit.
+        ``max_length``, or the limit of tokenizer and encoder where it is None; None where these have no limit.
 
     Raises:
-        InputError: More is asked for than they take.
+        InputError: ``max_length`` exceeds the limit of tokenizer and encoder.
     """
-    longest = min(tokenizer.model_max_length, _LIMITLESS)
-    with suppress(InputError):  # a folder may hold a tokenizer alone
+    longest = min(tokenizer.model_max_length, _NO_LIMIT)
+    with suppress(InputError):  # a folder may hold only a tokenizer
         longest = min(longest, _positions(_load(AutoConfig, "an encoder", name, trust_remote_code)))
     if max_length is not None and max_length > longest:
         raise InputError(f"max_length is {max_length}: '{name}' takes at most {longest} word pieces.")
-    return max_length or (None if longest == _LIMITLESS else longest)
+    return max_length or (None if longest == _NO_LIMIT else longest)
 
 
 def _positions(config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None)
-    relative = not getattr(config, "position_biased_input", True)  # such positions have no end
+    relative = not getattr(config, "position_biased_input", True)  # relative positions have no limit
     if relative or not isinstance(positions, int):
-        return _LIMITLESS
-    behind = config.model_type in _POSITIONS_BEHIND_PADDING
+        return _NO_LIMIT
+    behind = config.model_type in _POSITIONS_AFTER_PADDING
     return positions - (config.pad_token_id or 0) - 1 if behind else positions
 
 
 def padding_piece(tokenizer: Any, name: str) -> int:
-    """The id of a tokenizer's padding token.
+    """Return the id of a tokenizer's padding token.
 
     Raises:
-        InputError: It has none.
+        InputError: The tokenizer has no padding token.
     """
     if tokenizer.pad_token_id is None:
         raise InputError(
-            f"The tokenizer of '{name}' has no padding token, which batches of texts need: name one of its tokens as "
+            f"The tokenizer of '{name}' has no padding token, which batches of texts need: set one of its tokens as "
             "pad_token in its tokenizer_config.json."
         )
     return int(tokenizer.pad_token_id)
@@ -126,29 +130,29 @@ def _put_space_before_words(part: Any) -> None:
     if isinstance(part, pre_tokenizers.ByteLevel):
         part.add_prefix_space = True
     elif isinstance(part, pre_tokenizers.Sequence):
-        for inner in part:  # type: ignore[attr-defined]  # by index, which its stub does not know
+        for inner in part:  # type: ignore[attr-defined]  # it supports indexing, which its stub lacks
             _put_space_before_words(inner)
 
 
 def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **arguments: Any) -> Any:
-    try:  # never None: transformers would ask on the terminal
+    try:  # a bool, since with None transformers would ask on the terminal
         return auto_class.from_pretrained(name, trust_remote_code=bool(trust_remote_code), **arguments)
-    except Exception as error:  # a damaged file may raise anything, down in the libraries that read it
+    except Exception as error:  # a damaged file may raise anything in the libraries that read it
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise InputError(
-                f"{name!r} comes with Python code of its own, which is not run: read it, and give the model "
-                f"trust_remote_code: true where you trust it."
+                f"{name!r} comes with Python code of its own, which is not run: read it and, if you trust it, set the "
+                "model's trust_remote_code to true."
             ) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"{name!r} cannot be loaded as {what}: accepted is a folder made by save_pretrained or a hub's name "
+            f"{name!r} cannot be loaded as {what}: it must be a folder written by save_pretrained, or a name on the hub "
             f"({reason})."
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar while weights load, and no warning for every weight of the layers left out."""
+    """Hide the progress bar while weights load, and the warnings about the weights of layers that are left out."""
     verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

@@ -1,8 +1,15 @@
-"""Layers of torch that take less time on a CPU, with the same parameters."""
+"""Faster training on a CPU: oneDNN products, dropout masks of bytes, and memory that is kept between steps.
+
+``GRADUAL_FAST_CPU=0`` in the environment turns all of it off, in this process and in its workers: layers then compute
+as torch's own do, with the same parameters.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,17 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The rows of a batch are of another number in every step. torch and oneDNN each keep what they have prepared for the
-# last 1,024 shapes, about a megabyte a shape, unless they are told otherwise before the first of them.
-for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_name, "64")
+SWITCH = "GRADUAL_FAST_CPU"
+_OFF = ("0", "false", "no", "off")
 
 
-def _is_wide() -> bool:
-    """Whether this processor has wider instructions than torch uses for products in single precision.
+def fast_cpu_enabled() -> bool:
+    """Whether the faster paths may be taken; read from the environment whenever it matters."""
+    return os.environ.get(SWITCH, "1").lower() not in _OFF
 
-    torch takes MKL for them, which leaves AVX-512 to Intel's processors. oneDNN, which torch takes for bfloat16, has it
-    for all.
+
+# Layers
+
+
+def _has_unused_avx512() -> bool:
+    """Whether this CPU has wider instructions than torch uses for float32 products.
+
+    torch computes these with MKL, which uses AVX-512 on Intel's CPUs only. oneDNN, which torch calls for bfloat16, uses
+    it on all that have it.
     """
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     intel = "Intel" in capabilities.get("cpu_name", "")
@@ -28,14 +41,15 @@ def _is_wide() -> bool:
 
 
 _BITS = 16
-_WIDE = _is_wide()
-_FEW_PRODUCTS = 2**25  # fewer are done before oneDNN has prepared itself for a new number of rows
+_WIDE = _has_unused_avx512()
+_MIN_PRODUCTS = 2**25  # multiplications; below this, preparing oneDNN for a new number of rows costs more than it saves
 
 
 def quick_dropout(input: Tensor, p: float) -> Tensor:
-    """Zero elements of a CPU tensor with probability ``p``, by 16 random bits an element and a mask of one byte.
+    """Zero elements of a CPU tensor with probability ``p``, using 16 random bits per element and a mask of bytes.
 
-    The probability is rounded to a multiple of 2^-16, and what is kept is scaled by exactly its inverse.
+    The probability is rounded to a multiple of 2^-16; the elements that are kept are scaled by exactly the inverse of
+    the probability of keeping one.
     """
     dropped = round(p * 2**_BITS)
     if dropped == 2**_BITS:
@@ -46,20 +60,20 @@ def quick_dropout(input: Tensor, p: float) -> Tensor:
 
 
 class QuickDropout(nn.Dropout):
-    """``nn.Dropout`` by ``quick_dropout`` on a CPU; torch's own on other devices."""
+    """``nn.Dropout`` that uses ``quick_dropout`` on a CPU and torch's own on other devices."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero elements at random in training."""
-        if not self.training or not self.p or input.device.type != "cpu":
+        """Zero elements at random during training."""
+        if not self.training or not self.p or input.device.type != "cpu" or not fast_cpu_enabled():
             return super().forward(input)
         return quick_dropout(input, self.p)
 
 
 class QuickLinear(nn.Linear):
-    """``nn.Linear`` by oneDNN where that is quicker: large, in single precision, on a CPU with AVX-512, but Intel's.
+    """``nn.Linear`` that calls oneDNN where that is faster: large float32 products on a CPU with AVX-512, not Intel's.
 
-    It is torch's own everywhere else, in compiled code and under ``torch.func``, too, and everywhere with
-    ``torch.backends.mkldnn.enabled = False``.
+    Everywhere else it is torch's own: in compiled code, under ``torch.func``, with ``torch.backends.mkldnn.enabled =
+    False``, and where this release of torch lacks the private operator that calls oneDNN.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -69,14 +83,16 @@ class QuickLinear(nn.Linear):
             _WIDE
             and not torch.compiler.is_compiling()  # a compiler makes its own choice
             and not torch.jit.is_tracing()
-            and not torch._C._are_functorch_transforms_active()
+            and not _is_transforming()
             and not torch.is_autocast_enabled("cpu")
             and torch.backends.mkldnn.enabled
             and type(weight) in (nn.Parameter, Tensor)
             and input.device.type == "cpu"
             and input.dtype == weight.dtype == torch.float32
             and input.shape[-1] == weight.shape[1]
-            and input.numel() * len(weight) >= _FEW_PRODUCTS
+            and input.numel() * len(weight) >= _MIN_PRODUCTS
+            and fast_cpu_enabled()
+            and _linear_operator() is not None
         )
         if not quick:
             return F.linear(input, weight, bias)
@@ -85,7 +101,7 @@ class QuickLinear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """A linear layer's outputs and gradients; matrices that are contiguous, or their transposes, need no copy."""
+    """Outputs and gradients of a linear layer; contiguous matrices and their transposes are not copied."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -106,21 +122,88 @@ class _Linear(torch.autograd.Function):
 
 
 def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.t() + bias`` of matrices on a CPU."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
+    """``x @ weight.t() + bias`` for matrices on a CPU."""
+    operator = _linear_operator()
+    assert operator is not None, "this release of torch lacks the operator"
+    product: Tensor = operator(x, weight, bias, "none", [], "")
+    return product
+
+
+@functools.cache
+def _linear_operator() -> Any:
+    """torch's private operator for oneDNN's product; None where this release has none that takes these arguments."""
+    one = torch.ones(1, 1, dtype=torch.float32, device="cpu")
+    try:
+        operator = torch.ops.mkldnn._linear_pointwise
+        operator(one, one, None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return operator
+
+
+def _is_transforming() -> bool:
+    """Whether ``torch.func`` transforms what runs; assumed where this release of torch cannot tell."""
+    is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return is_active is None or is_active()
 
 
 def quicken(module: nn.Module) -> None:
-    """Make the dropouts and linear layers inside a module those of here.
+    """Turn the dropout and linear layers inside a module into ``QuickDropout`` and ``QuickLinear``.
 
-    What looks for layers of exactly torch's classes, such as its quantization, wants them back: ``change_classes``.
+    Code that looks for exactly torch's classes, such as its quantization, needs them back: see ``change_classes``.
     """
+    limit_shape_caches()
     change_classes(module, {nn.Dropout: QuickDropout, nn.Linear: QuickLinear})
 
 
 def change_classes(module: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
-    """Let layers inside a module that are of exactly one class be of another that has the same attributes."""
+    """Change the class of the layers inside a module whose class is exactly a key of ``classes``.
+
+    The two classes must have the same attributes.
+    """
     for layer in module.modules():
         if type(layer) in classes:
             layer.__class__ = classes[type(layer)]
+
+
+# Memory
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt
+_SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+
+
+def limit_shape_caches() -> None:
+    """Let torch and oneDNN keep what they prepared for the last 64 shapes, not for the last 1,024.
+
+    Almost every batch has a number of rows that was not seen before, and each costs about a megabyte in these caches.
+    Both libraries read the limit once, with their first product, so this must come before it. A limit that the
+    environment already sets is left alone.
+    """
+    if fast_cpu_enabled():
+        for name in _SHAPE_CACHES:
+            os.environ.setdefault(name, "64")
+
+
+def keep_memory() -> None:
+    """Tell Linux's C library to keep up to 512 MB of free memory, in one block that serves all allocations.
+
+    A training step on a CPU allocates and frees the same hundreds of megabytes again and again. What is returned to the
+    system must be cleared by it, page by page, when it is allocated anew: 20 ms for the gradient of 30,000 word vectors
+    of 384 dimensions. Where the environment says what is kept (``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``), that is
+    left alone.
+    """
+    mallopt = malloc_function("mallopt") if fast_cpu_enabled() else None
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, 512 * 2**20)
+        mallopt(_MMAP_MAX, 0)
+
+
+def malloc_function(name: str) -> Any:
+    """A function of Linux's C library that manages free memory.
+
+    None where the environment says how free memory is managed, and in other C libraries, which lack such functions.
+    """
+    is_set = any(variable.startswith(("MALLOC_TRIM_", "MALLOC_MMAP_")) for variable in os.environ)
+    if sys.platform != "linux" or is_set or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return None
+    return getattr(ctypes.CDLL(None), name, None)

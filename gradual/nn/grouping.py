@@ -1,4 +1,4 @@
-"""How to cut sequences of different lengths into groups that need little padding."""
+"""Grouping of sequences by length, so that each group needs little padding."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import numpy.typing as npt
 
 
 def group_by_length(lengths: npt.NDArray[np.int64], max_padding: float) -> list[tuple[int, int]]:
-    """Cut sorted lengths into the fewest groups that keep padding within its share.
+    """Cut sorted lengths into the smallest number of groups that limits padding.
 
     Args:
-        lengths: Token counts, from the longest to the shortest.
-        max_padding: Largest share of padding among all tokens, padding included.
+        lengths: Token counts in descending order.
+        max_padding: Largest allowed share of padding among all tokens, padding included.
 
     Returns:
-        ``(start, end)`` of each group. Among the cuts into that many groups, the one with the least padding.
+        ``(start, end)`` of each group. Of all ways to cut into this number of groups, the one with the least padding.
     """
     values, counts = np.unique(-lengths, return_counts=True)
     values, ends = -values, np.cumsum(counts)
     starts = np.concatenate([[0], ends[:-1]])
-    # tokens[i, j]: encoded tokens of a group of the distinct lengths i..j, each row as long as lengths[i]
+    # tokens[i, j]: tokens, padding included, of a group with the distinct lengths i..j; each row has values[i] tokens
     tokens = np.where(starts[:, None] < ends[None, :], values[:, None] * (ends[None, :] - starts[:, None]), np.inf)
     allowed = lengths.sum() / (1 - max_padding) if max_padding < 1 else np.inf
     best = tokens[0]

@@ -1,6 +1,6 @@
-"""Sequences one after another in a single row: an encoder of ``transformers`` computes nothing for padding.
+"""Packing: all sequences of a batch in one row, so that an encoder from ``transformers`` computes nothing for padding.
 
-Only inside attention are sequences of similar length padded to a common one; that is a few per cent of the work.
+Only attention, a few per cent of the work, pads: sequences of similar length to a common one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from gradual.nn.fast_cpu import quick_dropout
+from gradual.nn.fast_cpu import fast_cpu_enabled, quick_dropout
 
 _TAKES_ROWS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 @dataclass
 class Packing:
-    """Where the sequences of a row stand.
+    """Where each sequence of a packed row belongs.
 
     Attributes:
         masks: For each group of sequences of similar length, True for tokens and False for padding, shape ``(n, L)``.
-        cells: For each token of the row its cell in the flattened, concatenated groups, shape ``(T,)``.
+        cells: For each token of the row, the index of its cell in the flattened and concatenated groups, shape
+            ``(T,)``.
     """
 
     masks: list[Tensor]
@@ -34,18 +35,18 @@ class Packing:
     _by_head: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Rows of shape ``(T, d)`` in the cells, 0 in padding; shape ``(cells, d)``."""
+        """Put rows of shape ``(T, d)`` into their cells, with 0 as padding; shape ``(cells, d)``."""
         return rows.new_zeros(sum(mask.numel() for mask in self.masks), rows.shape[1]).index_copy(0, self.cells, rows)
 
     def split(self, padded: Tensor) -> list[Tensor]:
-        """What ``spread`` gave, group by group, from shape ``(cells, ...)`` to ``(n, L, ...)``."""
+        """Split what ``spread`` returns into groups, from shape ``(cells, ...)`` to ``(n, L, ...)`` each."""
         parts = padded.split([mask.numel() for mask in self.masks])
         return [part.unflatten(0, mask.shape) for part, mask in zip(parts, self.masks)]
 
     def spread_heads(self, rows: Tensor) -> list[Tensor]:
-        """Rows of shape ``(T, heads, size)`` as padded sequences, shape ``(heads, n, L, size)`` in each group.
+        """Turn rows of shape ``(T, heads, size)`` into padded sequences, shape ``(heads, n, L, size)`` for each group.
 
-        Each group's lie in memory as matrix products take them.
+        Each group is contiguous, as matrix products need it.
         """
         heads, size = rows.shape[1:]
         sizes = [mask.numel() * heads for mask in self.masks]
@@ -53,13 +54,13 @@ class Packing:
         return [part.view(heads, *mask.shape, size) for part, mask in zip(padded.split(sizes), self.masks)]
 
     def gather_heads(self, groups: list[Tensor]) -> Tensor:
-        """The opposite: from ``(heads, n, L, size)`` to ``(T, heads, size)``."""
+        """Reverse ``spread_heads``: from groups of shape ``(heads, n, L, size)`` to ``(T, heads, size)``."""
         heads, size = groups[0].shape[0], groups[0].shape[-1]
         rows = torch.cat([part.reshape(-1, size) for part in groups])
         return F.embedding(self._of_heads(heads), rows).view(-1, heads, size)
 
     def _of_heads(self, heads: int) -> Tensor:
-        """For each token and head its place among the groups' heads, made once; shape ``(T * heads,)``."""
+        """The index of each token and head in the flattened groups, computed once; shape ``(T * heads,)``."""
         if heads not in self._by_head:
             device, places, start = self.cells.device, [], 0
             for mask in self.masks:
@@ -71,15 +72,15 @@ class Packing:
         return self._by_head[heads]
 
     def positions(self) -> Tensor:
-        """The place of each token in its sequence, shape ``(T,)``."""
+        """The position of each token in its sequence, shape ``(T,)``."""
         return torch.cat([torch.arange(mask.shape[1]).expand(mask.shape).flatten() for mask in self.masks]).to(
             self.cells.device
         )[self.cells]
 
 
 def take_rows(encoder: Any) -> bool:
-    """Prepare an encoder for ``encode``; whether it can compute all tokens of a batch as one row."""
-    # code that comes with an encoder may keep the name of the type that it is made from
+    """Prepare an encoder for ``encode``; returns whether it can process all tokens of a batch as one row."""
+    # custom code that comes with an encoder may keep the model_type that it was derived from
     known = type(encoder).__module__.startswith("transformers.")
     can: bool = known and encoder.config.model_type in _TAKES_ROWS
     if can:
@@ -88,16 +89,16 @@ def take_rows(encoder: Any) -> bool:
 
 
 def encode(encoder: Any, words: Tensor, segments: Tensor | None, packing: Packing) -> Tensor:
-    """Token states of sequences, shape ``(T, d)``.
+    """Compute the token states of packed sequences, shape ``(T, d)``.
 
     Args:
         encoder: An encoder that ``take_rows`` has prepared.
         words: Word vectors, shape ``(T, d)``.
-        segments: Segment ids, shape ``(T,)``; None for an encoder without.
-        packing: Where the sequences stand.
+        segments: Segment ids, shape ``(T,)``; None for an encoder without segments.
+        packing: Where each sequence belongs.
     """
     if encoder.config._attn_implementation == "packed":
-        first = encoder.embeddings.position_embeddings.padding_idx  # RoBERTa counts from behind it
+        first = encoder.embeddings.position_embeddings.padding_idx  # RoBERTa counts from the position after it
         positions = packing.positions() + (0 if first is None else first + 1)
         more = {} if segments is None else {"token_type_ids": segments[None]}
         states = encoder(inputs_embeds=words[None], position_ids=positions[None], packing=packing, **more)
@@ -114,20 +115,21 @@ def encode(encoder: Any, words: Tensor, segments: Tensor | None, packing: Packin
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0, scaling: float | None = None
 ) -> Tensor:
-    """Scaled dot-product attention over the tokens of padded sequences.
+    """Compute scaled dot-product attention over the tokens of padded sequences.
 
     Args:
         query: Shape ``(heads, n, Q, size)``.
         key: Shape ``(heads, n, L, size)``.
         value: Same shape.
-        mask: True for tokens, False for padding, shape ``(n, L)``; each sequence has a token.
-        dropout: Of the attention weights.
-        scaling: Factor on the products of queries and keys; None for ``size ** -0.5``.
+        mask: True for tokens, False for padding, shape ``(n, L)``; each sequence has at least one token.
+        dropout: Dropout probability of the attention weights.
+        scaling: Factor applied to the products of queries and keys; None for ``size ** -0.5``.
 
     Returns:
         Shape ``(heads, n, Q, size)``.
     """
-    if query.device.type != "cpu" or not dropout:  # with dropout torch has no fused kernel there
+    # torch's fused kernel for a CPU has no dropout
+    if query.device.type != "cpu" or not dropout or not fast_cpu_enabled():
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask[None, :, None], dropout_p=dropout, scale=scaling
         )
@@ -150,7 +152,7 @@ def _packed_attention(
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within sequences; queries, keys and values of shape ``(1, heads, T, size)``."""
+    """Compute attention within each sequence; queries, keys and values have shape ``(1, heads, T, size)``."""
     if packing is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -161,4 +163,4 @@ def _packed_attention(
 
 
 AttentionInterface.register("packed", _packed_attention)
-AttentionMaskInterface.register("packed", sdpa_mask)  # for calls without packing, such as those of a plain user
+AttentionMaskInterface.register("packed", sdpa_mask)  # for calls without packing, as from user code

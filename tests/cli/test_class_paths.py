@@ -210,4 +210,4 @@ def test_a_tokenizer_of_its_own_wins_over_the_model_s_encoder(folder, small_demo
 
 def test_without_a_tokenizer_anywhere_it_is_said(folder, small_demo, capfd):
     data = ["--data=gradual.tasks.dialogue.DialogueDataModule", f"--data.root={small_demo}", "--data.domain=hostel"]
-    assert "tokenizer is empty: give the data the folder" in mistake(capfd, OWN[0], *data)
+    assert "tokenizer is empty: set --data.tokenizer to the folder" in mistake(capfd, OWN[0], *data)

@@ -188,8 +188,8 @@ def test_an_encoder_s_code_runs_only_where_it_is_trusted(stranger, ran):
     with pytest.raises(InputError) as caught:
         load_encoder(str(stranger))
     assert str(caught.value) == (
-        f"'{stranger}' comes with Python code of its own, which is not run: read it, and give the model "
-        "trust_remote_code: true where you trust it."
+        f"'{stranger}' comes with Python code of its own, which is not run: read it and, if you trust it, set "
+        "the model's trust_remote_code to true."
     )
     assert load_tokenizer(str(stranger)).is_fast  # its files are enough
     assert not ran.exists()

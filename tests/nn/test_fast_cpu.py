@@ -1,6 +1,8 @@
 import copy
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from gradual.nn import fast_cpu as layers
 from gradual.nn.fast_cpu import QuickDropout, QuickLinear, change_classes, quicken
+from gradual.nn.packing import attend
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
@@ -49,6 +52,30 @@ def test_the_ends_and_evaluation_are_torchs():
     assert QuickDropout(0.5)(x.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("value", ["0", "false"])
+def test_the_switch_turns_dropout_into_torchs_own(monkeypatch, value):
+    x = torch.ones(100)
+    monkeypatch.setenv("GRADUAL_FAST_CPU", value)
+    torch.manual_seed(0)
+    off = QuickDropout(0.5)(x)
+    torch.manual_seed(0)
+    assert torch.equal(off, nn.functional.dropout(x, 0.5))
+    monkeypatch.setenv("GRADUAL_FAST_CPU", "1")
+    torch.manual_seed(0)
+    assert not torch.equal(QuickDropout(0.5)(x), off)
+
+
+def test_the_switch_turns_attention_with_dropout_into_torchs_own(monkeypatch):
+    monkeypatch.setenv("GRADUAL_FAST_CPU", "0")
+    query, key, value = torch.randn(3, 2, 3, 5, 4).unbind()
+    mask = torch.tensor([True, True, False, True, True]).expand(3, 5)
+    torch.manual_seed(0)
+    found = attend(query, key, value, mask, 0.5)
+    torch.manual_seed(0)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, mask[None, :, None], 0.5)
+    assert torch.equal(found, expected)
+
+
 @pytest.fixture
 def products(monkeypatch):
     """The products that oneDNN computed, which it does whatever the processor and however small."""
@@ -62,7 +89,7 @@ def products(monkeypatch):
 
     monkeypatch.setattr(layers, "onednn_product", counted)
     monkeypatch.setattr(layers, "_WIDE", True)
-    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 1)
+    monkeypatch.setattr(layers, "_MIN_PRODUCTS", 1)
     return done
 
 
@@ -126,14 +153,49 @@ def test_elsewhere_it_is_torchs_own(products, monkeypatch):
     assert layer(x[:0]).shape == (0, 12)
     assert torch.equal(torch.compile(layer, backend="aot_eager", fullgraph=True)(x), torchs)
     assert torch.equal(torch.jit.trace(layer, x, check_trace=False)(x), torchs)
-    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 5 * 20 * 12 + 1)
+    monkeypatch.setattr(layers, "_MIN_PRODUCTS", 5 * 20 * 12 + 1)
     assert torch.equal(layer(x), torchs)
-    monkeypatch.setattr(layers, "_FEW_PRODUCTS", 1)
+    monkeypatch.setattr(layers, "_MIN_PRODUCTS", 1)
     monkeypatch.setattr(layers, "_WIDE", False)
     assert torch.equal(layer(x), torchs)
     monkeypatch.setattr(layers, "_WIDE", True)
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mkldnn, "enabled", False)
+        assert torch.equal(layer(x), torchs)
+    monkeypatch.setenv("GRADUAL_FAST_CPU", "0")
     assert torch.equal(layer(x), torchs)
+    assert not products
+    monkeypatch.delenv("GRADUAL_FAST_CPU")
+    layer(x)
+    assert products
+
+
+def has_changed(*arguments):
+    raise RuntimeError("mkldnn::_linear_pointwise() expected at most 5 argument(s) but received 6 argument(s).")
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [SimpleNamespace(), SimpleNamespace(_linear_pointwise=has_changed)],
+    ids=["missing", "other arguments"],
+)
+def test_where_torch_has_moved_its_private_operator_the_layer_is_torchs_own(products, monkeypatch, operators):
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    layers._linear_operator.cache_clear()
+    try:
+        torch.manual_seed(0)
+        layer, x = QuickLinear(20, 12), torch.randn(5, 20, requires_grad=True)
+        outputs = layer(x)
+        assert torch.equal(outputs, nn.functional.linear(x, layer.weight, layer.bias))
+        outputs.sum().backward()
+        assert not products
+    finally:
+        layers._linear_operator.cache_clear()
+
+
+def test_where_torch_cannot_tell_of_transforms_the_layer_is_torchs_own(products, monkeypatch):
+    monkeypatch.delattr(torch._C, "_are_functorch_transforms_active")
+    QuickLinear(20, 12)(torch.randn(5, 20))
     assert not products
 
 
@@ -203,8 +265,9 @@ from gradual.nn import fast_cpu as layers
 def memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-layers._WIDE, layers._FEW_PRODUCTS = torch.backends.mkldnn.is_available(), 1
-rows, layer = torch.randn(3000, 32), layers.QuickLinear(32, 32)
+layers._WIDE, layers._MIN_PRODUCTS = torch.backends.mkldnn.is_available(), 1
+rows, layer = torch.randn(3000, 32), torch.nn.Linear(32, 32)
+layers.quicken(layer)
 lengths = random.Random(0).sample(range(10, 3000), 400)
 with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[1] == "bfloat16"):
     for number, length in enumerate(lengths):
@@ -215,7 +278,37 @@ print(memory() - before)
 """
 
 
+def printed(code: str, *arguments: str, **variables: str) -> str:
+    """What a new process prints, in an environment in which nobody has limited the caches yet."""
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_CACHE_CAPACITY")}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=others | variables, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept(precision):
-    run = subprocess.run([sys.executable, "-c", GROWTH, precision], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 50_000, "kilobytes; several hundred thousand where it is kept"
+    assert int(printed(GROWTH, precision)) < 50_000, "kilobytes; several hundred thousand where it is kept"
+
+
+ENVIRONMENT = """
+import os
+import torch
+before = dict(os.environ)
+import gradual.nn.encoder, gradual.nn.packing
+from gradual.nn.fast_cpu import quicken
+assert dict(os.environ) == before
+quicken(torch.nn.Linear(2, 2))
+print(sorted(name + "=" + value for name, value in os.environ.items() if before.get(name) != value))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "made"),
+    [
+        ({}, ["LRU_CACHE_CAPACITY=64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
+        ({"LRU_CACHE_CAPACITY": "8"}, ["ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
+        ({"GRADUAL_FAST_CPU": "0"}, []),
+    ],
+)
+def test_the_environment_changes_when_a_model_is_made_ready_not_by_importing(variables, made):
+    assert printed(ENVIRONMENT, **variables) == f"{made}\n"

@@ -10,7 +10,7 @@ import pytest
 PAGES = """
 import resource
 import torch
-from gradual.stage.memory import keep_memory
+from gradual.nn.fast_cpu import keep_memory
 {}
 
 def step():
@@ -45,6 +45,7 @@ def pages(code: str, **variables: str) -> int:
 def test_what_a_step_takes_is_kept_for_the_next():
     assert pages("keep_memory()") < 1_000
     assert pages("") > 50_000, "without it"
+    assert pages("keep_memory()", GRADUAL_FAST_CPU="0") > 50_000, "turned off"
 
 
 @pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])

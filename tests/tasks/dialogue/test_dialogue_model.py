@@ -672,7 +672,7 @@ def test_the_encoder_keeps_its_first_layers(demo, datamodule):
 
 @pytest.mark.parametrize("layers", [0, -1, 3])
 def test_a_wrong_number_of_layers_is_an_input_error(demo, layers):
-    with pytest.raises(InputError, match=rf"encoder_layers is {layers}: .* has 2; accepted are 1 to that\.$"):
+    with pytest.raises(InputError, match=rf"encoder_layers is {layers}: it must be from 1 to 2, the layers of .*\.$"):
         DialogueStateTracker(str(demo / "encoder"), encoder_layers=layers)
 
 
