@@ -18,7 +18,7 @@ import yaml
 
 from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies
 from gradual.experiment.tree import Tree
-from gradual.runs.files import read_json
+from gradual.files import read_json
 from gradual.runs.result import StageResult
 from gradual.schedule import Schedule
 from gradual.settings import TrainSettings

@@ -24,9 +24,9 @@ from variants import clock, spread
 import gradual
 from gradual.data.module import MixedDomainDataModule
 from gradual.runs.directory import RunDirectory
+from gradual.runs.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
 from gradual.runs.identity import changed, claim
 from gradual.settings import TrainSettings
-from gradual.stage.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
 from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
 from gradual.tasks.dialogue.demo import write_demo_data
 

@@ -6,7 +6,6 @@ Nothing heavy is imported until a command needs it, so that ``gradual --help`` a
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import NoReturn
 
 from gradual import __version__
 from gradual.cli.commands import LIGHTNING_COMMANDS
-from gradual.errors import InputError
+from gradual.errors import InputError, nearest
 
 _OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "demo": "demo-data"}
 
@@ -55,8 +54,8 @@ class _Parser(argparse.ArgumentParser):
         """Print the usage and the mistake, and exit with status 2."""
         if unknown := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
             commands = re.findall(r"[\w-]+", unknown[2])
-            close = difflib.get_close_matches(unknown[1], [*commands, *_OTHER_NAMES], n=1)
-            hint = f" Did you mean 'gradual {_OTHER_NAMES.get(close[0], close[0])}'?" if close else ""
+            near = nearest(unknown[1], [*commands, *_OTHER_NAMES])
+            hint = f" Did you mean 'gradual {_OTHER_NAMES.get(near, near)}'?" if near else ""
             message = f"there is no command {unknown[1]!r}; the commands are {', '.join(commands)}.{hint}"
         super().error(message)
 

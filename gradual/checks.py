@@ -1,12 +1,11 @@
-"""What arguments and settings may be, checked where they enter: by their type hints, and by what a table adds.
+"""Checks of arguments and settings: against their type hints, and against ranges and other rules.
 
-A refusal is one sentence: the argument's name, what was found, what it must be, and, for common mistakes, what to write
-instead. Numbers of numpy's become Python's own. Nothing here knows torch.
+An error is one sentence: the argument's name, the value found, what it must be and, for common mistakes, what to write
+instead. NumPy numbers are converted to Python's own. Nothing here depends on torch.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -18,38 +17,39 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gradual.errors import InputError
+from gradual.errors import InputError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LONGEST = 80
+_MAX_SHOWN = 80  # characters of a value in a message
 _PLAIN = {int: "an integer", float: "a number", str: "text", NoneType: "None", Path: "a path"}
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a value must be.
+    """A rule for a value.
 
     Attributes:
-        words: After "it must be".
-        wrong: None for a value that is accepted; for others advice on what to write instead, which may be empty.
-        convert: Makes the value that is used of the one that was given.
+        words: What the value must be, to follow "it must be" in a message.
+        wrong: Returns None for a value that is accepted, and otherwise advice on what to write instead, which may be
+            empty.
+        convert: Turns an accepted value into the one that is used.
     """
 
     words: str
     wrong: Callable[[Any], str | None]
-    convert: Callable[[Any], Any] = _as_it_is
+    convert: Callable[[Any], Any] = _unchanged
 
     def check(self, name: str, value: Any) -> Any:
-        """The value, converted.
+        """Check a value and return it converted.
 
         Raises:
-            InputError: It is not accepted; ``name`` says what it is the value of.
+            InputError: The value is not accepted; the message begins with ``name``.
         """
         advice = self.wrong(value)
         if advice is not None:
@@ -57,12 +57,12 @@ class Accepted:
         return self.convert(value)
 
     def advised(self, advice: Callable[[Any], str]) -> Accepted:
-        """The same, with advice for values that are refused."""
+        """Return the same rule with other advice for values that are not accepted."""
         return replace(self, wrong=lambda value: None if self.wrong(value) is None else advice(value))
 
 
 def integer(least: int | None = None, most: int | None = None) -> Accepted:
-    """An integer in a range; True and False are none."""
+    """Accept integers in a range, but not True and False."""
     words = "an integer"
     if least is not None:
         words += f" of at least {least}" if most is None else f" from {least} to {most}"
@@ -75,7 +75,7 @@ def integer(least: int | None = None, most: int | None = None) -> Accepted:
 
 
 def number(least: float | None = None, *, above: float | None = None, below: float | None = None) -> Accepted:
-    """A finite number in a range, as a float."""
+    """Accept finite numbers in a range; they are converted to float."""
     words = "a number"
     if above is not None and below is not None:
         words += f" between {above} and {below}"
@@ -92,7 +92,7 @@ def number(least: float | None = None, *, above: float | None = None, below: flo
 
 
 def of_hint(hint: Any) -> Accepted:
-    """What a type hint says: plain types, classes, unions, literals, functions, lists and mappings of these."""
+    """Accept what fits a type hint: plain types, classes, unions, literals, functions, lists and mappings of these."""
     return Accepted(
         _words(hint),
         lambda value: None if _fits(value, hint) else _advice(value, hint),
@@ -101,10 +101,16 @@ def of_hint(hint: Any) -> Accepted:
 
 
 def check(name: str, value: Any, hint: Any, accepted: Accepted | None = None) -> Any:
-    """The value of an argument or field, converted: what ``accepted`` says, else its type hint; None where that has it.
+    """Check the value of an argument or field and return it converted.
+
+    Args:
+        name: What the value is called in a message.
+        value: The value.
+        hint: The type hint; a value of None is accepted where it is part of the hint.
+        accepted: The rule for other values; None for the type hint.
 
     Raises:
-        InputError: It is not accepted.
+        InputError: The value is not accepted.
     """
     if value is None and _fits(None, hint):
         return None
@@ -114,12 +120,12 @@ def check(name: str, value: Any, hint: Any, accepted: Accepted | None = None) ->
 
 
 def check_fields(config: Any, pattern: str = "{}", **accepted: Accepted) -> None:
-    """Check the fields of a dataclass, from its ``__post_init__``; converted values take their places.
+    """Check the fields of a dataclass, to be called from ``__post_init__``, and replace them by the converted values.
 
     Args:
         config: The dataclass, frozen or not.
-        pattern: Makes a field's name in a message, e.g. ``optimizer.{}``.
-        accepted: What a field must be, where its type hint does not say all of it.
+        pattern: How a field is called in messages, such as ``optimizer.{}``.
+        accepted: Rules for fields whose type hint does not say everything.
     """
     hints = get_type_hints(type(config))
     for each in fields(config):
@@ -128,10 +134,10 @@ def check_fields(config: Any, pattern: str = "{}", **accepted: Accepted) -> None
 
 
 def checked(**accepted: Accepted) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the function's arguments are checked by name before it runs, calls that do not fit included.
+    """Decorate a function so that its arguments are checked before it runs, including missing and unknown ones.
 
     Args:
-        accepted: What an argument must be, where its type hint does not say all of it.
+        accepted: Rules for arguments whose type hint does not say everything.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -154,21 +160,13 @@ def checked(**accepted: Accepted) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def did_you_mean(name: Any, names: Iterable[str]) -> str:
-    """A question for the nearest of ``names``, to put behind a sentence; empty where none is near."""
-    names, name = list(names), str(name)
-    longer = [other for other in names if other.endswith((f"_{name}", f".{name}"))]
-    close = longer or difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
 def found(value: Any) -> str:
-    """A value in a message: itself where it is plain and short, else what it is."""
+    """Describe a value in a message: the value itself if it is plain and short, otherwise its type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | bytes | numbers.Number):
         text = repr(value)
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     if isinstance(value, os.PathLike):
         return f"the path {os.fspath(value)!r}"
     if inspect.isroutine(value):
@@ -178,12 +176,12 @@ def found(value: Any) -> str:
         parts = [*value, *(value.values() if isinstance(value, dict) else ())]
         plain = all(part is None or isinstance(part, str | numbers.Number) for part in parts)
         text = repr(value)
-        return text if plain and len(text) <= _LONGEST and "\n" not in text else _article(type(value).__name__)
+        return text if plain and len(text) <= _MAX_SHOWN and "\n" not in text else _article(type(value).__name__)
     return _article(type(value).__name__)
 
 
 def is_listed(value: Any) -> bool:
-    """Whether a value is a list of some kind; text, mappings and sets, which have no order, are not."""
+    """Whether a value is a list or another ordered iterable; text, mappings and sets are not."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
@@ -212,7 +210,7 @@ def _hints(owner: Any) -> dict[str, Any]:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
+    """The members of a union, or the type itself."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
@@ -246,7 +244,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """``value``, which fits, with Python's own numbers and lists."""
+    """Convert a value that fits to Python's own numbers and lists."""
     kind = next(kind for kind in _kinds(hint) if _fits(value, kind))
     origin, inside = get_origin(kind) or kind, get_args(kind)
     if origin in (int, float):
@@ -259,7 +257,7 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def _advice(value: Any, hint: Any) -> str:
-    """What to write instead of a class where its instance belongs, and which entry of a list is the wrong one."""
+    """Advise to make an instance of a class, or name the entry of a list that is wrong."""
     for kind in _kinds(hint):
         origin, inside = get_origin(kind) or kind, get_args(kind)
         if isinstance(value, type) and isinstance(origin, type) and issubclass(value, origin):

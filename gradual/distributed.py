@@ -1,25 +1,42 @@
-"""This process among those of a distributed run."""
+"""This process among those of a distributed run.
+
+``torch`` is imported only when a function needs it, since commands that do not train ask for the rank, too.
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# more than 0 in the processes that follow another one of a distributed run
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 class _Expected:
-    """How many processes there will be, where that is asked before they are there."""
+    """The number of processes that there will be, for questions asked before they have started."""
 
     world_size = 1
 
 
+def is_follower_rank() -> bool:
+    """Whether another process of a distributed run leads this one; known before there is a process group."""
+    return any(os.environ.get(name, "0") != "0" for name in _RANK_VARIABLES)
+
+
 def rank_and_world_size() -> tuple[int, int]:
-    """Which process this is, and of how many; asked at use, since the process group comes with the first Trainer."""
+    """Return the rank of this process and the number of processes.
+
+    Ask at the moment of use: the process group starts with the first Trainer.
+    """
+    import torch.distributed as dist
+
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, _Expected.world_size
@@ -27,7 +44,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 @contextmanager
 def as_one_of(world_size: int) -> Iterator[None]:
-    """While it is open, data is divided as among so many processes, even before they are there."""
+    """Divide data as among ``world_size`` processes, even before they have started."""
     _Expected.world_size = world_size
     try:
         yield
@@ -36,7 +53,9 @@ def as_one_of(world_size: int) -> Iterator[None]:
 
 
 def of_all_processes(mine: Any) -> list[Any]:
-    """What each process has, by rank; all processes must call it together."""
+    """Gather an object from each process, ordered by rank; all processes must call this together."""
+    import torch.distributed as dist
+
     _, world_size = rank_and_world_size()
     if world_size == 1:
         return [mine]
@@ -46,7 +65,10 @@ def of_all_processes(mine: Any) -> list[Any]:
 
 
 def mean_over_processes(mine: Tensor) -> Tensor:
-    """The mean of a tensor that each process has; all processes must call it together."""
+    """Average a tensor over all processes; all of them must call this together."""
+    import torch
+    import torch.distributed as dist
+
     _, world_size = rank_and_world_size()
     if world_size == 1:
         return mine
@@ -57,6 +79,7 @@ def mean_over_processes(mine: Tensor) -> Tensor:
 
 @atexit.register
 def _leave() -> None:
-    """End the process group while Python still runs: the threads of one that outlives it abort the process."""
-    if dist.is_available() and dist.is_initialized():
+    """Destroy the process group while Python still runs: its threads would abort the process afterwards."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

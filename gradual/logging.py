@@ -1,4 +1,4 @@
-"""Lines for the log, about what a user may want to know and need not act on."""
+"""Logging: lines from one process only or once per run, and less noise from libraries."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lightning.pytorch.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
-_said: set[str] = set()  # in this run
+_said: set[str] = set()  # lines that this run has logged already
 
 
 def note(message: str, *values: Any) -> None:
-    """Log a line once, however many processes there are."""
+    """Log a line that users may want to know about but need not act on, from the first process only."""
     rank_zero_only(log.info)(message, *values)
 
 
 def note_oddities(path: str | Path, counts: Mapping[str, int]) -> None:
-    """Log what is fine but odd in a file, and how often; nothing where nothing is."""
+    """Log what is odd, though not wrong, in a file, and how often; log nothing where ``counts`` is empty."""
     if counts:
         note("%s is fine but odd: %s.", path, ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 def say_once(level: int, message: str) -> None:
-    """Log a line that every stage of a run would repeat, once."""
+    """Log a line that every stage of a run would repeat, but only the first time."""
     if message not in _said:
         _said.add(message)
         rank_zero_only(log.log)(level, "%s", message)
@@ -36,17 +36,13 @@ def say_once(level: int, message: str) -> None:
 
 @contextmanager
 def saying_anew() -> Iterator[None]:
-    """A run begins: what an earlier one in this process has said is said again."""
+    """Start a run: lines that an earlier run in this process logged with ``say_once`` are logged again."""
     _said.clear()
     yield
 
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "httpx")
-
-
-_LEVELS_OF_NOBODY = (logging.NOTSET, logging.INFO)  # Lightning gives its loggers the second
-
-
+_DEFAULT_LEVELS = (logging.NOTSET, logging.INFO)  # Lightning sets the second itself
 _WARNINGS = (
     ".*LeafSpec.*is deprecated.*",
     ".*LightningCLI's args parameter is intended.*",
@@ -58,9 +54,9 @@ _WARNINGS = (
 
 
 def quieten() -> None:
-    """From now on; what a user has set a logger to holds."""
+    """Silence what libraries log and warn about without need; a level that the user has set is left alone."""
     for logger in map(logging.getLogger, _LOGGERS):
-        if logger.level in _LEVELS_OF_NOBODY:
+        if logger.level in _DEFAULT_LEVELS:
             logger.setLevel(logging.WARNING)
     for pattern in _WARNINGS:
         warnings.filterwarnings("ignore", pattern)
@@ -68,7 +64,7 @@ def quieten() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The same while it is open: a library leaves its user's logging as it was."""
+    """Silence libraries as ``quieten`` does, and restore the user's logging at the end."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with warnings.catch_warnings():
         quieten()

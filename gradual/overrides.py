@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from gradual.checks import check, did_you_mean
-from gradual.errors import InputError
+from gradual.checks import check
+from gradual.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

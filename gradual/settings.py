@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gradual.checks import Accepted, check_fields, did_you_mean, integer, number, of_hint
-from gradual.errors import InputError
+from gradual.checks import Accepted, check_fields, integer, number, of_hint
+from gradual.errors import InputError, did_you_mean
 from gradual.overrides import as_plain, merge
 from gradual.score_names import better
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +11,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from gradual.errors import nearest
 
 OWN_CLASSES = {
     "model": {
@@ -130,13 +131,13 @@ def _nearest(path: str, known: Iterable[str]) -> str | None:
     last = path.rpartition(".")[2].lower()
     same = [other for other in unique if other.rpartition(".")[2].lower() == last]
     if same:
-        return difflib.get_close_matches(path, same, n=1, cutoff=0)[0]
+        return nearest(path, same, cutoff=0)
     begins = [other for other in unique if other.rpartition(".")[2].lower().startswith(last)]
     if begins and len(last) > 3:
         return begins[0]
     by_name = {other.rpartition(".")[2].lower(): other for other in unique}
-    close = difflib.get_close_matches(last, by_name, n=1, cutoff=0.75)
-    return by_name[close[0]] if close else None
+    near = nearest(last, by_name, cutoff=0.75)
+    return by_name[near] if near is not None else None
 
 
 def _reason(error: BaseException) -> str:

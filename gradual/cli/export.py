@@ -11,13 +11,13 @@ import argparse
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gradual import __version__
 from gradual.errors import InputError
+from gradual.files import whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,19 +73,10 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
         plain_name(name): tensor.clone(memory_format=torch.contiguous_format)
         for name, tensor in content["state_dict"].items()
     }
-    temporary = out.with_name(f"{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.touch()
-            permissions = temporary.stat().st_mode  # safetensors makes a file for its owner alone
+        with whole_file(out) as temporary:
             save_file(tensors, temporary, metadata=_metadata(content))
-            temporary.chmod(permissions)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise InputError(f"--out {out} cannot be written: {_reason(error)}.") from error
     return len(tensors)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
+
+from gradual.errors import nearest
 
 # what people type, as a whole or as its last part: what it is called here
 _OTHER_NAMES = {
@@ -77,5 +78,5 @@ def nearest_setting(name: str, known: Iterable[str]) -> str | None:
 
 
 def _like(name: str, settings: Mapping[str, str], least: float) -> str | None:
-    close = difflib.get_close_matches(name, settings, n=1, cutoff=least)
-    return settings[close[0]] if close else None
+    near = nearest(name, settings, cutoff=least)
+    return settings[near] if near is not None else None

@@ -1,1 +1,1 @@
-"""Data: files, datasets, the mixture of a stage, batches."""
+"""Data: files, datasets, the mixture of each stage, and batches."""

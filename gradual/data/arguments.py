@@ -1,4 +1,4 @@
-"""What data modules take: datasets or files, and how their examples become batches."""
+"""Checks of the arguments of data modules: datasets, files and batch sizes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gradual.checks import Accepted, integer
+from gradual.data.formats import FORMATS
 
-_FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _OF_FILES = "files are read by gradual.FileDataModule"
 _SOURCES = "join several datasets into one, such as torch.utils.data.ConcatDataset([first, second])"
 
@@ -24,26 +24,26 @@ BATCHES = {
 
 
 def _wrong_dataset(value: Any) -> str | None:
-    """None for a map-style dataset, which a list of examples is, too; else what to pass instead."""
+    """Return None for a map-style dataset or a list of examples, and otherwise what to pass instead."""
     if isinstance(value, type):
         return f"make an instance: {value.__name__}(...)"
     if isinstance(value, DataLoader):
-        return "pass the dataset of the loader, since batches are made here"
+        return "pass the loader's dataset, since the data module makes the batches"
     if isinstance(value, str | bytes | os.PathLike) or _are_files(value):
         return _OF_FILES
     if isinstance(value, IterableDataset):
-        return "a stage draws examples by their number, which a stream does not have"
+        return "a stage draws examples by index, which a stream does not support"
     if isinstance(value, dict) or (isinstance(value, list | tuple) and _is_dataset(next(iter(value), None))):
         return _SOURCES
-    if type(value).__name__ in ("DataFrame", "Series"):  # whose numbers are columns, or labels of an index
-        return "its examples as a list are frame.to_dict('records') or series.tolist()"
+    if type(value).__name__ in ("DataFrame", "Series"):  # these are indexed by column, or by the labels of an index
+        return "convert it to a list, with frame.to_dict('records') or series.tolist()"
     if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")) or getattr(value, "ndim", 1) == 0:
-        return "it has no length or no examples by number"
+        return "it has no length or cannot be indexed"
     return None
 
 
 def _is_dataset(value: Any) -> bool:
-    """Whether an entry of a list is a dataset rather than an example, which may be a list, a tensor or a mapping."""
+    """Whether an entry of a list is a dataset and not an example, which may be a list, a tensor or a mapping."""
     if isinstance(value, Dataset | DataLoader) or type(value).__name__ == "DataFrame":
         return True
     named = any(hasattr(value, name) for name in ("ids", "lengths", "column_names"))
@@ -56,7 +56,7 @@ def _are_files(value: Any) -> bool:
 
 def _is_file(value: Any) -> bool:
     if isinstance(value, str):
-        return "\n" not in value and PurePath(value).suffix.lower() in _FORMATS
+        return "\n" not in value and PurePath(value).suffix.lower() in FORMATS
     return isinstance(value, os.PathLike)
 
 

@@ -1,70 +1,69 @@
-"""A data module for anyone's own files: JSON lines, CSV, TSV or Parquet, tokenized where a text column is named."""
+"""The data module for your own files: JSON lines, CSV, TSV or Parquet, tokenized if a text column is given."""
 
 from __future__ import annotations
 
-import functools
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
-
 from gradual.checks import checked, integer
 from gradual.data.arguments import BATCHES, FILES, PATH
-from gradual.data.arrow import LENGTH, ArrowColumn, Reading, content_of_files, default_cache, read_tables
+from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
+from gradual.data.collate import PaddingCollator
+from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.tokenization import LENGTH
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
 _FILES = dict.fromkeys(_PARTS, FILES)
-_IGNORED = -100  # labels that torch's cross-entropy leaves out
 
 
 class FileDataModule(MixedDomainDataModule):
-    """Examples in files, of any size: read through Hugging Face ``datasets``, memory-mapped, never loaded whole.
+    """Examples in files of any size, read through Hugging Face ``datasets`` and memory-mapped, never loaded in full.
 
-    Each of the parts is a file, a pattern (``pool/*.jsonl``) or a list of these, of one format: ``.jsonl`` (or
-    ``.json``), ``.csv``, ``.tsv`` (both with a header, quoted where needed) or ``.parquet``. An example is a dict with
-    the values of its columns. Files are converted (and tokenized) once, in parallel, and kept by their content in
-    ``cache_dir``, for all processes; delete that folder to get the space back. Nothing is downloaded.
+    Each part is a file, a pattern (``pool/*.jsonl``) or a list of these, all of one format: ``.jsonl`` (or ``.json``),
+    ``.csv``, ``.tsv`` (both with a header, quoted where needed) or ``.parquet``. An example is a dict of its columns'
+    values. Files are converted (and tokenized) once, in parallel, and kept in ``cache_dir`` for all processes, found
+    again by their content; delete that folder to free the space. Nothing is downloaded.
 
-    A column has one type in all files of all parts (``predict`` follows the others), found from all of its values; what
-    does not fit is refused with file and line. Cells of CSV and TSV are numbers if every cell of the column is a number
-    as JSON writes it (``03`` and ``+1`` are not), else text; an empty cell is None, or empty text in ``text_column``.
+    A column has one type in all files of all parts (``predict`` takes the types of the others), determined from all of
+    its values; a value that does not fit is reported with its file and line. Cells of CSV and TSV are numbers if every
+    cell of the column is a number as in JSON (``03`` and ``+1`` are not), and otherwise text; an empty cell is None, or
+    empty text in ``text_column``.
 
     Args:
         in_domain: Training examples of the target domain.
         out_of_domain: The pool.
         val: Validation examples.
         test: Test examples.
-        predict: What ``predict`` runs on, labelled or not; None for the test examples.
-        text_column: Column to tokenize, or two for pairs; it is replaced by ``input_ids``, ``attention_mask`` and,
-            where the tokenizer has them, ``token_type_ids``. None leaves the columns as they are.
-        tokenizer: Folder or hub's name of an encoder with a fast tokenizer; on the command line it is by
-            default the ``encoder`` of the model, where that is one of gradual's.
-        max_length: Tokens of an example at most, the rest is cut; None for what tokenizer and encoder take.
-        label_column: Column that every example but those of ``predict`` must have. Text in it becomes an index into
+        predict: Examples to predict, labelled or not; None for the test examples.
+        text_column: Column to tokenize, or two for pairs; it is replaced by ``input_ids``, ``attention_mask`` and, if
+            the tokenizer returns them, ``token_type_ids``. None leaves the columns as they are.
+        tokenizer: Folder of an encoder with a fast tokenizer, or its name on the hub; on the command line it defaults
+            to the ``encoder`` of the model, if that is one of gradual's.
+        max_length: Maximum number of tokens per example, longer ones are truncated; None for the limit of tokenizer and
+            encoder.
+        label_column: Column that every example except those of ``predict`` must have. Text in it becomes an index into
             ``label_names``.
-        id_column: Column with the examples' ids, text or integers, which are text as in the file; None for their
-            positions.
-        length_column: Column with the tokens of each example, for ``batch_tokens``; tokenized text needs none.
-        columns: Further columns to read; None for all. What is in the others does not matter.
-        cache_dir: Folder of the converted files; None for ``gradual`` in the cache of ``datasets``.
-        num_proc: Processes that convert and tokenize; None for one a core.
-        batch_size: Training examples in a batch, per process; a stage may override it.
-        eval_batch_size: Examples in an evaluation batch; None for ``batch_size``.
-        batch_tokens: Instead of a number of examples, the tokens that a batch holds on average at most.
+        id_column: Column of the examples' ids, text or integers, which are kept as text; None to use their positions.
+        length_column: Column with the number of tokens per example, for ``batch_tokens``; not needed for tokenized
+            text.
+        columns: Further columns to read; None for all. The content of other columns does not matter.
+        cache_dir: Folder for the converted files; None for ``gradual`` in the cache of ``datasets``.
+        num_proc: Number of processes that convert and tokenize; None for one per core.
+        batch_size: Training examples per batch and process; a stage may override it.
+        eval_batch_size: Examples per evaluation batch; None for ``batch_size``.
+        batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         collate_fn: Makes a batch from a list of examples; None for ``PaddingCollator``.
-        num_workers: Processes that load data; 0 loads in the main one.
+        num_workers: Number of processes that load data; 0 loads in the main process.
 
     Attributes:
-        label_names: Labels that are text, sorted, as found in the training files; after ``setup``.
+        label_names: Labels that are text, sorted, as found in the training files; available after ``setup``.
     """
 
     @checked(**_FILES, **BATCHES, tokenizer=PATH, cache_dir=PATH, max_length=integer(1), num_proc=integer(1))
@@ -105,19 +104,19 @@ class FileDataModule(MixedDomainDataModule):
         self.label_names: list[str] = []
         self._tables: dict[str, Any] | None = None
         if len(self.text_column) > 2:
-            raise InputError(f"text_column has {len(self.text_column)} columns: accepted are one, or two for pairs.")
+            raise InputError(f"text_column has {len(self.text_column)} columns: it must have one, or two for pairs.")
         if self.text_column and tokenizer is None:
-            raise InputError("text_column needs a tokenizer: give the encoder's folder or hub's name.")
+            raise InputError("text_column needs a tokenizer: set tokenizer to an encoder's folder or name on the hub.")
         if batch_tokens and not self.text_column and length_column is None:
-            raise InputError("batch_tokens needs to know how long examples are: give text_column or length_column.")
+            raise InputError("batch_tokens needs the lengths of examples: set text_column or length_column.")
 
     def prepare_data(self) -> None:
-        """Convert and tokenize what is not in the cache; several processes may do so at the same time."""
+        """Convert and tokenize what is not in the cache; safe to call in several processes at once."""
         if self._domains is None:
             self._read()
 
     def load(self) -> Domains:
-        """Map the files' tables from the cache."""
+        """Map the tables from the cache."""
         tables = self._read()
         self.label_names = self._found_labels(tables)
         lengths = LENGTH if self.text_column else self.length_column
@@ -129,12 +128,12 @@ class FileDataModule(MixedDomainDataModule):
         )
 
     def content_of(self, part: str) -> str | None:
-        """A digest of all bytes of the part's files."""
+        """Compute a digest of all bytes of a part's files."""
         cache = default_cache() if self.cache_dir is None else Path(self.cache_dir)
         return content_of_files(expand(part, self.files[part] or ()), cache)
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        """Examples of each part, and their tokens where lengths are known."""
+        """Count the examples of each part, and their tokens if lengths are known."""
         columns = super().statistics()
         domains = self.domains
         if self.text_column or self.length_column:
@@ -148,11 +147,11 @@ class FileDataModule(MixedDomainDataModule):
             return self._tables
         files = {name: expand(name, given) for name, given in self.files.items() if given}
         if "in_domain" not in files:
-            raise InputError("in_domain is empty: give a file, a pattern or a list of these.")
-        how = self._reading()
+            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
+        options = self._read_options()
         if self.collate_fn is None:
-            self.collate_fn = PaddingCollator(how.tokenizer, self.label_column)
-        self._tables = read_tables(files, {name: self._columns(name) for name in files}, how, self.label_column)
+            self.collate_fn = PaddingCollator(options.tokenizer, self.label_column)
+        self._tables = read_tables(files, {name: self._columns(name) for name in files}, options, self.label_column)
         return self._tables
 
     def _columns(self, part: str) -> Columns:
@@ -166,10 +165,10 @@ class FileDataModule(MixedDomainDataModule):
             lengths=self.length_column,
         )
 
-    def _reading(self) -> Reading:
+    def _read_options(self) -> ReadOptions:
         name = str(self.tokenizer)
         tokenizer = load_tokenizer(name) if self.text_column else None
-        return Reading(
+        return ReadOptions(
             default_cache() if self.cache_dir is None else Path(self.cache_dir),
             tokenizer=tokenizer,
             max_length=self.max_length if tokenizer is None else resolve_max_length(tokenizer, name, self.max_length),
@@ -177,7 +176,7 @@ class FileDataModule(MixedDomainDataModule):
         )
 
     def _found_labels(self, tables: Mapping[str, Any]) -> list[str]:
-        """The labels of the training files where they are text; those of validation and test must be among them."""
+        """Collect the training labels if they are text, and check that those of validation and test are among them."""
         if self.label_column is None:
             return []
         found = {name: tables[name].data.column(self.label_column) for name in tables if name != "predict"}
@@ -195,105 +194,15 @@ class FileDataModule(MixedDomainDataModule):
         return sorted(training)
 
 
-class FileDataset(Dataset[dict[str, Any]]):
-    """The examples of a table, read from its file when they are asked for.
-
-    Args:
-        table: A ``datasets.Dataset``.
-        id_column: Column of ids; None for none.
-        length_column: Column of lengths; None for none.
-        label_column: Column whose text becomes an index into ``label_names``; None for none.
-        label_names: The labels.
-    """
-
-    def __init__(
-        self,
-        table: Any,
-        id_column: str | None = None,
-        length_column: str | None = None,
-        label_column: str | None = None,
-        label_names: Sequence[str] = (),
-    ):
-        self.table = table
-        self._rows = table.remove_columns(LENGTH) if length_column == LENGTH else table
-        self._id_column, self._length_column = id_column, length_column
-        self._label_column = label_column if label_names and label_column in table.column_names else None
-        self._labels = {name: index for index, name in enumerate(label_names)}
-
-    @property
-    def ids(self) -> ArrowColumn | None:
-        """The examples' ids; None where they have none."""
-        return None if self._id_column is None else ArrowColumn(self.table, self._id_column)
-
-    @property
-    def lengths(self) -> ArrowColumn | None:
-        """Tokens of each example; None where they are not known."""
-        return None if self._length_column is None else ArrowColumn(self.table, self._length_column)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._labelled(self._rows[int(index)])
-
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return [self._labelled(example) for example in self._rows.__getitems__(indices)]
-
-    def _labelled(self, example: dict[str, Any]) -> dict[str, Any]:
-        if self._label_column is not None:
-            # what predict runs on may have labels of its own, or none
-            example[self._label_column] = self._labels.get(example[self._label_column], _IGNORED)
-        return example
-
-
-class PaddingCollator:
-    """Makes a batch of examples that are dicts: a dict with an entry for each of their columns.
-
-    Lists of numbers become a tensor padded to the longest, shape (batch, longest): ``input_ids`` with the padding
-    token, the label column and those named ``label`` or ``labels`` with -100, others with 0. Numbers become a tensor,
-    shape (batch,); all else stays a list.
-
-    Args:
-        tokenizer: Says the padding token and on which side it goes; None for 0, on the right.
-        label_column: A column of labels, whatever its name; None for none.
-    """
-
-    def __init__(self, tokenizer: Any = None, label_column: str | None = None):
-        self.side = "right" if tokenizer is None else tokenizer.padding_side
-        self.padding: dict[str | None, int] = {"label": _IGNORED, "labels": _IGNORED, label_column: _IGNORED}
-        if tokenizer is not None:
-            self.padding |= {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch."""
-        return {name: self._column(name, [example[name] for example in examples]) for name in examples[0]}
-
-    def _column(self, name: str, values: list[Any]) -> Any:
-        if all(map(_is_number, values)):
-            return torch.tensor(values)
-        if all(isinstance(value, list) and all(map(_is_number, value)) for value in values):
-            rows = [torch.tensor(value) for value in values]
-            dtypes = {row.dtype for row in rows if len(row)} or {torch.long}  # an empty row is of no type
-            dtype = functools.reduce(torch.promote_types, dtypes)
-            rows = [row.to(dtype) for row in rows]
-            return pad_sequence(rows, True, self.padding.get(name, 0), self.side)
-        return values
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a tensor holds a value."""
-    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
-
-
 def expand(name: str, given: str | Sequence[str]) -> list[Path]:
-    """The files that a setting names, those of a pattern sorted.
+    """List the files of a setting, those that match a pattern in sorted order.
 
     Args:
         name: The setting, for messages.
         given: A file, a pattern, or a list of these.
 
     Raises:
-        InputError: There is no such file, or not all are of one format that can be read.
+        InputError: There is no such file, or the files do not all have one format that can be read.
     """
     paths: list[Path] = []
     for pattern in [given] if isinstance(given, str | Path) else given:
@@ -301,14 +210,14 @@ def expand(name: str, given: str | Sequence[str]) -> list[Path]:
         matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
         found = [path] if path.exists() else [Path(match) for match in sorted(matches)]
         if not found:
-            what = "matches no file" if glob.has_magic(str(pattern)) else "is not there"
+            what = "matches no file" if glob.has_magic(str(pattern)) else "does not exist"
             raise InputError(f"{name}: {pattern} {what}.")
         paths += found
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{name}: {path} is a folder; name its files, e.g. {path / '*.jsonl'}.")
+            raise InputError(f"{name}: {path} is a folder; give its files, such as {path / '*.jsonl'}.")
         if path.suffix.lower() not in FORMATS:
-            raise InputError(f"{name}: {path} is of an unknown kind; accepted are {', '.join(FORMATS)}.")
+            raise InputError(f"{name}: {path} has an unknown format; it must end in one of {', '.join(FORMATS)}.")
         if path.suffix.lower() != paths[0].suffix.lower():
-            raise InputError(f"{name}: {path} and {paths[0]} are of two formats; one part's files are all of one.")
+            raise InputError(f"{name}: {path} and {paths[0]} differ in format; all files of a part must have the same.")
     return paths

@@ -1,4 +1,4 @@
-"""Labels that only the pool has: right where domains differ, and a slip of the pen where they should not."""
+"""Labels that occur only in the pool, which is fine where the domains differ, and otherwise perhaps a typo."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 def note_pool_labels(what: str, pool: Iterable[str], others: Iterable[str]) -> None:
-    """Log which labels only the pool has; a warning where one is written like another (``POS`` beside ``pos``).
+    """Log the labels that only the pool has; warn if one differs from another only in spelling (``POS`` and ``pos``).
 
     Args:
-        what: Where the labels stand.
-        pool: Those of the pool.
-        others: Those of all other data.
+        what: What the labels belong to, such as a column.
+        pool: The labels of the pool.
+        others: The labels of all other data.
     """
     known = sorted(set(map(str, others)))
     alone = sorted(set(map(str, pool)).difference(known))

@@ -1,7 +1,7 @@
-"""Batches whose order is a function of seed and epoch alone, and a loader that continues in the middle of an epoch.
+"""Batches whose order depends only on seed and epoch, and a loader that can resume in the middle of an epoch.
 
-Lightning restores a loop's position but not a shuffling sampler's order; with these two a resumed epoch goes on with
-exactly the examples that it has not seen.
+Lightning restores a loop's position, but not the order of a shuffling sampler. With these two classes a resumed epoch
+continues with exactly the examples that it has not seen.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from gradual.distributed import rank_and_world_size
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of example indices, divided among the processes of a distributed run.
+    """Batches of example indices, distributed among the processes of a run.
 
     Every process computes the same global list of batches and takes every ``world_size``-th. The list is filled up to a
-    multiple of the world size with its own first batches, since processes that take different numbers of steps would
-    wait for each other for ever. In training a repeated batch is one more step; in evaluation it is borrowed: the
-    process runs it for the others' sake, and it counts nowhere (``is_borrowed``).
+    multiple of the world size with its own first batches, because processes that take different numbers of steps would
+    wait for each other forever. In training, a repeated batch is one more step. In evaluation it is borrowed: the
+    process runs it only to keep step with the others, and it counts nowhere (``is_borrowed``).
 
     Args:
         size: Number of examples.
-        batch_size: Examples in a batch, the last one may be shorter; or, with ``lengths``, the tokens of a batch.
-        seed: With the epoch, decides the order.
-        train: Shuffle.
-        lengths: Tokens of each example. The batches then hold whole examples and nearly the same number of tokens each,
-            at most ``batch_size`` on average; their number is the same in every epoch, as Lightning needs it.
-        one_order: Every epoch has the order of the first.
+        batch_size: Examples per batch, of which the last may have fewer; or, with ``lengths``, tokens per batch.
+        seed: Determines the order, together with the epoch.
+        train: Whether to shuffle.
+        lengths: Tokens of each example. Batches then have nearly the same number of tokens, at most ``batch_size`` on
+            average, and their number is the same in every epoch, as Lightning requires.
+        one_order: Use the order of the first epoch in every epoch.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class EpochBatches(Sampler[list[int]]):
         self.size, self.batch_size, self.seed, self.train = size, batch_size, seed, train
         self.lengths, self.one_order = lengths, one_order
         self.epoch = 0
-        self.start = 0  # batches that a resumed epoch leaves out, once
+        self.start = 0  # batches to skip in a resumed epoch, once
         self.sampler = self  # Lightning looks for set_epoch on batch_sampler.sampler, not on batch_sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of every epoch."""
+        """Set the epoch; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class EpochBatches(Sampler[list[int]]):
 
     @property
     def own(self) -> int:
-        """How many of this process's batches count in an evaluation; those after them are borrowed."""
+        """The number of this process's batches that count in an evaluation; those after them are borrowed."""
         rank, world_size = rank_and_world_size()
         return len(range(rank, self._count(), world_size))
 
@@ -76,7 +76,9 @@ class EpochBatches(Sampler[list[int]]):
         filled = batches + -batches % world_size
         for number in range(rank, filled, world_size)[start:]:
             first, end = edges[number % batches : number % batches + 2]
-            yield order[first:end].tolist()  # one batch at a time: as Python's numbers an order is four times as large
+            yield order[
+                first:end
+            ].tolist()  # batch by batch, since a list of the whole order would take four times the memory
 
     def _order(self) -> npt.NDArray[np.int64]:
         if not self.train:
@@ -88,7 +90,7 @@ class EpochBatches(Sampler[list[int]]):
         if self.lengths is None:
             return -(-self.size // self.batch_size)
         count = -(-int(self.lengths.sum()) // self.batch_size)
-        if self.train:  # rather smaller or larger batches than some twice
+        if self.train:  # better to have slightly different batch sizes than repeated batches
             _, world_size = rank_and_world_size()
             count += -count % world_size
             if count > self.size >= world_size:
@@ -96,22 +98,22 @@ class EpochBatches(Sampler[list[int]]):
         return min(self.size, count)
 
     def _cuts(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where every batch but the first begins."""
+        """Compute where every batch except the first begins."""
         inner = np.arange(1, self._count())
         if self.lengths is None:
             return inner * self.batch_size
         ends = np.cumsum(self.lengths[order])
         cuts = np.searchsorted(ends, ends[-1:] * inner / (len(inner) + 1)) + 1
-        cuts = np.maximum.accumulate(cuts - inner) + inner  # no batch is empty, however long one example is
+        cuts = np.maximum.accumulate(cuts - inner) + inner  # no batch is empty, however long an example is
         return np.minimum(cuts, self.size - len(inner) - 1 + inner)
 
 
 class Share(Subset[Any]):
-    """One process's share of a dataset, for a loader that cuts it into the batches of ``EpochBatches`` again.
+    """The share of a dataset that one process evaluates, for a loader that divides it into the same batches again.
 
     Args:
         dataset: The whole dataset.
-        batches: For evaluation: only a process's last batch may be shorter.
+        batches: Its batches, for evaluation: only a process's last batch may be shorter.
     """
 
     def __init__(self, dataset: Dataset[Any], batches: EpochBatches):
@@ -120,17 +122,17 @@ class Share(Subset[Any]):
 
 
 def is_borrowed(loader: Any, index: int) -> bool:
-    """Whether an evaluation loader's batch ``index`` belongs to another process, and so counts nowhere in this one."""
+    """Whether batch ``index`` of an evaluation loader belongs to another process and must not count in this one."""
     batches = getattr(loader, "batch_sampler", None)
     held_by = batches if isinstance(batches, EpochBatches) else getattr(loader, "dataset", None)
     return isinstance(held_by, EpochBatches | Share) and index >= held_by.own
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A ``DataLoader`` over ``EpochBatches`` that Lightning's checkpoints restore to the batch.
+    """A ``DataLoader`` over ``EpochBatches`` that resumes from a Lightning checkpoint at the exact batch.
 
-    It has a generator of its own: a loader without one draws from the global random state whenever it is iterated, and
-    one draw more or less after a resume would change every dropout mask.
+    It has its own generator: a loader without one draws from the global random state whenever it is iterated, and a
+    different number of draws after a resume would change every dropout mask.
     """
 
     def __init__(self, dataset: Any, batches: EpochBatches, **arguments: Any):
@@ -142,7 +144,7 @@ class ResumableLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # a generator, so that it starts only after Lightning has called set_epoch
-        resumes = self._batches.epoch == self._resume_epoch  # not after limit_train_batches, whose epoch is over
+        resumes = self._batches.epoch == self._resume_epoch  # not if limit_train_batches has ended that epoch
         self._delivered = self._batches.start = self._resume_at if resumes else 0
         self._resume_at = 0
         for batch in super().__iter__():
@@ -150,10 +152,10 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Batches delivered in this epoch: those that workers have prefetched do not count."""
+        """Return the number of batches delivered in this epoch, not counting those that workers have prefetched."""
         return {"delivered": self._delivered, "epoch": self._batches.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Make the next iteration start after the batches delivered before the checkpoint."""
+        """Let the next iteration start after the batches that were delivered before the checkpoint."""
         self._delivered = self._resume_at = state["delivered"] % max(1, len(self._batches))
         self._batches.epoch = self._resume_epoch = state["epoch"]

@@ -1,9 +1,9 @@
-"""The order in which a pool is kept: each stage's sample is a prefix of it.
+"""The order of the pool, of which each stage's sample is a prefix.
 
 Algorithm 1 draws every stage's sample uniformly from the stage before. A uniform sample of a uniform sample is a
 uniform sample, so one random order of the pool, fixed by the seed, gives all of them: stage ``k`` keeps the first
-``amount_k``. The order is a keyed permutation, computed for the positions that are asked for and for no others, so that
-a sample costs time and memory for what is drawn, however large the pool is.
+``amount_k``. The order is a keyed permutation that is computed only for the requested positions, so that time and
+memory depend on the size of the sample and not on that of the pool.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from gradual.errors import InputError
 
 _ROUNDS = 8
 _LEAST_HALF_BITS = 5  # below that, a Feistel network's few round functions would not mix small pools well
-_BLOCK = 1 << 16  # positions computed at once: all that a round writes stays in the cache of a core
+_BLOCK = 1 << 16  # positions computed at once, so that what a round writes fits a core's cache
 
 
 def draw(pool_size: int, amount: int, seed: int) -> npt.NDArray[np.int64]:
-    """The first ``amount`` indices of the pool's random order.
+    """Draw the first ``amount`` indices of the pool's random order.
 
     Args:
         pool_size: Number of examples in the pool.
         amount: Number of indices to draw, without replacement.
-        seed: Decides the order; the same seed gives the same order on every machine.
+        seed: Determines the order, which is the same on every machine.
 
     Returns:
-        Distinct indices in ``[0, pool_size)``, shape ``(amount,)``. A smaller amount gives a prefix of a larger one's.
+        Distinct indices in ``[0, pool_size)``, shape ``(amount,)``. With a smaller amount they are a prefix of these.
 
     Raises:
-        InputError: ``amount`` is negative or more than the pool holds.
+        InputError: ``amount`` is negative or exceeds the size of the pool.
     """
     if not 0 <= amount <= pool_size:
         raise InputError(f"{amount} examples cannot be drawn from a pool of {pool_size}.")
@@ -42,7 +42,7 @@ def draw(pool_size: int, amount: int, seed: int) -> npt.NDArray[np.int64]:
     for start in range(0, amount, _BLOCK):
         block = _feistel(np.arange(start, min(start + _BLOCK, amount), dtype=np.uint64), half_bits, keys)
         outside = np.flatnonzero(block >= pool_size)
-        while outside.size:  # walk the cycle until it is back inside the pool: still one-to-one
+        while outside.size:  # follow the cycle until it is back inside the pool, which is still one-to-one
             walked = _feistel(block[outside], half_bits, keys)
             block[outside] = walked
             outside = outside[walked >= pool_size]
@@ -51,7 +51,7 @@ def draw(pool_size: int, amount: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 32-bit seed of its own for what ``parts`` name, e.g. one for each stage from the experiment's."""
+    """Derive a separate 32-bit seed for what ``parts`` name, such as a stage's from the experiment's."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
@@ -62,7 +62,7 @@ def _round_keys(seed: int) -> list[np.uint64]:
 
 
 def _feistel(values: npt.NDArray[np.uint64], half_bits: int, keys: list[np.uint64]) -> npt.NDArray[np.uint64]:
-    """A permutation of ``[0, 4 ** half_bits)``: one-to-one whatever the round function is."""
+    """Permute ``[0, 4 ** half_bits)``; a Feistel network is one-to-one for any round function."""
     shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = values >> shift, values & mask
     for key in keys:

@@ -1,7 +1,7 @@
-"""Reads a file of examples row by row: what it says, or a refusal with file, line and column.
+"""Reading of example files row by row, exactly as they are, or with an error that names file, line and column.
 
-CSV and TSV are read by Python's ``csv`` (strict), JSON lines by ``json``: neither guesses a type, fills a short row or
-drops a quotation mark, and both say the line. Parquet is read by pyarrow.
+CSV and TSV are read with Python's ``csv`` (strict), JSON lines with ``json``: neither guesses types, fills short rows
+or drops quotation marks, and both report the line. Parquet is read with pyarrow.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradual.data.column_types import convert, plain, what, words
 from gradual.data.formats import Columns, at, format_of
-from gradual.data.kinds import convert, plain, what, words
 from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
 from gradual.errors import InputError
 
-_ROWS = 1000  # at once
-_LEVELS = 20  # of lists and objects inside each other, at most
+_ROWS = 1000  # read at once
+_LEVELS = 20  # of nested lists and objects, at most
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some examples of a file, one after the other.
+    """Consecutive examples of a file.
 
     Attributes:
-        columns: The values of each column, one for each example; of CSV and TSV they are text. JSON lines have the
-            columns that these examples have.
-        places: Where each example is: its line, in Parquet its row counted from 1.
-        names: Names of all columns that these examples have, read or not.
+        columns: The values of each column, one per example; text for CSV and TSV. For JSON lines, the columns are those
+            that these examples have.
+        places: The place of each example: its line, or for Parquet its row counted from 1.
+        names: The names of all columns that these examples have, read or not.
     """
 
     columns: dict[str, pa.Array]
@@ -47,10 +47,10 @@ class Rows:
 
 
 def read(path: Path, columns: Columns) -> Iterator[Rows]:
-    """The examples of a file. A cell of a CSV or TSV file that is empty has no value (None), but in columns of text.
+    """Read the examples of a file; an empty cell of CSV or TSV is None, except in text columns.
 
     Raises:
-        InputError: The file cannot be read, or what it says is in doubt.
+        InputError: The file cannot be read, or its meaning is ambiguous.
     """
     kind = format_of(path)
     if kind == "Parquet":
@@ -61,10 +61,10 @@ def read(path: Path, columns: Columns) -> Iterator[Rows]:
 
 
 def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
-    """The columns of a Parquet file that are read, of plain types, and its number of examples, without its data.
+    """Read which columns of a Parquet file are used, with plain types, and its number of examples, but no data.
 
     Raises:
-        InputError: It cannot be read, lacks a column of ``columns``, or has one of a type that is not read.
+        InputError: The file cannot be read, lacks a column of ``columns``, or has one of an unsupported type.
     """
     with _parquet(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -75,7 +75,7 @@ def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
         fields[name] = plain(type_)
         if fields[name] is None:
             raise InputError(
-                f"{path}: the column '{name}' is of Arrow's type {type_}, which cannot be read; "
+                f"{path}: the column '{name}' has the Arrow type {type_}, which cannot be read; "
                 "leave it out of columns."
             )
         if name == columns.ids and not pa.types.is_null(fields[name]):
@@ -86,10 +86,10 @@ def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
 
 
 def chosen(path: Path, names: Sequence[str], columns: Collection[str] | None) -> list[str]:
-    """The columns to read of those that a file has; None for all.
+    """Choose which of a file's columns to read: those in ``columns``, or all where that is None.
 
     Raises:
-        InputError: It lacks one, or has it twice.
+        InputError: The file lacks a column, or has it twice.
     """
     read = list(names) if columns is None else list(columns)
     for name in read:
@@ -114,8 +114,8 @@ def _read_cells(path: Path, delimiter: str, columns: Columns) -> Iterator[Rows]:
             except csv.Error:
                 line = _line_of_bad_quotes(path, delimiter)
                 raise InputError(
-                    f"{path}:{line}: a field begins with a quotation mark but does not end with one; marks inside such "
-                    "a field must be doubled."
+                    f"{path}:{line}: a field begins with a quotation mark but does not end with one; quotation marks "
+                    "inside such a field must be doubled."
                 ) from None
             if not records:
                 break
@@ -135,13 +135,13 @@ def _read_cells(path: Path, delimiter: str, columns: Columns) -> Iterator[Rows]:
 
 
 def _placed(path: Path, delimiter: str, line: int, records: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
-    """The rows that are not blank lines, and the line that each begins in, where not every line is one row."""
+    """Find the rows, without blank lines, and the line where each begins, if not every line is one row."""
     rows, places = [], []
     for record in records:
         lines = delimiter.join(record).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if record:
             if delimiter == "\t" and len(lines) > 1 and all(part.count("\t") == len(record) - 1 for part in lines):
-                # each line may be a row: the marks that make them one may be marks of the text
+                # each line may be a row, if the quotation marks that join them are part of the text
                 raise InputError(
                     f"{path}:{line}: {len(lines)} lines are one row if their quotation marks quote a field, but "
                     f"{len(lines)} rows if the marks are part of the text; write the file as CSV or JSON lines."
@@ -180,7 +180,7 @@ def _cells(
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Without the limit of ``csv``, which is for all of the process."""
+    """Lift the limit of ``csv`` on the length of a cell, which applies to the whole process."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -195,7 +195,7 @@ def _read_json(path: Path, columns: Columns) -> Iterator[Rows]:
     for values, places in _arrays(path) if _is_array(path) else _lines(path):
         if set(map(type, values)) != {dict}:
             place, value = next((place, value) for place, value in zip(places, values) if not isinstance(value, dict))
-            raise InputError(f'{path}:{place}: {what(value)} is no JSON object, such as {{"text": "..."}}.')
+            raise InputError(f'{path}:{place}: {what(value)} is not a JSON object, such as {{"text": "..."}}.')
         yield _fields(path, places, values, columns)
 
 
@@ -206,7 +206,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
-    """The values of the lines that are not blank, and their lines."""
+    """Parse the lines that are not blank; yields values and their lines."""
     with _open(path, "\n") as file:
         line = 1
         while lines := list(map(str.rstrip, islice(file, _ROWS))):
@@ -226,7 +226,7 @@ def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
 
 
 def _arrays(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
-    """The entries of a file that is one array, and their lines."""
+    """Parse a file that is one array; yields entries and their lines."""
     entries = parse_json_array(read_text(path))
     try:
         while found := list(islice(entries, _ROWS)):
@@ -261,7 +261,7 @@ def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) 
     array = _of_one_kind(values)
     if array is not None:
         return array
-    # the first value that does not go with those before it
+    # the first value that does not fit those before it
     last = bisect_left(range(len(values)), True, key=lambda index: _of_one_kind(values[: index + 1]) is None)
     found = f"{path}:{places[last]}: '{name}' is {what(values[last])}"
     if _of_one_kind([values[last]]) is None:
@@ -271,16 +271,16 @@ def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) 
     for place, value in zip(places, values):
         if _of_one_kind([value, values[last]]) is None:
             raise InputError(clash(found, f"{what(value)} in line {place}"))
-    raise InputError(f"{found}, which does not go with the lines before.")
+    raise InputError(f"{found}, which does not fit the lines before.")
 
 
 def clash(found: str, other: str) -> str:
-    """The sentence for two values of one column that are of two kinds."""
+    """Write the sentence for two values of one column that have different kinds."""
     return f"{found}, but {other}; a column must hold one kind of value, or be left out of columns."
 
 
 def _of_one_kind(values: Sequence[Any]) -> pa.Array | None:
-    """The values of JSON as an Arrow array; None where they are of two kinds, or Arrow cannot hold them exactly."""
+    """Make an Arrow array of JSON values; None if they have different kinds, or Arrow cannot hold them exactly."""
     try:
         array = pa.array(values)
     except OverflowError:
@@ -298,7 +298,7 @@ def _deep(type_: pa.DataType, levels: int = _LEVELS) -> bool:
 
 
 def _odd_among_numbers(values: Iterable[Any], type_: pa.DataType) -> bool:
-    """Whether Arrow took a true or false for a number, or a number is too large for one of 64 bits."""
+    """Whether Arrow took true or false for a number, or a number is too large for 64 bits."""
     if pa.types.is_floating(type_):
         values = list(values)
         return bool in set(map(type, values)) or math.inf in values or -math.inf in values
@@ -332,10 +332,10 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
 
 
 def cast(path: Path, places: Sequence[int], name: str, array: pa.Array, type_: pa.DataType) -> pa.Array:
-    """The values of an array as another type, which holds them exactly.
+    """Convert an array to another type, which must hold its values exactly.
 
     Raises:
-        InputError: It does not; the message names the first that it does not hold.
+        InputError: It does not; the message names the first value that it cannot hold.
     """
     try:
         return convert(array, type_)
@@ -346,7 +346,7 @@ def cast(path: Path, places: Sequence[int], name: str, array: pa.Array, type_: p
             except pa.ArrowInvalid:
                 one = array.slice(index, 1)
                 with suppress(pa.ArrowNotImplementedError):
-                    one = one.cast(pa.string())  # all digits of a time
+                    one = one.cast(pa.string())  # for all digits of a time
                 value = f"{one[0].as_py()!s:.60}"
                 raise InputError(
                     f"{at(path, place)}: '{name}' is {value}, which a column of {words(type_)} cannot hold exactly."
@@ -371,7 +371,7 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def _open(path: Path, newline: str = "") -> Iterator[TextIO]:
-    """A file of text, UTF-8."""
+    """Open a UTF-8 text file."""
     _check_bytes(path)
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:

@@ -1,7 +1,7 @@
-"""From files to tables: one type a column, found from all values of all files before any is converted.
+"""From files to tables: each column gets one type, determined from all values of all files before any is converted.
 
-A part's files are scanned first: text formats are parsed, once, into Arrow files of rows, and each column's kind is
-found. When the kinds of all parts are known, so is the one type of each column, and the rows are fitted to it.
+The files of a part are scanned first: text formats are parsed, once, into Arrow files of rows, and the kind of each
+column is determined. From the kinds of all parts follows the one type of each column, and the rows are fitted to it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from gradual.data.column_types import Cells, Kind, convert, of_cells, what, words
 from gradual.data.formats import Columns, at, format_of
-from gradual.data.kinds import Cells, Kind, convert, of_cells, what, words
 from gradual.data.reading import cast, chosen, clash, read, read_schema
 from gradual.errors import InputError
 
-_BYTES_A_PROCESS = 10_000_000  # below that a process costs more than it gains
+_BYTES_PER_PROCESS = 10_000_000  # with fewer, starting a process costs more than it saves
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in files.
+    """What a scan found in files.
 
     Attributes:
-        rows: Examples of each file.
+        rows: Number of examples in each file.
         kinds: The kind of each column.
     """
 
@@ -37,7 +37,7 @@ class Found:
     kinds: dict[str, Kind]
 
     def to_bytes(self) -> bytes:
-        """For a file."""
+        """Serialize."""
         fields = [
             pa.field(name, kind.type, metadata={"cells": str(int(kind.cells))}) for name, kind in self.kinds.items()
         ]
@@ -45,7 +45,7 @@ class Found:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Found:
-        """From ``to_bytes``."""
+        """Deserialize what ``to_bytes`` returned."""
         schema = pa.ipc.read_schema(pa.py_buffer(content))
         kinds = {field.name: Kind(field.type, Cells(int(field.metadata[b"cells"]))) for field in schema}
         return cls([int(rows) for rows in schema.metadata[b"rows"].split()], kinds)
@@ -53,7 +53,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Part:
-    """Files of one format, what is read of them and what was found."""
+    """Files of one format, which columns of them are read, and what was found."""
 
     files: Sequence[Path]
     columns: Columns
@@ -64,14 +64,14 @@ class Part:
 
 
 def scan(files: Sequence[Path], columns: Columns, folder: Path, processes: int) -> Found:
-    """Parse files into files of rows in ``folder``, and find the kinds of their columns.
+    """Parse files into files of rows in ``folder``, and determine the kinds of their columns.
 
     Raises:
-        InputError: A file cannot be read, its columns are not those of the others, or a column is of two kinds.
+        InputError: A file cannot be read, its columns differ from those of the others, or a column has two kinds.
     """
     folder.mkdir(parents=True)
     work = partial(_scan_file, columns=columns, folder=folder)
-    processes = min(processes, len(files), sum(path.stat().st_size for path in files) // _BYTES_A_PROCESS)
+    processes = min(processes, len(files), sum(path.stat().st_size for path in files) // _BYTES_PER_PROCESS)
     if processes > 1 and "fork" in multiprocessing.get_all_start_methods():
         with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
             scanned = list(pool.map(work, files, range(len(files))))
@@ -120,7 +120,7 @@ def _scan_file(path: Path, index: int, columns: Columns, folder: Path) -> Found:
 
 
 class _RowsWriter:
-    """Writes the rows of a file; where the types of its columns change, a further file begins."""
+    """Writes the rows of a file; when the types of its columns change, it starts another file."""
 
     def __init__(self, folder: Path, index: int):
         self._folder, self._index, self._number = folder, index, 0
@@ -164,10 +164,10 @@ def _kinds(path: Path, arrays: Mapping[str, pa.Array], known: Mapping[str, Kind]
 
 
 def common_types(parts: Sequence[Part]) -> dict[str, pa.DataType]:
-    """The one type of each column of all parts.
+    """Determine the one type of each column of all parts.
 
     Raises:
-        InputError: There is none; the message names two values of two kinds, with their places.
+        InputError: A column has none; the message names two values of different kinds and their places.
     """
     kinds: dict[str, Kind] = {}
     for index, part in enumerate(parts):
@@ -178,10 +178,10 @@ def common_types(parts: Sequence[Part]) -> dict[str, pa.DataType]:
 
 
 def types_to_predict(part: Part, types: Mapping[str, pa.DataType], label: str | None) -> dict[str, pa.DataType]:
-    """The types of what is predicted: those of the other parts; a label of another kind is no label and is left out.
+    """Determine the types of the data to predict: those of the other parts, without labels of another kind.
 
     Raises:
-        InputError: A value of another column is not of the type that the other parts have in it.
+        InputError: A value in another column does not have the type of the other parts.
     """
     own = common_types([part])
     for name, type_ in list(own.items()):
@@ -215,7 +215,7 @@ def _known(kind: Kind) -> pa.DataType:
 
 
 def _check_use(part: Part) -> None:
-    """Check that a part has the columns that are needed, and that they can be used as what they are needed for."""
+    """Check that a part has the columns that are needed, and that their values suit their use."""
     uses: list[tuple[str, Callable[[Kind], bool], str]] = [
         (name, lambda kind: bool(kind.cells) or _is_any(kind.type, pa.types.is_string), "text_column must hold text")
         for name in part.columns.text
@@ -238,7 +238,7 @@ def _is_any(type_: pa.DataType, is_kind: Callable[[pa.DataType], bool]) -> bool:
 
 
 def _join(kinds: dict[str, Kind], new: Mapping[str, Kind], earlier: Sequence[Part], part: Part) -> None:
-    """Add the kinds of a part to those of earlier ones; a refusal names a value of each."""
+    """Add the kinds of a part to those of earlier ones; an error names a value of each."""
     for name, kind in new.items():
         known = kinds.get(name, Kind())
         joined = known.join(kind)
@@ -262,7 +262,7 @@ def _two_kinds(name: str, known: Kind, kind: Kind, earlier: Sequence[Part], part
 
 @dataclass(frozen=True)
 class _Value:
-    """A value of a column, where it is, and its own kind."""
+    """A value of a column, its place, and its own kind."""
 
     value: Any
     place: str
@@ -270,7 +270,7 @@ class _Value:
 
 
 def _find(part: Part, name: str, is_wrong: Callable[[Kind], bool]) -> _Value | None:
-    """The first value of a column whose own kind is wrong; the files are read again to find it."""
+    """Find the first value of a column whose own kind is wrong, by reading the files again."""
     for path in part.files:
         for rows in read(path, replace(part.columns, names=(name,))):
             array = rows.columns.get(name)
@@ -281,7 +281,7 @@ def _find(part: Part, name: str, is_wrong: Callable[[Kind], bool]) -> _Value | N
                 if value is None:
                     continue
                 one = array.slice(index, 1)
-                if format_of(path) == "JSON lines":  # a value says its own type there, not its column's
+                if format_of(path) == "JSON lines":  # there a value has a type of its own
                     value = int(value) if isinstance(value, float) and value.is_integer() else value
                     one = pa.array([value])
                 kind = _kinds(path, {name: one}, {})[name]
@@ -291,7 +291,7 @@ def _find(part: Part, name: str, is_wrong: Callable[[Kind], bool]) -> _Value | N
 
 
 def different_columns(path: Path, columns: Iterable[str], other: Path, other_columns: Iterable[str]) -> str:
-    """The sentence for two files whose columns are not the same."""
+    """Write the sentence for two files whose columns differ."""
     more, less = sorted(set(columns) - set(other_columns)), sorted(set(other_columns) - set(columns))
     found = [f"has '{more[0]}'"] if more else []
     found += [f"lacks '{less[0]}'"] if less else []
@@ -302,16 +302,16 @@ def different_columns(path: Path, columns: Iterable[str], other: Path, other_col
 
 
 def fit(part: Part, types: Mapping[str, pa.DataType], rows: Path, folder: Path) -> list[Path]:
-    """Arrow files with the rows of a part, in their order and of these types.
+    """Make Arrow files with the rows of a part, in their order and with the given types.
 
     Args:
         part: The part.
         types: The types of the columns to keep.
-        rows: The folder of ``scan``; a file there that is of these types is taken as it is.
-        folder: Where other files go.
+        rows: The folder that ``scan`` wrote to; a file there that has these types is used as it is.
+        folder: Where other files are written.
 
     Raises:
-        InputError: A value is not held exactly by its column's type.
+        InputError: A column's type cannot represent one of its values exactly.
     """
     schema, paths = pa.schema(dict(types)), []
     for index, path in enumerate(part.files):
@@ -347,7 +347,7 @@ def _fitted(array: pa.Array, field: pa.Field, path: Path, columns: Columns) -> p
     try:
         return convert(array, field.type)
     except pa.ArrowInvalid:
-        for rows in read(path, replace(columns, names=(field.name,))):  # to say where
+        for rows in read(path, replace(columns, names=(field.name,))):  # to find the place
             if field.name in rows.columns:
                 cast(path, rows.places, field.name, rows.columns[field.name], field.type)
         raise
@@ -357,7 +357,7 @@ def require_values(table: Any, column: str, part: Part) -> None:
     """Check that every example of a part has a value in a column of its table.
 
     Raises:
-        InputError: One has none; the message names its place.
+        InputError: An example has none; the message names its place.
     """
     values = table.data.column(column)
     if values.null_count:

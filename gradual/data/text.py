@@ -1,4 +1,4 @@
-"""Text files that users give, read whole."""
+"""Strict reading of text and JSON that users provide."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gradual.errors import InputError
 
 
 class JSONError(Exception):
-    """A text is not JSON that can be used; the message says why, without its place.
+    """A text is not JSON that can be used; the message says why, but not where.
 
     Attributes:
-        line: The line, counted from 1; 0 where it is not known.
+        line: The line, counted from 1; 0 if it is unknown.
     """
 
     def __init__(self, problem: str, line: int = 0):
@@ -24,7 +24,7 @@ class JSONError(Exception):
 
 
 def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, without a byte order mark; line ends stay as they are.
+    """Read a UTF-8 file, without its byte order mark and with line ends unchanged.
 
     Raises:
         InputError: The file cannot be read, or is not UTF-8; the message names the line.
@@ -36,16 +36,16 @@ def read_text(path: Path) -> str:
         raise InputError(
             f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file."
         ) from None
-    except (OSError, ValueError) as error:  # a path may have a character that none can have
+    except (OSError, ValueError) as error:  # the path may contain a character that is not allowed
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def parse_json(text: str) -> Any:
-    """What a text says in JSON, where it says it without doubt.
+    """Parse JSON, and reject what different parsers read differently.
 
     Raises:
-        JSONError: It is not JSON, names a field twice, has a number or a nesting that Python does not take, or half of
-            a character.
+        JSONError: The text is not JSON, has the same field twice, a number or nesting that Python does not support, or
+            half of a surrogate pair.
     """
     try:
         content = _DECODER.decode(text)
@@ -57,13 +57,13 @@ def parse_json(text: str) -> Any:
 
 
 def parse_json_array(text: str) -> Iterator[tuple[int, Any]]:
-    """The entries of a text that is one JSON array, each with its line; parsed one after the other.
+    """Parse the entries of a JSON array one by one, each with its line.
 
     Raises:
-        JSONError: The text, or an entry, is nothing that ``parse_json`` would take; with the line.
+        JSONError: The text, or an entry, is not what ``parse_json`` accepts; with the line.
     """
     line, start, close, escapes = 1, 0, False, "\\u" in text
-    end = _space(text, _space(text, 0) + 1)  # behind the bracket
+    end = _space(text, _space(text, 0) + 1)  # after the bracket
     try:
         while text[end : end + 1] != "]" or close:
             line, start = line + text.count("\n", start, end), end
@@ -84,12 +84,12 @@ def parse_json_array(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def is_line(text: str) -> bool:
-    """Whether a text has something to see and no line end inside: a list of such texts can be written one a line."""
+    """Whether a text is a single line that is not blank, so that a list of such texts can be written one per line."""
     return bool(text.strip()) and text.splitlines() == [text]
 
 
 def _space(text: str, start: int) -> int:
-    """The end of the white space from ``start`` on."""
+    """Return the end of the white space that begins at ``start``."""
     while text[start : start + 1] in _SPACES:
         start += 1
     return start
@@ -110,7 +110,7 @@ def _json_error(error: Exception, line: int = 0) -> JSONError:
 
 
 def _not_a_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -124,4 +124,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _DECODER = json.JSONDecoder(parse_constant=_not_a_number, object_pairs_hook=_object)
 _SPACES = tuple(" \t\n\r")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # JSON can escape one half of a pair alone, which is no character
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a surrogate pair, which JSON can escape alone

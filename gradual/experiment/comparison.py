@@ -26,12 +26,13 @@ from gradual.experiment.executors import Executor, in_process
 from gradual.experiment.results import command_line, versions, wide_console
 from gradual.experiment.strategies import IN_DOMAIN_ONLY, Strategy, parse_strategies, same_paths
 from gradual.experiment.tree import Node, Tree
+from gradual.files import write_atomically
 from gradual.logging import quiet, saying_anew
 from gradual.nn.compiled import lightning_module
 from gradual.report import report_page, write_report
 from gradual.report.tensorboard import save_strategies
 from gradual.runs.directory import RunDirectory, canonical
-from gradual.runs.files import write_atomically
+from gradual.runs.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
 from gradual.runs.identity import Identity, claim
 from gradual.runs.recovery import load_result_or_reopen
 from gradual.runs.result import StageResult, reported_scores
@@ -40,7 +41,6 @@ from gradual.score_names import without_split
 from gradual.settings import TrainSettings
 from gradual.stage.callbacks.carry import make_layers
 from gradual.stage.callbacks.reported_scores import ReportedScores, check_logged, names_in
-from gradual.stage.fingerprint import data_fingerprint, model_fingerprint, settings_fingerprint, starting_weights
 from gradual.stage.interruption import interruptible
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory

@@ -12,21 +12,21 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from gradual.checks import checked, did_you_mean
+from gradual.checks import checked
 from gradual.data.module import MixedDomainDataModule
-from gradual.errors import InputError
+from gradual.errors import InputError, did_you_mean
 from gradual.experiment.arguments import EXPERIMENT, MODEL, check_trainer
 from gradual.experiment.results import RunResult
 from gradual.logging import note, quiet, saying_anew
 from gradual.nn.compiled import lightning_module
 from gradual.overrides import from_mapping
 from gradual.runs.directory import RunDirectory, StageDirectory
+from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.runs.identity import Identity, claim, identity_of_model, remember
 from gradual.runs.recovery import load_result_or_reopen, resume_point
 from gradual.schedule import Schedule, Stage, remark_on_end
 from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings
 from gradual.stage.callbacks.carry import load_weights
-from gradual.stage.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.stage.interruption import interruptible
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory

@@ -16,8 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gradual.files import write_atomically
 from gradual.report.tensorboard import save_stage_curve
-from gradual.runs.files import write_atomically
 from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
 

@@ -145,8 +145,8 @@ def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **argu
             ) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"{name!r} cannot be loaded as {what}: it must be a folder written by save_pretrained, or a name on the hub "
-            f"({reason})."
+            f"{name!r} cannot be loaded as {what}: it must be a folder written by save_pretrained, or a name on the "
+            f"hub ({reason})."
         ) from error
 
 

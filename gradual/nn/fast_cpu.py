@@ -131,7 +131,7 @@ def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 
 @functools.cache
 def _linear_operator() -> Any:
-    """torch's private operator for oneDNN's product; None where this release has none that takes these arguments."""
+    """Find torch's private operator for oneDNN's product; None where this release has none with these arguments."""
     one = torch.ones(1, 1, dtype=torch.float32, device="cpu")
     try:
         operator = torch.ops.mkldnn._linear_pointwise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradual.errors import InputError
-from gradual.runs.files import write_atomically
+from gradual.files import write_atomically
 
 if TYPE_CHECKING:
     from gradual.report.collect import Comparison

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradual.errors import InputError
-from gradual.runs.files import read_json
+from gradual.files import read_json
 
 
 def read_mapping(file: Path) -> dict[str, Any]:

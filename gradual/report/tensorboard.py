@@ -10,8 +10,8 @@ from statistics import fmean, stdev
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from gradual.files import read_json
 from gradual.runs.directory import StageDirectory
-from gradual.runs.files import read_json
 from gradual.runs.result import StageResult
 
 

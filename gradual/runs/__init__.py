@@ -1,1 +1,1 @@
-"""Run directories: what lies on disk, and whether it is sound."""
+"""Run directories: what is on disk, which experiment it belongs to, and whether it is intact."""

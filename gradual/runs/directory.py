@@ -1,12 +1,12 @@
-"""The tree on disk: what is done, what can be continued, what does not match.
+"""The tree of stages on disk: what is finished, what can be resumed, and which folder belongs to which stage.
 
-A stage's folder lies in its parent's, named by its amount of out-of-domain data::
+A stage's folder is inside its parent's and named after its amount of out-of-domain data::
 
     runs/restaurant/config.yaml
     runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
 
-``result.json`` is written last, by an atomic rename: where it is, the stage is finished. ``checksums.json`` says what
-the small files beside it held; a checkpoint ends with its own checksum.
+``result.json`` is written last, by an atomic rename: a stage is finished if and only if it exists. ``checksums.json``
+has the checksums of the small files beside it; a checkpoint ends with its own.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from pathlib import Path
 from typing import Any
 
 from gradual.errors import InputError
-from gradual.runs.files import checksum, read_json, write_atomically
-from gradual.runs.lock import locked
+from gradual.files import read_json, sha256, write_atomically
+from gradual.lock import locked
 from gradual.runs.result import StageResult
 
 log = logging.getLogger(__name__)
 
 _BY_NAME = "_by_name"
 _SAVED = ("*.ckpt", "result.json", "collapses.json")
-_SHOWN = 80  # characters of a value
+_MAX_SHOWN = 80  # characters of a value in a message
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class StageDirectory:
-    """One stage's folder."""
+    """The folder of one stage."""
 
     def __init__(self, path: Path):
         self.path = path
         self.best = path / "best.ckpt"
         self.last = path / "last.ckpt"
         self.start = path / "start.pt"
-        """The weights that a stage without a parent starts from, while it trains."""
+        """The weights that a stage without a parent starts from; kept while it trains."""
         self.previous = path / "previous.ckpt"
         self.history = path / "history.jsonl"
         self.test_examples = path / "test_examples.jsonl"
@@ -55,35 +55,35 @@ class StageDirectory:
         self._checksums = path / "checksums.json"
 
     def result(self) -> StageResult | None:
-        """The stage's result; None while it is not finished."""
+        """Read the stage's result; None while the stage is not finished."""
         if not self._result.exists():
             return None
         content = read_json(self._result)
         try:
             return StageResult(**content)
         except TypeError as error:
-            raise InputError(f"{self._result} is no stage's result: {error}.") from error
+            raise InputError(f"{self._result} is not the result of a stage: {error}.") from error
 
     def is_finished(self) -> bool:
-        """Whether there is a result; it may be damaged."""
+        """Whether there is a result, which may be damaged."""
         return self._result.exists()
 
     def damaged_files(self) -> list[Path]:
-        """The small files of a finished stage that are not as they were written."""
+        """List the small files of a finished stage that no longer have the content that was written."""
         try:
             self.result()
         except InputError:
             return [self._result]
         recorded = self._recorded_checksums()
-        return [self.path / name for name, value in recorded.items() if checksum(self.path / name) != value]
+        return [self.path / name for name, value in recorded.items() if _checksum(self.path / name) != value]
 
     def reopen(self) -> None:
-        """Make a finished stage an unfinished one, which goes on from its last checkpoint."""
+        """Make a finished stage unfinished again, to be resumed from its last checkpoint."""
         self._result.unlink(missing_ok=True)
 
     def start_over(self) -> None:
-        """Drop all that the stage has trained."""
-        self.reopen()  # first: what has no result has no promise to keep
+        """Remove everything that the stage has trained."""
+        self.reopen()  # first, since a stage with a result must have the rest, too
         self._discard_training()
         for path in (self._collapses, self.start):
             path.unlink(missing_ok=True)
@@ -93,78 +93,79 @@ class StageDirectory:
             path.unlink(missing_ok=True)
 
     def settings(self) -> dict[str, Any] | None:
-        """What the stage was started with; None if it never was."""
+        """Read the settings that the stage was started with; None if it never was."""
         return read_json(self._settings) if self._settings.exists() else None
 
     def reserve(self, settings: Mapping[str, Any]) -> None:
-        """Keep the folder for a stage with these settings, before its turn comes."""
+        """Reserve the folder for a stage with these settings before it starts."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = _settings_text(settings)
         write_atomically(self._checksums, json.dumps({self._settings.name: _sha256(text)}, indent=2) + "\n")
         write_atomically(self._settings, text)
 
     def has_begun(self) -> bool:
-        """Whether the folder is a stage's already."""
+        """Whether the folder belongs to a stage already."""
         return self._settings.exists()
 
     def belongs_to(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the folder is that of a stage with these settings.
+        """Whether the folder belongs to a stage with these settings.
 
-        A damaged ``stage.json`` is written anew where its checksum says that it held these settings, else the folder is
-        left alone.
+        A damaged ``stage.json`` is restored if its checksum is that of these settings; otherwise the folder is left
+        alone.
         """
         try:
             found = self.settings()
         except InputError:
             found = None
         text, recorded = _settings_text(settings), self._recorded_checksums().get(self._settings.name)
-        if found is not None and recorded in (None, checksum(self._settings)):
+        if found is not None and recorded in (None, _checksum(self._settings)):
             return not differences(found, json.loads(text))
         ours = recorded == _sha256(text)
-        log.warning("%s is damaged: %s.", self._settings, "written again" if ours else "its folder is left alone")
+        log.warning("%s is damaged: %s.", self._settings, "it is restored" if ours else "its folder is left alone")
         if ours:
             write_atomically(self._settings, text)
         return ours
 
     def begin(self, settings: Mapping[str, Any], sample_ids: Iterable[str]) -> None:
-        """Write down what the stage trains with, before it trains."""
+        """Record what the stage trains with, before it trains."""
         self.reserve(settings)
         if not (self.last.exists() or self.previous.exists()):
-            for pattern in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt"):  # of an attempt that left no checkpoint
+            for pattern in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt"):  # from an attempt without a checkpoint
                 for path in self.path.glob(pattern):
                     path.unlink()
-        for path in self.path.glob("*.tmp"):  # of a process that was killed while it wrote
+        for path in self.path.glob("*.tmp"):  # from a process that was killed while writing
             path.unlink()
         write_atomically(self._sample, "".join(f"{id_}\n" for id_ in sample_ids))
 
     def collapses(self) -> list[dict[str, Any]]:
-        """The attempts that collapsed, as ``StageResult.collapses``."""
+        """Read the attempts that collapsed, as in ``StageResult.collapses``."""
         return read_json(self._collapses) if self._collapses.exists() else []
 
     def start_again(self, collapses: Sequence[Mapping[str, Any]]) -> None:
-        """Discard what the last of ``collapses`` trained, then write them down: cut in between, it is tried again."""
+        """Discard what the last of ``collapses`` trained, then record them; a crash in between repeats that attempt."""
         self._discard_training()
         write_atomically(self._collapses, json.dumps(collapses, indent=2) + "\n")
 
     def finish(self, result: StageResult) -> None:
-        """Write the result, which makes the stage finished."""
+        """Write the result, which finishes the stage."""
         self.start.unlink(missing_ok=True)
         text = json.dumps(asdict(result), indent=2) + "\n"
         beside = [self._settings, self._sample, self.history, *self.path.glob("test_examples.jsonl*")]
-        checksums = {path.name: checksum(path) for path in beside if path.exists()} | {self._result.name: _sha256(text)}
+        checksums = {path.name: _checksum(path) for path in beside if path.exists()}
+        checksums[self._result.name] = _sha256(text)
         write_atomically(self._checksums, json.dumps(checksums, indent=2) + "\n")
         write_atomically(self._result, text)
-        self.previous.unlink(missing_ok=True)  # the result stands for it
+        self.previous.unlink(missing_ok=True)  # not needed beside a result
 
     def attribute_test(self, test_data: str) -> None:
-        """Write down which test data the scores of a finished, undamaged stage are taken to be from."""
+        """Record on which test data the scores of a finished, undamaged stage are assumed to be measured."""
         if self.is_finished() and not self.damaged_files():
             result = self.result()
             if result is not None and result.test and not result.test_data:
                 self.finish(replace(result, test_data=test_data))
 
     def drop_requeue_checkpoints(self) -> None:
-        """Remove what SLURM's requeue saved: Lightning loads it before all else, for a test too."""
+        """Remove what SLURM's requeue saved: Lightning would load it in preference to anything else, even to test."""
         for path in self.path.glob("hpc_ckpt_*.ckpt"):
             path.unlink()
 
@@ -172,7 +173,7 @@ class StageDirectory:
         try:
             return read_json(self._checksums) if self._checksums.exists() else {}
         except InputError as error:
-            log.warning("%s Nothing is compared with it.", error)
+            log.warning("%s The files beside it are not checked.", error)
             return {}
 
 
@@ -180,10 +181,10 @@ class RunDirectory:
     """The folder of an experiment.
 
     Args:
-        root: Made where it is missing.
+        root: The folder; created if it is missing.
 
     Raises:
-        InputError: It is no folder, or cannot be written.
+        InputError: ``root`` is not a folder, or is not writable.
     """
 
     def __init__(self, root: str | Path):
@@ -191,16 +192,16 @@ class RunDirectory:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"The run directory {self.root} cannot be made: {error.strerror}.") from error
+            raise InputError(f"The run directory {self.root} cannot be created: {error.strerror}.") from error
         if not os.access(self.root, os.W_OK):
             raise InputError(f"The run directory {self.root} cannot be written to.")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While it is open, no other process may use the directory, and a full disk ends in one sentence.
+        """Reserve the directory for this process, and report a full disk in one sentence.
 
         Raises:
-            InputError: Another process uses it, or there is no room to write.
+            InputError: Another process uses the directory, or the disk is full.
         """
         with locked(self.root):
             try:
@@ -209,8 +210,8 @@ class RunDirectory:
                 if error.errno not in _NO_ROOM:
                     raise
                 raise InputError(
-                    f"The run directory {self.root} cannot be written to ({error.strerror}); what was done is kept: "
-                    "make room, and run the same command again."
+                    f"The run directory {self.root} cannot be written to ({error.strerror}): make room, and run the "
+                    "same command again, which goes on from what is saved."
                 ) from error
 
     def has_started(self) -> bool:
@@ -218,7 +219,7 @@ class RunDirectory:
         return any(any(self.root.glob(f"seed-*/**/{name}")) for name in ("*.ckpt", "result.json"))
 
     def remove_leftovers(self) -> None:
-        """Remove what processes left that failed or were killed: half-written files, and folders without a result.
+        """Remove what processes left behind that failed or were killed: partial files, and stages that saved nothing.
 
         The folder of a stage that saved nothing would change the names of those that come after it.
         """
@@ -231,24 +232,24 @@ class RunDirectory:
                 shutil.rmtree(folder)
 
     def remove_stages(self) -> None:
-        """Remove the folders of stages that have saved nothing, with all that they hold."""
+        """Remove all stages, none of which may have saved anything."""
         for path in self.root.glob("seed-*"):
             shutil.rmtree(path)
 
     def seed(self, seed: int) -> Path:
-        """Where the stages of one seed lie; the parent of each first stage."""
+        """Return the folder of the stages with one seed, the parent of every first stage."""
         return self.root / f"seed-{seed}"
 
     def stage(self, parent: Path, amount: int, settings: Mapping[str, Any]) -> StageDirectory:
-        """The folder of the stage below ``parent`` with this amount and these settings.
+        """Find the folder of the stage below ``parent`` with this amount and these settings.
 
-        Stages that differ only in what they override are different stages: the first to come is named by its amount
-        alone, a second one gets ``-2`` behind it.
+        Stages that differ only in what they override are different stages: the first one is named after its amount,
+        the second one has ``-2`` appended, and so on.
         """
         found = [path.name.rpartition("-")[2] for path in parent.glob(f"{amount}-*")]
         last = max([1, *(int(number) for number in found if number.isdecimal())])
         free: list[StageDirectory] = []
-        for number in range(1, last + 2):  # one before it may have been removed
+        for number in range(1, last + 2):  # an earlier one may have been removed
             directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
             if not directory.has_begun():
                 free.append(directory)
@@ -257,7 +258,7 @@ class RunDirectory:
         return free[0]
 
     def results(self) -> list[StageResult]:
-        """What came out of all stages that are finished, as far as it can be read."""
+        """Read the results of all finished stages, leaving out those that are damaged."""
         found = []
         for path in sorted(self.root.glob("seed-*/**/result.json")):
             try:
@@ -267,14 +268,14 @@ class RunDirectory:
         return [result for result in found if result is not None]
 
     def relative(self, path: Path) -> str:
-        """``path`` as seen from the run directory."""
+        """Return ``path`` relative to the run directory."""
         return path.relative_to(self.root).as_posix()
 
 
 def canonical(settings: Any) -> str:
-    """Plain data as text: the same for equal settings, whatever order they were written in.
+    """Turn plain data into text that is the same for equal settings, in whatever order they were written.
 
-    Only the order of patterns means something, since the first match holds: those of ``lr_by_name`` and its like.
+    Only the order of name patterns, as in ``lr_by_name``, matters, since the first match is used.
     """
 
     def ordered(value: Any, name: str) -> Any:
@@ -287,10 +288,10 @@ def canonical(settings: Any) -> str:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What changed between two pieces of plain data, each as ``name: old, now new``."""
+    """List what differs between two pieces of plain data, each difference as ``name: old, now new``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         if name.endswith(_BY_NAME) and old == new and list(old) != list(new):
-            return [f"{name}: {', '.join(old)}, now {', '.join(new)}, and the first match holds"]
+            return [f"{name}: {', '.join(old)}, now {', '.join(new)}, and the first match is used"]
         keys = sorted(set(old) | set(new))
         return [
             line
@@ -302,11 +303,18 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 def _shown(value: Any) -> str:
     text = "not set" if value is None else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, indent=2) + "\n"
+
+
+def _checksum(path: Path) -> str | None:
+    try:
+        return sha256(path)
+    except InputError:
+        return None
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment is, kept in ``experiment.json``: the run directory of another one is refused, in words."""
+"""The identity of an experiment, in ``experiment.json``: a run directory that holds another experiment is refused."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import LightningModule
 
+from gradual.digest import digest
+from gradual.distributed import is_follower_rank
 from gradual.errors import InputError
+from gradual.files import read_json, write_atomically
 from gradual.logging import note
-from gradual.runs.digest import digest
 from gradual.runs.directory import RunDirectory, StageDirectory, differences
-from gradual.runs.files import read_json, write_atomically
-from gradual.runs.lock import is_follower_rank
-from gradual.stage.fingerprint import PARTS, model_fingerprint, same_weights, starting_weights, trainer_fingerprint
+from gradual.runs.fingerprint import PARTS, model_fingerprint, same_weights, starting_weights, trainer_fingerprint
 
 Identity = dict[str, Any]
 """Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it) and
 ``settings``. Two identities are compared in the sections that both have."""
 
 _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
-_SHOWN = 4
+_MAX_SHOWN = 4  # differences in a message
 
 
 def claim(
@@ -35,21 +35,21 @@ def claim(
 ) -> None:
     """Make ``run`` the directory of an experiment, or check that it already is.
 
-    A directory in which no stage has saved anything yet can still become another experiment's. Other test data alone
-    make no other experiment.
+    As long as no stage has saved anything, the directory can still become that of another experiment. Different test
+    data alone do not make a different experiment.
 
     Args:
         run: The run directory, held.
-        identity: The experiment.
+        identity: The experiment's identity.
         text: The ``config.yaml`` to write for it.
-        arguments: Those that a configuration makes ``model`` and ``data`` with.
+        arguments: The arguments with which a configuration creates ``model`` and ``data``.
 
     Raises:
-        InputError: The directory holds a different experiment; the message shows the difference.
+        InputError: The directory holds another experiment; the message shows the difference.
     """
     for name, given in (arguments or {}).items():
         identity = identity | {name: identity[name] | {"arguments": given}}
-    if is_follower_rank():  # the process that leads decides, and only it has the weights to start from
+    if is_follower_rank():  # the leading process decides, and only it has the starting weights
         identity = {name: identity[name] for name in ("data", "settings")}
     path = run.root / "experiment.json"
     started = run.has_started()
@@ -60,15 +60,18 @@ def claim(
         raise InputError(
             f"{run.root} holds another experiment ({'; '.join(changes)}): choose another run_dir, or change it back."
         )
-    if is_follower_rank():  # the process that leads writes, and may be at it
+    if is_follower_rank():  # the leading process writes, perhaps at this moment
         return
     run.remove_leftovers()
     if not started:
-        if changes:  # collapses that were another experiment's
+        if changes:  # their collapses belong to another experiment
             run.remove_stages()
         write_atomically(run.root / "config.yaml", text)
     elif old is None or "settings" not in old:
-        note("%s does not say which model and data it was trained with: it is taken to be those of now.", run.root)
+        note(
+            "%s does not say which model and data it was trained with: they are assumed to be the current ones.",
+            run.root,
+        )
         for result in run.root.glob("seed-*/**/result.json"):
             StageDirectory(result.parent).attribute_test(digest(identity["data"]["test"]))
     if started and old is not None:
@@ -78,10 +81,10 @@ def claim(
 
 
 def recorded(run: RunDirectory) -> Identity | None:
-    """The identity in a run directory; None where there is none.
+    """Read the identity in a run directory; None where there is none.
 
     Raises:
-        InputError: It is damaged, and stages depend on it.
+        InputError: It is damaged, and there are stages that depend on it.
     """
     path = run.root / "experiment.json"
     if not path.exists():
@@ -95,7 +98,7 @@ def recorded(run: RunDirectory) -> Identity | None:
 
 
 def changed(old: Identity, new: Identity) -> list[str]:
-    """What makes another experiment of ``old``, in words."""
+    """List what makes ``new`` a different experiment from ``old``, in words."""
     if "settings" not in old:
         return _changed_since_earlier_version(old, new)
     found = differences(old["settings"], new["settings"])
@@ -110,7 +113,7 @@ def changed(old: Identity, new: Identity) -> list[str]:
 
 
 def _changed_model(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
-    """The first of its parts that differs says why the others do."""
+    """Only the first part that differs is described, since the others follow from it."""
     if old is None or new is None:
         return []
     if old["class"] != new["class"]:
@@ -127,8 +130,8 @@ def _changed_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         names = [name for name in before.keys() & now.keys() if not same_weights(before[name], now[name])]
         if names:
             listed = ", ".join(_few(sorted(names)))
-            hint = "set the seed of the random numbers before the model is made, if they are drawn"
-            return [f"starting weights: others than before in {listed}; {hint}"]
+            hint = "if they are random, set the seed before the model is created"
+            return [f"starting weights: changed in {listed}; {hint}"]
     return []
 
 
@@ -150,15 +153,15 @@ def _changed_part(name: str, old: Mapping[str, Any] | None, new: Mapping[str, An
         less = f" ({new['left_out'].split()[0]} are in the validation or test data)" if new and new["left_out"] else ""
         return [f"{name}: {before}, now {now.removesuffix(' examples') if old else now}{less}"]
     if old["left_out"] != new["left_out"]:
-        return [f"{name}: other examples are left out, being in the validation or test data"]
-    for part, words in (("ids", "other ids than before"), ("content", "other content than before")):
+        return [f"{name}: different examples are left out because they are in the validation or test data"]
+    for part in ("ids", "content"):
         if None not in (old[part], new[part]) and old[part] != new[part]:
-            return [f"{name}: {words}"]
+            return [f"{name}: different {part}"]
     return []
 
 
 def _changed_since_earlier_version(old: Identity, new: Identity) -> list[str]:
-    """What differs of the little that earlier versions wrote down."""
+    """Compare the little that earlier versions recorded."""
     found = []
     for name in ("model", "data"):
         section, before = new.get(name), old.get(name)
@@ -174,7 +177,7 @@ def _changed_since_earlier_version(old: Identity, new: Identity) -> list[str]:
 
 
 def _common_differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> list[str]:
-    """The differences in what both have."""
+    """List the differences in what both have."""
     found = []
     for key in old.keys() & new.keys():
         before, now, where = old[key], new[key], f"{name}.{key}" if name else str(key)
@@ -186,11 +189,11 @@ def _common_differences(old: Mapping[str, Any], new: Mapping[str, Any], name: st
 
 
 def _few(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"and {len(lines) - _SHOWN} more"]
+    return lines if len(lines) <= _MAX_SHOWN else [*lines[:_MAX_SHOWN], f"and {len(lines) - _MAX_SHOWN} more"]
 
 
 def _merged(old: Identity, new: Identity) -> Identity:
-    """``new`` with what only ``old`` has: other seeds, the data of other strategies, the arguments of a command."""
+    """Add to ``new`` what only ``old`` has: other seeds, the data of other strategies, a command's arguments."""
     if "settings" not in old:
         return new
     merged = old | new
@@ -207,7 +210,7 @@ def _merged(old: Identity, new: Identity) -> Identity:
 
 @dataclass
 class _Trained:
-    """What a model was before runs of this process trained it, and after: attributes, and weights by run directory."""
+    """A model before and after runs of this process trained it: its attributes, and its weights by run directory."""
 
     before: Any
     after: Any
@@ -218,10 +221,10 @@ _trained: WeakKeyDictionary[LightningModule, _Trained] = WeakKeyDictionary()
 
 
 def identity_of_model(run: RunDirectory, model: LightningModule) -> tuple[Identity, bool]:
-    """The sections ``model`` and ``starting_weights`` (of no seed yet), and whether the model is untouched.
+    """Return the sections ``model`` and ``starting_weights`` (without a seed), and whether the model is untrained.
 
-    A model object that is given again, as the last run in this directory left it, is still the one that the run began
-    with: it only holds its result. What a module has counted and collected while it was trained does not count.
+    A model object that is passed again as the last run in this directory left it counts as the one that the run began
+    with. What its modules have counted and collected during training is ignored.
     """
     now = _sections(model)
     known = _trained.get(model)
@@ -237,7 +240,7 @@ def identity_of_model(run: RunDirectory, model: LightningModule) -> tuple[Identi
 
 
 def remember(run: RunDirectory, model: LightningModule, before: Identity) -> None:
-    """Note what a run has left in a model."""
+    """Record the state in which a run leaves a model."""
     after = _sections(model)
     known = _trained.setdefault(model, _Trained(None, None))
     known.before, known.after = before["model"], after["model"]
@@ -250,7 +253,7 @@ def _sections(model: LightningModule) -> Identity:
 
 
 def _as_before(before: Any, after: Any, now: Any) -> Any:
-    """``now``, with what is as in ``after`` put back to what it was in ``before``."""
+    """Return ``now`` with everything that equals ``after`` put back to its value in ``before``."""
     if now == after:
         return before
     if not (isinstance(before, Mapping) and isinstance(after, Mapping) and isinstance(now, Mapping)):

@@ -1,4 +1,4 @@
-"""Notices what is damaged in a stage's folder, says so, and opens the stage again from its newest good state."""
+"""Recovery of damaged stages: what is damaged is logged, and the stage resumes from its newest intact state."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ log = logging.getLogger(__name__)
 
 
 def load_result_or_reopen(directory: StageDirectory, weights: bool = True) -> StageResult | None:
-    """The result of a stage that is finished and undamaged; a damaged one is opened again.
+    """Load the result of a stage if it is finished and intact; make a damaged stage unfinished again.
 
-    A damaged ``best.ckpt`` is made again from the stage's start. Anything else is made from the last checkpoint, from
-    which there is nothing to train.
+    If ``best.ckpt`` is damaged, the stage is trained again from its start. Any other file is written again from the
+    last checkpoint, after which there is nothing left to train.
 
     Args:
         directory: The stage's folder.
-        weights: Look at its weights, too.
+        weights: Whether to check its weights, too.
+
+    Returns:
+        The result; None where the stage is to be trained or resumed.
     """
     if not directory.is_finished():
         return None
     wrong = damage(directory.best) if weights else None
     if wrong:
-        _say("%s is damaged (%s): the stage is trained again from its start.", directory.best, wrong)
+        _warn("%s is damaged (%s): the stage is trained again from its start.", directory.best, wrong)
         rank_zero_only(directory.start_over)()
         return None
     damaged = directory.damaged_files()
     if damaged:
         files = ", ".join(map(str, damaged))
-        _say("%s: damaged; the stage is taken up again from its last checkpoint.", files)
+        _warn("%s: damaged; the stage is resumed from its last checkpoint.", files)
         rank_zero_only(directory.reopen)()
         return None
     return directory.result()
 
 
 def resume_point(directory: StageDirectory) -> Path | None:
-    """The newest good checkpoint that an unfinished stage can go on from; None to start it."""
+    """Find the newest intact checkpoint to resume an unfinished stage from; None to start the stage."""
     candidates = [path for path in (directory.last, directory.previous) if path.exists()]
     wrong = damage(directory.best) if directory.best.exists() else None
-    if wrong and candidates:  # the best epoch is behind every checkpoint to go on from
-        _say("%s is damaged (%s): the stage is trained again from its start.", directory.best, wrong)
+    if wrong and candidates:  # the best epoch is earlier than every checkpoint to resume from
+        _warn("%s is damaged (%s): the stage is trained again from its start.", directory.best, wrong)
         rank_zero_only(directory.start_over)()
         return None
     for path in candidates:
         wrong = damage(path)
         if wrong is None:
             return path
-        _say("%s is damaged (%s): the stage goes on from what was before it.", path, wrong)
+        _warn("%s is damaged (%s): the stage is resumed from the state before it.", path, wrong)
         rank_zero_only(path.unlink)(missing_ok=True)
     return None
 
 
-def _say(message: str, *arguments: object) -> None:
+def _warn(message: str, *arguments: object) -> None:
     rank_zero_only(log.warning)(message, *arguments)

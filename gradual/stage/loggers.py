@@ -23,8 +23,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.errors import InputError
+from gradual.files import read_json, write_atomically
 from gradual.runs.directory import StageDirectory
-from gradual.runs.files import read_json, write_atomically
 from gradual.stage.resume.lightning_internals import logger_arguments, mlflow_synchronous, wandb_settings
 
 _log = logging.getLogger(__name__)

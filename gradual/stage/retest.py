@@ -12,11 +12,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.runs.directory import StageDirectory
+from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.result import StageResult
 from gradual.stage.callbacks.carry import CarryWeights, is_sharded
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.history import ExampleScores
-from gradual.stage.fingerprint import digest_of_test_data
 from gradual.stage.loggers import finish_runs
 from gradual.stage.requirements import check_requirements
 from gradual.stage.train import StageTraining, named_scores, stage_trainer

@@ -24,6 +24,7 @@ from gradual.errors import InputError
 from gradual.overrides import merge
 from gradual.runs.checkpoint import WholeCheckpointIO, check_plain
 from gradual.runs.directory import StageDirectory
+from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.recovery import resume_point
 from gradual.runs.result import StageResult
 from gradual.schedule import Stage
@@ -42,7 +43,6 @@ from gradual.stage.callbacks.reported_scores import ReportedScores
 from gradual.stage.callbacks.smoothing import SmoothedScore
 from gradual.stage.callbacks.training_modes import TrainingModes
 from gradual.stage.callbacks.trial_checkpoint import TrialCheckpoint
-from gradual.stage.fingerprint import digest_of_test_data
 from gradual.stage.loggers import finish_runs, stage_loggers
 from gradual.stage.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
 from gradual.stage.preflight import (

@@ -80,8 +80,8 @@ def test_a_configuration(small_demo, tmp_path, capfd, kind):
 
 
 OPTIONS = {
-    "--run_dir={file}": "cannot be made",
-    "--run_dir={file}/below": "cannot be made",
+    "--run_dir={file}": "cannot be created",
+    "--run_dir={file}/below": "cannot be created",
     "--data.root={file}": "is no folder with dialogue files",
     "--data.root=": "is no folder with dialogue files",
     "--data.domain=../../..": "ontology.json: No such file or directory",

@@ -121,12 +121,12 @@ NO_CHECKPOINTS = {
     "an empty file": (lambda path: path.write_bytes(b""), "not end as a checkpoint does"),
     "a text": (lambda path: path.write_text("weights"), "not end as a checkpoint does"),
     "half a file": (lambda path: path.write_bytes(checkpoint(path).read_bytes()[:900]), "not end as a checkpoint does"),
-    "a list": (lambda path: save(path, [1]), "is no checkpoint of Lightning's"),
-    "weights alone": (lambda path: save(path, state()), "is no checkpoint of Lightning's"),
-    "no version": (lambda path: save(path, {"state_dict": state()}), "is no checkpoint of Lightning's"),
-    "weights as a list": (lambda path: checkpoint(path, state_dict=[1]), "is no checkpoint of Lightning's"),
-    "a number as weight": (lambda path: checkpoint(path, state_dict={"a": 1}), "the weight 'a' is no tensor"),
-    "an object": (lambda path: checkpoint(path, extra=PurePosixPath("a")), "holds more than tensors and plain data"),
+    "a list": (lambda path: save(path, [1]), "is not a Lightning checkpoint"),
+    "weights alone": (lambda path: save(path, state()), "is not a Lightning checkpoint"),
+    "no version": (lambda path: save(path, {"state_dict": state()}), "is not a Lightning checkpoint"),
+    "weights as a list": (lambda path: checkpoint(path, state_dict=[1]), "is not a Lightning checkpoint"),
+    "a number as weight": (lambda path: checkpoint(path, state_dict={"a": 1}), "the weight 'a' is not a tensor"),
+    "an object": (lambda path: checkpoint(path, extra=PurePosixPath("a")), "contains more than tensors and plain data"),
 }
 
 
@@ -163,7 +163,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"cannot be loaded \(the checksum of its part a/data/0 does not fit\)"):
+    with pytest.raises(InputError, match=r"cannot be loaded \(the checksum of its part a/data/0 does not match\)"):
         read_checkpoint(path)
 
 

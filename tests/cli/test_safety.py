@@ -121,7 +121,7 @@ def test_a_poisoned_checkpoint_is_refused(small_demo, tracker, tmp_path, ran, ca
     given = ["export", str(path), f"--out={tmp_path}/a.safetensors"]
     if command != "export":
         given = demo_arguments(command, small_demo, f"--ckpt_path={path}")
-    assert f"{path} holds more than tensors and plain data" in mistake(capfd, given)
+    assert f"{path} contains more than tensors and plain data" in mistake(capfd, given)
     assert not ran.exists()
 
 

@@ -25,11 +25,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
-import gradual.data.arrow
+import gradual.data.cache
+import gradual.data.tokenization
 from gradual import FileDataModule, InputError
 from gradual.__main__ import main
-from gradual.data.arrow import ArrowColumn
-from gradual.data.files import FileDataset, PaddingCollator, expand
+from gradual.data.collate import PaddingCollator
+from gradual.data.file_dataset import ArrowColumn, FileDataset
+from gradual.data.files import expand
 
 WORDS = ["a", "b", "c", "d", "the", "cat", "dog", "sat", "ran", "on", "mat"]
 ROWS = [{"id": f"n{i}", "text": " ".join(WORDS[: 1 + i % 7]), "label": i % 3} for i in range(20)]
@@ -80,13 +82,13 @@ def make(tmp_path, tokenizer_folder):
 @pytest.fixture
 def made(monkeypatch):
     """Names of the files that were converted, one entry each time."""
-    files, original = [], gradual.data.arrow._make
+    files, original = [], gradual.data.cache._make
 
     def make(part, *rest):
         files.append(part.files[0].name)
         original(part, *rest)
 
-    monkeypatch.setattr(gradual.data.arrow, "_make", make)
+    monkeypatch.setattr(gradual.data.cache, "_make", make)
     return files
 
 
@@ -180,7 +182,7 @@ def test_two_columns_are_a_pair(make, tmp_path, tokenizer_folder):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_give_the_same(make, tmp_path, monkeypatch, processes):
-    monkeypatch.setattr(gradual.data.arrow, "_ROWS_A_PROCESS", 5)
+    monkeypatch.setattr(gradual.data.tokenization, "_ROWS_PER_PROCESS", 5)
     file = write(tmp_path / "a.jsonl", ROWS)
     many = make(file, tokens=True, num_proc=processes).domains.in_domain
     assert [len(row["input_ids"]) for row in many.__getitems__(list(range(20)))] == list(many.lengths)
@@ -351,7 +353,7 @@ def test_an_old_file_is_not_read_again_to_learn_that_it_is_the_same(make, tmp_pa
     file = write(tmp_path / "a.jsonl", ROWS)
     monkeypatch.setattr(time, "time_ns", lambda: Path(file).stat().st_mtime_ns + 10**10)
     make(file).setup()
-    monkeypatch.setattr(gradual.data.arrow.hashlib, "file_digest", None)
+    monkeypatch.setattr(gradual.data.cache, "sha256", None)
     make(file).setup()
 
 
@@ -366,7 +368,7 @@ def test_a_damaged_table_is_made_again(make, tmp_path, made, caplog, damage):
         (arrow if damage == "missing" else arrow.with_name("state.json")).unlink()
     assert len(make(file, tokens=True).domains.in_domain) == 20
     assert made == ["a.jsonl"] * 2
-    assert "is damaged and is made anew" in caplog.text
+    assert "is damaged and is created again" in caplog.text
 
 
 def cache_that_is(kind, folder, monkeypatch):
@@ -381,8 +383,8 @@ def cache_that_is(kind, folder, monkeypatch):
     if kind == "a file":
         folder.write_text("not a folder")
     elif kind == "read-only":
-        monkeypatch.setattr("filelock.FileLock.acquire", read_only)
-        monkeypatch.setattr("gradual.data.arrow.write_atomically", read_only)
+        monkeypatch.setattr("gradual.data.cache.lock", read_only)
+        monkeypatch.setattr("gradual.data.cache.write_atomically", read_only)
     elif kind == "full for tokens":
         monkeypatch.setattr("datasets.Dataset.map", full)
     else:
@@ -402,7 +404,7 @@ def test_a_cache_folder_that_takes_nothing_is_named(make, tmp_path, monkeypatch,
     file = write(tmp_path / "a.jsonl", ROWS)
     os.utime(file, (1, 1))  # old enough for a note of its content
     cache_that_is(kind, tmp_path / "cache", monkeypatch)
-    said = f"The cache folder {tmp_path / 'cache'} cannot be written to ({FAULTS[kind]}): make room, or give another"
+    said = f"The cache folder {tmp_path / 'cache'} cannot be written to ({FAULTS[kind]}): make room, or choose another"
     assert said in refused(make(file, tokens=True))
     assert not list(tmp_path.glob("cache/*.tmp"))
 
@@ -418,7 +420,7 @@ def test_a_cache_folder_that_is_full_of_what_is_needed_need_not_be_written(make,
 def test_what_was_interrupted_is_done_again(make, tmp_path, made, monkeypatch):
     file = write(tmp_path / "a.jsonl", ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr(gradual.data.arrow, "_tokenized", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(gradual.data.cache, "tokenize", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             make(file, tokens=True).setup()
     assert len(make(file, tokens=True).domains.in_domain) == 20
@@ -427,7 +429,7 @@ def test_what_was_interrupted_is_done_again(make, tmp_path, made, monkeypatch):
 
 
 def _open_at_once(arguments, log, barrier):
-    original = gradual.data.arrow._make
+    original = gradual.data.cache._make
 
     def slowly(*given):
         with Path(log).open("a") as file:
@@ -435,7 +437,7 @@ def _open_at_once(arguments, log, barrier):
         time.sleep(0.3)
         original(*given)
 
-    gradual.data.arrow._make = slowly
+    gradual.data.cache._make = slowly
     data = FileDataModule(**arguments)
     barrier.wait()
     data.prepare_data()
@@ -469,14 +471,14 @@ def test_of_two_processes_one_tokenizes_and_the_other_waits(tmp_path, tokenizer_
             '{"text": "a"}\n{"text": \n',
             "a.jsonl:2: not JSON (Expecting value, column 9); a line must be one JSON object.",
         ),
-        ("a.jsonl", '{"text": "a"}\n\n[1, 2]\n', "a.jsonl:3: the list [1, 2] is no JSON object"),
+        ("a.jsonl", '{"text": "a"}\n\n[1, 2]\n', "a.jsonl:3: the list [1, 2] is not a JSON object"),
         ("a.jsonl", '{"text": "a"}\n{"text": "\udcff"}\n', "a.jsonl:2: not UTF-8 (byte 0xff)"),
         ("a.json", '[{"text": "a"}, {"text": ]', "a.json:1: not JSON (Expecting value, column 26); the file must"),
         ("a.csv", "text,label\na,1\nb,1,2\n", "a.csv:3: found 3 fields, expected 2 (text, label)"),
         ("a.csv", "text,label\n", "a.csv holds no examples"),
         ("a.parquet", "PAR1", "a.parquet cannot be read as Parquet"),
         ("a.tsv", "", "a.tsv is empty"),
-        ("a.xml", "<a/>", "a.xml is of an unknown kind; accepted are .jsonl, .json, .csv, .tsv, .parquet"),
+        ("a.xml", "<a/>", "a.xml has an unknown format; it must end in one of .jsonl, .json, .csv, .tsv, .parquet"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_line(make, tmp_path, name, content, says):
@@ -495,12 +497,12 @@ def test_among_several_files_the_wrong_one_is_named(make, tmp_path):
 
 
 def test_files_that_are_not_there(make, tmp_path):
-    assert f"val: {tmp_path / 'b.csv'} is not there" in refused(
+    assert f"val: {tmp_path / 'b.csv'} does not exist" in refused(
         make(write(tmp_path / "a.csv", ROWS), None, str(tmp_path / "b.csv"))
     )
     assert "matches no file" in refused(make(str(tmp_path / "*.jsonl")))
-    assert "is a folder; name its files" in refused(make(str(tmp_path)))
-    assert "are of two formats" in refused(make([str(tmp_path / "a.csv"), write(tmp_path / "a.jsonl", ROWS)]))
+    assert "is a folder; give its files" in refused(make(str(tmp_path)))
+    assert "differ in format" in refused(make([str(tmp_path / "a.csv"), write(tmp_path / "a.jsonl", ROWS)]))
     assert "in_domain is empty" in refused(make([]))
 
 
@@ -523,7 +525,7 @@ def test_columns_that_are_needed_and_not_there_or_empty(make, tmp_path):
     message = refused(make(file, tokens=True, text_column="label"))
     assert message == f"{file}:1: 'label' is the number 0; text_column must hold text."
     taken = write(tmp_path / "c.jsonl", [{"text": "a", "length": 1}])
-    assert "has a column 'length', which tokenizing makes" in refused(make(taken, tokens=True))
+    assert "has a column 'length', which tokenization creates" in refused(make(taken, tokens=True))
 
 
 @pytest.mark.parametrize(
@@ -531,7 +533,7 @@ def test_columns_that_are_needed_and_not_there_or_empty(make, tmp_path):
     [
         ({"text_column": "text"}, "text_column needs a tokenizer"),
         ({"text_column": list("abc"), "tokenizer": "t"}, "text_column has 3 columns"),
-        ({"batch_tokens": 5}, "give text_column or length_column"),
+        ({"batch_tokens": 5}, "set text_column or length_column"),
         ({"max_length": 0}, "max_length is 0"),
         ({"num_proc": 0}, "num_proc is 0"),
     ],

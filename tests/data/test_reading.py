@@ -224,7 +224,7 @@ def test_a_file_of_several_pieces_comes_out_whole(tmp_path):
 
 
 def test_files_are_read_by_several_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(gradual.data.tables, "_BYTES_A_PROCESS", 1)
+    monkeypatch.setattr(gradual.data.tables, "_BYTES_PER_PROCESS", 1)
     files = [write(tmp_path / f"{k}.jsonl", [{"k": k, "i": i} for i in range(3)]) for k in range(4)]
     found = scan(files, Columns(), tmp_path / "rows", 2)
     assert found.rows == [3] * 4
@@ -334,14 +334,14 @@ def test_cells_may_be_long(put):
             '{"a": 1, "a": 2}\n',
             ":1: not JSON that can be read (the field 'a' comes twice); a line must be one JSON object.",
         ),
-        ('{"a": NaN}\n', ":1: not JSON that can be read (NaN is no number of JSON)"),
+        ('{"a": NaN}\n', ":1: not JSON that can be read (NaN is not a JSON number)"),
         ('{"a": [1e999]}\n', ":1: 'a' is the list [inf], which cannot be read exactly"),
         ('{"a": 1}\n{"a": 1} {"a": 2}\n', ":2: not JSON (Extra data, column 10)"),
         ('{"a": "\\ud800"}\n', ":1: has the escape \\ud800 alone, half of a character"),
         ('{"a": ' + "[" * 30 + "]" * 30 + "}\n", ":1: 'a' is the list [[["),
         ('[{"a": 1},\n {"a": 2},\n {"a": }]', ":3: not JSON (Expecting value, column 8)"),
         ('[{"a": 1},\n {"a": 2}', ":2: not JSON (Expecting ',' delimiter"),
-        ('[{"a": 1},\n 7]', ":2: the number 7 is no JSON object"),
+        ('[{"a": 1},\n 7]', ":2: the number 7 is not a JSON object"),
         ('[{"a": 1},\n]', ":2: not JSON (Expecting value"),
         ('[{"a": 1}]\n{"a": 1}', ":2: not JSON (Extra data, column 1)"),
         ("[]", " holds no examples."),
@@ -451,7 +451,7 @@ def test_what_is_not_read_does_not_matter(module, put, tmp_path):
         {"text": "a", "label": 0},
         {"text": "b", "label": 1},
     ]
-    assert "1.parquet: the column 'x' is of Arrow's type map<string, int64" in refused(module(in_domain=shards[0]))
+    assert "1.parquet: the column 'x' has the Arrow type map<string, int64" in refused(module(in_domain=shards[0]))
 
 
 def test_a_file_that_lacks_a_column_is_named(module, put):
@@ -568,9 +568,9 @@ def test_arrow_types_come_through_the_data_module(module, tmp_path, name):
 @pytest.mark.parametrize(
     ("array", "says"),
     [
-        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), ": the column 'c' is of Arrow's type map<"),
-        (pa.array([[1]], pa.list_view(pa.int64())), ": the column 'c' is of Arrow's type list_view<"),
-        (pa.array([b"0" * 16], pa.uuid()), ": the column 'c' is of Arrow's type extension<arrow.uuid>"),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), ": the column 'c' has the Arrow type map<"),
+        (pa.array([[1]], pa.list_view(pa.int64())), ": the column 'c' has the Arrow type list_view<"),
+        (pa.array([b"0" * 16], pa.uuid()), ": the column 'c' has the Arrow type extension<arrow.uuid>"),
         (
             pa.array([0, 123_456_789], pa.time64("ns")),
             ", row 2: 'c' is 00:00:00.123456789, which a column of time64[us]",

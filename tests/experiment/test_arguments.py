@@ -23,7 +23,8 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 
 import gradual
 from gradual import Domains, FileDataModule, InputError, MixedDomainDataModule
-from gradual.checks import check_fields, checked, did_you_mean, found, integer, number, of_hint
+from gradual.checks import check_fields, checked, found, integer, number, of_hint
+from gradual.errors import did_you_mean
 
 
 class Net(LightningModule):
@@ -276,7 +277,7 @@ FEW = Examples("in", 4, 2.0, 1)
 
 DATASETS = {
     "a loader": (DataLoader([1]), "pass the dataset of the loader"),
-    "a stream": (Stream(), "a stage draws examples by their number"),
+    "a stream": (Stream(), "a stage draws examples by index"),
     "a stream of datasets": (datasets.Dataset.from_list([{"a": 1}]).to_iterable_dataset(), "a stage draws examples by"),
     "a path": (Path("train.jsonl"), "files are read by gradual.FileDataModule"),
     "the text of a path": ("train.jsonl", "files are read by gradual.FileDataModule"),
@@ -288,7 +289,7 @@ DATASETS = {
     "splits": (datasets.DatasetDict({"train": datasets.Dataset.from_list([{"a": 1}])}), SOURCES),
     "a class": (Examples, "make an instance: Examples(...)"),
     "a number": (3, "it must be a map-style dataset (with __len__ and __getitem__) or a list of examples"),
-    "a set": ({1, 2}, "it has no length or no examples by number"),
+    "a set": ({1, 2}, "it has no length or cannot be indexed"),
     "a generator": ((number for number in [1]), "it has no length"),
     "a function": (len, "is the function len"),
     "one without a length": (Unnumbered(), "is an Unnumbered: it must be a map-style dataset"),

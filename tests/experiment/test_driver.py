@@ -233,7 +233,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="precision is 'three': it must be 64, 32, "):
         run(tmp_path / "j", precision="three")
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         run(tmp_path)
 
 
@@ -286,9 +286,9 @@ class Saving(Line):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (lambda: Saving(Path("a")), "The hyperparameter 'file' of Saving, a PosixPath, is no plain data"),
-        (lambda: Saving(lambda: 1), "The hyperparameter 'file' of Saving, a function, is no plain data"),
-        (Extra, "The state of Extra holds '_extra_state', a dict and no tensor"),
+        (lambda: Saving(Path("a")), "The hyperparameter 'file' of Saving is a PosixPath, which cannot be saved"),
+        (lambda: Saving(lambda: 1), "The hyperparameter 'file' of Saving is a function, which cannot be saved"),
+        (Extra, "The state of Extra has the entry '_extra_state', a dict: it must be a tensor"),
     ],
 )
 def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path, model, said):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
+from gradual.files import read_json, write_atomically
 from gradual.runs.directory import RunDirectory, StageDirectory, differences
-from gradual.runs.files import read_json, write_atomically
 from gradual.runs.result import StageResult
 
 RESULT = StageResult(
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(InputError, match="cannot be made: Permission denied"):
+    with pytest.raises(InputError, match="cannot be created: Permission denied"):
         RunDirectory(tmp_path / "runs")
 
 
@@ -346,7 +346,7 @@ def test_the_test_data_of_scores_is_written_down_where_it_is_not_known(tmp_path)
 def test_the_order_of_patterns_is_a_difference():
     old = {"optimizer": {"lr_by_name": {"a": 1, "b": 2}, "init_args": {"x": 1, "y": 2}}}
     new = {"optimizer": {"lr_by_name": {"b": 2, "a": 1}, "init_args": {"y": 2, "x": 1}}}
-    assert differences(old, new) == ["optimizer.lr_by_name: a, b, now b, a, and the first match holds"]
+    assert differences(old, new) == ["optimizer.lr_by_name: a, b, now b, a, and the first match is used"]
 
 
 def test_differences_are_named_by_their_path():

@@ -23,8 +23,8 @@ import gradual
 from gradual import InputError, MixedDomainDataModule, Schedule
 from gradual.__main__ import main
 from gradual.runs.directory import RunDirectory
+from gradual.runs.fingerprint import data_fingerprint, model_fingerprint, same_weights, starting_weights
 from gradual.runs.identity import claim
-from gradual.stage.fingerprint import data_fingerprint, model_fingerprint, same_weights, starting_weights
 from gradual.tasks.dialogue import DialogueDataModule
 from gradual.tasks.events import EventDataModule
 
@@ -135,11 +135,11 @@ def done(finished, tmp_path):
     ("changes", "said"),
     [
         ({"in_domain": ("in", 6, 2.0, 1)}, "in_domain: 12 examples, now 6"),
-        ({"in_domain": ("in", 12, 3.0, 1)}, "in_domain: other content than before"),
-        ({"in_domain": ("an", 12, 2.0, 1)}, "in_domain: other ids than before"),
-        ({"out_of_domain": ("out", 40, 1.0, 9)}, "out_of_domain: other content than before"),
+        ({"in_domain": ("in", 12, 3.0, 1)}, "in_domain: different content"),
+        ({"in_domain": ("an", 12, 2.0, 1)}, "in_domain: different ids"),
+        ({"out_of_domain": ("out", 40, 1.0, 9)}, "out_of_domain: different content"),
         ({"out_of_domain": ("out", 60, 1.0, 2)}, "out_of_domain: 40 examples, now 60"),
-        ({"val": ("val", 8, 1.0, 3)}, "val: other content than before"),
+        ({"val": ("val", 8, 1.0, 3)}, "val: different content"),
         ({"test": ("out", 8, 2.0, 4)},
          "out_of_domain: 40 examples, now 32 (8 are in the validation or test data)"),
         ({"batch_size": 8}, "data.batch_size: 4, now 8"),
@@ -175,8 +175,8 @@ def moved(model: LightningModule, name: str) -> LightningModule:
          "model: encoder.weight 'float32 [4, 3]', now 'float64 [4, 3]'; "
          "model: head.bias 'float32 [1]', now 'float64 [1]'; "
          "model: head.weight 'float32 [1, 4]', now 'float64 [1, 4]'"),
-        (lambda: moved(Net(), "head.weight"), "starting weights: others than before in head.weight; set the seed of "
-         "the random numbers before the model is made, if they are drawn"),
+        (lambda: moved(Net(), "head.weight"), "starting weights: changed in head.weight; "
+         "if they are random, set the seed before the model is created"),
     ],
     ids=["dropout", "activation", "class", "type", "a weight"],
 )  # fmt: skip
@@ -206,9 +206,7 @@ def test_attributes_that_are_no_hyperparameters_do_not_disturb():
 def test_other_layers_and_other_random_weights_are_refused(finished):
     assert refusal(finished, Net(hidden=5)).startswith("model: encoder.out_features 4, now 5")
     said = refusal(finished, Net(seed=1))
-    assert said.startswith(
-        "starting weights: others than before in encoder.bias, encoder.weight, head.bias, head.weight;"
-    )
+    assert said.startswith("starting weights: changed in encoder.bias, encoder.weight, head.bias, head.weight;")
 
 
 def test_of_a_model_the_first_thing_that_differs_is_said(tmp_path):
@@ -598,7 +596,7 @@ def test_a_directory_of_an_earlier_version_is_taken_and_compared_from_then_on(do
     with caplog.at_level(logging.INFO):
         assert not fit(done)[0].trained
         assert fit(done)[0].tested == 0
-    said = "run does not say which model and data it was trained with: it is taken to be those of now."
+    said = "run does not record its model and data: they are assumed to be the current ones."
     assert [record.getMessage().endswith(said) for record in caplog.records].count(True) == 1
     assert refusal(done, Net(dropout=0.9)) == "model: drop.p 0.1, now 0.9"
     assert fit(done, data=data(test=("test", 6, 3.0, 5)))[0].tested == 2
@@ -635,7 +633,7 @@ def test_random_examples_are_compared_with_the_same_random_numbers(tmp_path, sou
         fit(tmp_path, data=data(in_domain=noisy(*PARTS["in_domain"])))
         assert not fit(tmp_path, data=data(in_domain=noisy(*PARTS["in_domain"])))[0].trained
     assert said_of_examples(caplog) == []
-    assert refusal(tmp_path, data=data(in_domain=noisy("in", 12, 3.0, 1))) == "in_domain: other content than before"
+    assert refusal(tmp_path, data=data(in_domain=noisy("in", 12, 3.0, 1))) == "in_domain: different content"
 
 
 def test_examples_that_are_never_the_same_are_not_compared_and_that_is_said_once_a_run(tmp_path, caplog):
@@ -764,8 +762,8 @@ def test_a_comparison_of_other_things_is_refused(compared):
     for changes, said in (
         ({"data": data(in_domain=("in", 6, 2.0, 1))}, "in_domain: 12 examples, now 6"),
         ({"make": lambda: Wider(compared / "trained.txt")}, "model: drop.p 0.1, now 0.5"),
-        ({"make": lambda: other_weights(compared, 0)}, "starting weights: others than before in layer.weight"),
-        ({"make": lambda: other_weights(compared, 1)}, "starting weights: others than before in layer.weight"),
+        ({"make": lambda: other_weights(compared, 0)}, "starting weights: changed in layer.weight"),
+        ({"make": lambda: other_weights(compared, 1)}, "starting weights: changed in layer.weight"),
         ({"max_epochs": 2}, "trainer.max_epochs: 1, now 2"),
     ):
         with pytest.raises(InputError, match=f"holds another experiment .*{said}"):
@@ -807,7 +805,7 @@ def test_a_run_of_one_path_and_a_comparison_share_stages_of_equal_weights_alone(
     model = line.Line(tmp_path / "trained.txt")
     gradual.fit(model, data(), [20, 0], tmp_path / "run", seed=0, **settings)
     assert len(line.trained(tmp_path)) == count
-    with pytest.raises(InputError, match="starting weights: others than before"):
+    with pytest.raises(InputError, match="starting weights: changed"):
         gradual.fit(
             moved(line.Line(tmp_path / "trained.txt"), "layer.bias"), data(), [20, 0], tmp_path / "run", **settings
         )
@@ -899,7 +897,7 @@ def test_of_files_every_byte_counts(files, capfd, part):
     with pytest.raises(SystemExit):
         command(files)
     name = {"in": "in_domain", "out": "out_of_domain"}.get(part, part)
-    assert f"({name}: other content than before)" in said(capfd)
+    assert f"({name}: different content)" in said(capfd)
 
 
 def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_path):
@@ -946,6 +944,6 @@ def test_the_data_of_a_strategy_counts_too(files, capfd):
     capfd.readouterr()
     with pytest.raises(SystemExit):
         command(files, f"--strategies={strategies}", name="compare")
-    assert 'pool.jsonl"}: out_of_domain: other content than before)' in said(capfd)
+    assert 'pool.jsonl"}: out_of_domain: different content)' in said(capfd)
     command(files, "--schedule=[5]")
     assert line.trained(files) == trained

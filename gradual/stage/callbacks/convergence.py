@@ -8,8 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from gradual.checks import did_you_mean
-from gradual.errors import InputError
+from gradual.errors import InputError, did_you_mean
 from gradual.runs.result import StageResult
 
 _NOT_STOPPED = EarlyStoppingReason.NOT_STOPPED

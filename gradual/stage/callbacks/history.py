@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from gradual.data.loader import is_borrowed
 from gradual.distributed import of_all_processes
-from gradual.runs.files import write_atomically
+from gradual.files import write_atomically
 
 
 class EpochHistory(Checkpoint):

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from gradual.data.loader import is_borrowed
+from gradual.files import whole_file
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -54,12 +55,10 @@ class PredictionWriter(BasePredictionWriter):
         if not trainer.is_global_zero:
             return
         parts = [self._part(rank) for rank in range(trainer.world_size)]
-        whole = self.path.with_name(f"{self.path.name}.tmp")
-        with ExitStack() as files, whole.open("w", encoding="utf-8") as file:
+        with ExitStack() as files, whole_file(self.path) as whole, whole.open("w", encoding="utf-8") as file:
             for in_turn in zip_longest(*(files.enter_context(part.open(encoding="utf-8")) for part in parts)):
                 for line in filter(None, in_turn):  # processes take turns at the batches
                     file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in json.loads(line))
-        whole.replace(self.path)
         for part in parts:
             part.unlink()
         print(f"Predictions: {self.path}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gradual.errors import InputError
+from gradual.errors import InputError, did_you_mean
 from gradual.logging import say_once
 from gradual.runs.result import StageResult
 from gradual.score_names import without_split
@@ -69,7 +68,6 @@ def _missing(names: Iterable[str], logged: Collection[str]) -> str:
     unknown = [name for name in names if name not in logged]
     if not unknown:
         return ""
-    close = difflib.get_close_matches(unknown[0], logged, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    hint = did_you_mean(unknown[0], logged)
     names = f"the names logged are {', '.join(sorted(logged))}" if logged else "nothing is logged"
     return f"metrics contains '{unknown[0]}', which is not logged; {names}.{hint}"

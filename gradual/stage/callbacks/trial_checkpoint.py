@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gradual.errors import InputError
 from gradual.runs.checkpoint import WholeCheckpointIO
-from gradual.runs.plain_data import TABLE, to_plain
+from gradual.runs.serialization import TABLE, to_plain
 from gradual.stage.callbacks.carry import is_sharded
 
 

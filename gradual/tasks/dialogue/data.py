@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradual.data.text import JSONError, is_line, parse_json, read_text
-from gradual.errors import InputError
+from gradual.errors import InputError, nearest
 
 NONE = "none"
 _DO_NOT_CARE = {"dontcare": "do not care"}  # what the dialogue files write for what the ontology lists
@@ -212,8 +211,8 @@ def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) 
     if index is None:
         index = candidates.get(_DO_NOT_CARE.get(value, ""))
     if index is None:
-        close = difflib.get_close_matches(value, candidates, n=1) if len(value) <= _LONGEST_GUESSED else ()
-        hint = f"; the closest there is {_short(close[0])}" if close else ""
+        near = nearest(value, candidates) if len(value) <= _LONGEST_GUESSED else None
+        hint = f"; the closest there is {_short(near)}" if near is not None else ""
         found = f"slot {_short(slot)} has the value {_short(value)}"
         raise InputError(f"{where}: {found}, which is not in the ontology{hint}.")
     return index

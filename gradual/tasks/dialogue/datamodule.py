@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gradual.checks import integer
 from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
-from gradual.runs.digest import digest_of_files
 from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
 

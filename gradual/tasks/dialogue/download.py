@@ -1,4 +1,7 @@
-"""``gradual download multiwoz``: the public MultiWOZ 2.0 files, each checked against its git blob id."""
+"""``gradual download multiwoz``: the public MultiWOZ 2.0 files, each checked against its git blob id.
+
+The usual library for such files, ``pooch``, starts a broken download from the beginning; this one resumes it.
+"""
 
 import argparse
 import hashlib
@@ -18,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from gradual.errors import InputError
+from gradual.files import put_in_place
 
 DOMAIN_BASE = "https://raw.githubusercontent.com/fe1ixxu/Gradual-Finetune/1b6dad326bb33665445c5fa17395f85adc2f9f3d"
 ALL_BASE = "https://raw.githubusercontent.com/SKTBrain/SUMBT/55b3f1b9aca3f5dc10580bb2de01bd27b7f84010"
@@ -189,9 +193,7 @@ def _bring(file: _File, target: Path, part: Path, root: Path, track: Callable[..
             part.unlink()
             wrong = f"{target.name} from {file.url} is not the right file (expected {file.blob}, found {found})"
             raise InputError(f"{wrong}; run again, give another --mirror, or get it elsewhere and put it at {target}.")
-    with part.open("rb+") as whole:
-        os.fsync(whole.fileno())
-    part.replace(target)
+    put_in_place(part, target)
     return f"{target.stat().st_size} bytes" + (" (replaced a different file)" if there else "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 import sys
 from bisect import bisect_right
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from gradual.data.text import JSONError, is_line, parse_json, read_text
-from gradual.errors import InputError
+from gradual.errors import InputError, nearest
 from gradual.tasks.events.labels import LabelSpace
 
 LAYERS = ("ner", "relations", "events")
@@ -288,8 +287,8 @@ class _Line:
         text = self._text(label, field)
         if self.labels is not None and text not in self.labels.index(kind):
             known = self.labels.index(kind)
-            close = difflib.get_close_matches(text, known, n=1)
-            hint = f"; the closest there is {reprlib.repr(close[0])}" if close else ""
+            near = nearest(text, known)
+            hint = f"; the closest there is {reprlib.repr(near)}" if near is not None else ""
             found = f"{reprlib.repr(text)} is not among the model's {len(known)} {_KINDS[kind]}"
             raise InputError(f"{self.where}: {field}: {found}{hint}.")
         return text

@@ -8,10 +8,10 @@ from pathlib import Path
 from gradual.checks import integer
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
-from gradual.runs.digest import digest_of_files
 from gradual.tasks.events.batch import Pruning, SentenceCollator
 from gradual.tasks.events.data import Document, oddities, read_documents, statistics
 from gradual.tasks.events.features import DocumentFeatures

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from interrupted import STEPS, At, fit, in_a_process, kill, outcome, steps
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 import gradual
+from gradual.lock import locked
 from gradual.runs import checkpoint as checkpoints
-from gradual.runs.lock import locked
 
 
 def a_few(cases, step):
@@ -82,7 +83,7 @@ def killed_while_writing(name, after, monkeypatch):
 
     def save(content, file):
         real_save(content, file)
-        if Path(file.name).name == f"{name}.tmp":
+        if fnmatch(Path(file.name).name, f"{name}.*.tmp"):
             seen.append(name)
             if len(seen) == after:
                 file.truncate(file.tell() // 2)

@@ -1,8 +1,8 @@
-"""Checkpoints of plain data: what of a state can be written so that it is read back exactly, without running code.
+"""Checkpoints of plain data, from which states are restored exactly and without running code.
 
-``torch.load(weights_only=True)`` reads tensors and Python's own types. States hold more: a schedule's numpy numbers, a
-callback's path, a data module's array of indices. In a checkpoint these are the plain values nearest to them (a number,
-text, a tensor), and a table beside them says what they were, so that whoever gets the state back gets what was saved.
+``torch.load(weights_only=True)`` reads tensors and Python's own types. States contain more: a scheduler's NumPy
+numbers, a callback's path, a data module's array of indices. In a checkpoint these become the nearest plain value (a
+number, text, a tensor), and a table of their original types allows them to be restored.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import torch
 from gradual.errors import InputError
 
 TABLE = "gradual_types"
-"""The key of a checkpoint under which the table is."""
+"""The table's key in a checkpoint."""
 
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
-_ACCEPTED = "tensors, numbers, text, lists, dicts, sets, numpy numbers and arrays, paths and dates"
+_ACCEPTED = "tensors, numbers, text, lists, dicts, sets, NumPy numbers and arrays, paths and dates"
 
-# by type, the plain value of what holds others
+# by type: the plain value of a container
 _CONTENT: dict[type, Callable[[Any], list[Any]]] = {
     frozenset: list,
     range: lambda value: [value.start, value.stop, value.step],
     collections.deque: lambda value: [list(value), value.maxlen],
 }
-# by kind, what makes the original of the plain value
+# by kind: restores the original from the plain value
 _MAKE: dict[str, Callable[[Any], Any]] = {
     "bytes": str.encode,
     "frozenset": frozenset,
@@ -50,28 +50,28 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
 
 
 def to_plain(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint of plain data, from which ``from_plain`` makes the same states again; tensors are not copied.
+    """Convert a checkpoint to plain data, from which ``from_plain`` restores it; tensors are not copied.
 
     Raises:
-        InputError: A state holds something that cannot be read back; the message names the state and where in it.
+        InputError: A state contains something that cannot be read back; the message says which state, and where.
     """
     plain, types = _Writer().convert(dict(checkpoint), ())
     return {**plain, TABLE: types} if types else plain
 
 
 def from_plain(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint that ``to_plain`` was given."""
+    """Restore the checkpoint that ``to_plain`` converted."""
     types = checkpoint.get(TABLE)
     plain = {name: value for name, value in checkpoint.items() if name != TABLE}
     return _restored(plain, types) if types else plain
 
 
 class _Writer:
-    """Each method returns the plain value, and the table of what lies in it: None where it is plain itself."""
+    """Converts values; each method returns the plain value and the table of what it was, None if it was plain."""
 
     def convert(self, value: Any, path: tuple[Any, ...]) -> tuple[Any, dict[str, Any] | None]:
         cls = type(value)
-        if cls is bytes and not value:  # torch reads others
+        if cls is bytes and not value:  # torch cannot read an empty one
             return "", {"kind": "bytes"}
         if cls in _PLAIN or isinstance(value, torch.Tensor):
             return value, None
@@ -85,7 +85,7 @@ class _Writer:
         plain: dict[Any, Any] = collections.OrderedDict() if type(value) is collections.OrderedDict else {}
         inside, changed = {}, False
         for key, part in value.items():
-            name = key.item() if isinstance(key, np.generic) else key  # they are equal and have the same hash
+            name = key.item() if isinstance(key, np.generic) else key  # equal, with the same hash
             if not _can_be_key(name):
                 raise _refusal(key, (*path, "its keys"))
             plain[name], types = self.convert(part, (*path, name))
@@ -103,7 +103,7 @@ class _Writer:
         if not inside and all(plain is part for (plain, _), part in zip(converted, parts)):
             return value, None
         plain = [plain for plain, _ in converted]
-        if isinstance(value, set):  # has no places that a table could name
+        if isinstance(value, set):  # it has no order by which the table could refer to its elements
             return plain, {"kind": "set", "inside": inside}
         return type(value)(plain), ({"inside": inside} if inside else None)
 
@@ -135,7 +135,7 @@ class _Writer:
 
 
 def _from_numpy(value: Any) -> tuple[Any, str] | None:
-    """The plain value of a numpy number or array, and what it was."""
+    """Return the plain value of a NumPy number or array, and its type; None where there is no plain value."""
     kind, letter = value.dtype.str, value.dtype.kind
     if isinstance(value, np.generic):
         plain = value.item()
@@ -160,7 +160,7 @@ def _to_numpy(value: Any, kind: str) -> Any:
         return dtype.type(value)
     if not isinstance(value, torch.Tensor):
         return np.array(value, dtype=dtype)
-    array = value.cpu().numpy().copy()  # what is read may lie in the file
+    array = value.cpu().numpy().copy()  # the tensor may be mapped from the file
     return array.view(dtype) if dtype.kind in "mM" else array.astype(dtype, copy=False)
 
 
@@ -186,7 +186,7 @@ def _can_be_key(key: Any) -> bool:
 
 
 def _can_be_read_back(value: Any) -> bool:
-    """Whether torch reads a value of another type (torch's own, a Counter) without running code."""
+    """Whether torch reads a value of any other type (its own, a Counter) without running code."""
     file = io.BytesIO()
     try:
         torch.save(value, file)
@@ -207,7 +207,7 @@ _PARTS = {
 
 
 def _refusal(value: Any, path: tuple[Any, ...]) -> InputError:
-    """What cannot be read back, and where it is."""
+    """Make the error for a value that cannot be read back, with its place."""
     part, inside = path[0], path[1:]
     if part == "callbacks" and inside:
         name = str(inside[0]).partition("{")[0].rpartition(".")[2]  # Lightning's key of it
@@ -216,11 +216,11 @@ def _refusal(value: Any, path: tuple[Any, ...]) -> InputError:
     elif part in _PARTS:
         owner = _PARTS[part]
     else:
-        owner = "What on_save_checkpoint, or a data module's state_dict, adds to the checkpoint"
+        owner = "What on_save_checkpoint or a data module's state_dict adds to the checkpoint"
         inside = path
     cls = type(value)
     name = cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
     if isinstance(value, np.ndarray):
         name += f" of {value.dtype}"
     where = f" under {'.'.join(map(str, inside))!r:.100}" if inside else ""
-    return InputError(f"{owner} holds a {name}{where}, which no checkpoint can be read back with: use {_ACCEPTED}.")
+    return InputError(f"{owner} holds a {name}{where}, which cannot be read back from a checkpoint: use {_ACCEPTED}.")

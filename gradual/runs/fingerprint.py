@@ -25,9 +25,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from gradual.data.module import MixedDomainDataModule
+from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
 from gradual.nn.compiled import plain_name
-from gradual.runs.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.settings import TrainSettings
 
 PARTS = ("in_domain", "out_of_domain", "val", "test")

@@ -1,4 +1,4 @@
-"""What kind of value a column holds: one Arrow type for all of its values, or none that holds them all."""
+"""The type of a column: the one Arrow type that holds all of its values, if there is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FINER = {"s": 0, "ms": 1, "us": 2, "ns": 3}
 
 
 class Cells(IntFlag):
-    """What the cells of a CSV or TSV column are, which say no type: numbers as JSON writes them, or text."""
+    """What the cells of a CSV or TSV column contain, which have no type: numbers as in JSON, or text."""
 
     INTEGER = 1
     LARGE = 2  # an integer of 64 bits that a float may not hold exactly
@@ -29,24 +29,24 @@ _NULL, _NONE = pa.null(), Cells(0)
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a column: values that say their type (JSON lines, Parquet) and cells that do not.
+    """What is known about a column, from values that have a type (JSON lines, Parquet) and from cells that have none.
 
     Attributes:
-        type: The one type that holds all values that say theirs; null for none.
-        cells: What the cells of CSV and TSV are.
+        type: The one type that holds all values that have a type; null if there are none.
+        cells: What the cells of CSV and TSV contain.
     """
 
     type: pa.DataType = _NULL
     cells: Cells = _NONE
 
     def join(self, other: Kind) -> Kind | None:
-        """The kind of both together; None where there is none."""
+        """Combine two kinds; None if no type holds the values of both."""
         type_ = merge(self.type, other.type)
         joined = None if type_ is None else Kind(type_, self.cells | other.cells)
         return None if joined is None or joined.resolve() is None else joined
 
     def resolve(self) -> pa.DataType | None:
-        """The type that all values are read as; None where there is none."""
+        """Determine the type as which all values are read; None if there is none."""
         cells, type_ = self.cells, self.type
         if not cells or pa.types.is_string(type_):
             return type_
@@ -62,7 +62,7 @@ class Kind:
 
 
 def of_cells(values: pa.Array, known: Cells = _NONE) -> Cells:
-    """What cells are; ``known`` is what those before are, which saves a look where it is text."""
+    """Classify cells, given what is ``known`` from earlier ones; text needs no further look."""
     if known & Cells.TEXT:
         return known
     values = values.drop_null()
@@ -89,7 +89,7 @@ def of_cells(values: pa.Array, known: Cells = _NONE) -> Cells:
 
 
 def plain(type_: pa.DataType) -> pa.DataType | None:
-    """The type that a column of a Parquet file is kept as, which says the same; None for those that are not read."""
+    """Simplify the type of a Parquet column without changing its values; None for types that cannot be read."""
     types = pa.types
     if types.is_dictionary(type_):
         return plain(type_.value_type)
@@ -109,7 +109,7 @@ def plain(type_: pa.DataType) -> pa.DataType | None:
         wide = pa.decimal256 if type_.bit_width == 256 else pa.decimal128
         return wide(type_.precision, type_.scale)
     if types.is_time(type_):
-        return pa.time64("us")  # Python's times hold no less
+        return pa.time64("us")  # the resolution of Python's times
     if types.is_date(type_):
         return pa.date32()
     kept = types.is_null, types.is_boolean, _is_number, types.is_timestamp, types.is_duration
@@ -117,7 +117,7 @@ def plain(type_: pa.DataType) -> pa.DataType | None:
 
 
 def merge(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds the values of both, of plain types; None where there is none."""
+    """Find the type that holds the values of two plain types; None if there is none."""
     types = pa.types
     if one == other or types.is_null(other):
         return one
@@ -142,16 +142,16 @@ def merge(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def convert(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    """The values of an array as another type.
+    """Convert an array to another type.
 
     Raises:
-        pa.ArrowInvalid: The type does not hold one exactly.
+        pa.ArrowInvalid: The type does not hold a value exactly.
     """
     if array.type == type_:
         return array
     if pa.types.is_null(type_):  # cells that are all empty
         return pa.nulls(len(array))
-    if _has_null_inside(type_):  # from null to null inside a list pyarrow makes values that are too few
+    if _has_null_inside(type_):  # pyarrow loses values when it casts nulls inside a list
         return pa.array(array.to_pylist(), type_)
     return (array.dictionary_decode() if pa.types.is_dictionary(array.type) else array).cast(type_)
 
@@ -162,7 +162,7 @@ def _has_null_inside(type_: pa.DataType) -> bool:
 
 
 def words(type_: pa.DataType) -> str:
-    """What a type is called in messages."""
+    """Name a type in a message."""
     types = pa.types
     if types.is_list(type_):
         return f"lists of {words(type_.value_type)}"
@@ -179,7 +179,7 @@ def words(type_: pa.DataType) -> str:
 
 
 def what(value: Any) -> str:
-    """What a value is called in messages."""
+    """Name a value in a message."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

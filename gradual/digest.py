@@ -1,4 +1,4 @@
-"""Digests of values that are the same in every process, and fixed samples of what is too large to read whole."""
+"""Digests of values that are the same in every process, and fixed samples of what is too large to read in full."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradual.errors import InputError
+from gradual.files import sha256
 
 _GOLDEN = 0x9E3779B97F4A7C15
-"""Multiples of it, modulo 2**64, are spread evenly over all numbers."""
-_WHOLE = 1 << 20  # bytes of an array that are read; of a larger one a sample is
-_SAMPLE = 1 << 14  # entries of that sample
-_RUN = 128  # entries that lie side by side in a sample: what a mapped file is read for at once
+"""Its multiples modulo 2**64 are spread evenly over all numbers."""
+_MAX_BYTES = 1 << 20  # of an array that is read in full; of a larger one, a sample is read
+_SAMPLE = 1 << 14  # entries in that sample
+_RUN = 128  # adjacent entries in a sample: about what one access to a memory-mapped file reads
 
 Update = Callable[[bytes], None]
 
 
 class Undigestible(Exception):
-    """A value has no content that is the same in another process; the message says what it is."""
+    """A value has no content that would be the same in another process; the message says what it is."""
 
 
 def digest(value: Any) -> str:
-    """A short digest of tensors, arrays, plain data, and whatever objects are made of these.
+    """Compute a short digest of tensors, arrays, plain data, and objects made of these.
 
-    Mappings and sets have no order. Arrays above a megabyte, memory-mapped ones for example, go by a fixed sample of
-    their entries.
+    The order of mappings and sets does not matter. Of an array larger than a megabyte, such as a memory-mapped one, a
+    fixed sample of entries is read.
 
     Raises:
-        Undigestible: A part of it, such as an open file or a generator, cannot be taken into another process.
+        Undigestible: Part of the value, such as an open file or a generator, means nothing in another process.
     """
     digester = hashlib.sha256()
     try:
@@ -50,23 +50,16 @@ def digest(value: Any) -> str:
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
-    """A digest of all bytes of files, in their order.
+    """Compute a digest of all bytes of some files, in their order.
 
     Raises:
-        InputError: One cannot be read.
+        InputError: A file cannot be read.
     """
-    digests = []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}.") from None
-    return digest(digests)
+    return digest([sha256(path) for path in paths])
 
 
 def entries(tensor: Tensor, number: int) -> Tensor:
-    """A fixed sample of a tensor's entries, on the CPU, shape (entries,); all of them where they are few."""
+    """Return a fixed sample of a tensor's entries, on the CPU, shape (entries,); all of them where there are few."""
     tensor = tensor.detach()
     if not tensor.ndim:
         return tensor.reshape(1).cpu()
@@ -76,7 +69,7 @@ def entries(tensor: Tensor, number: int) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def sample_positions(size: int, number: int, run: int = _RUN) -> npt.NDArray[np.int64]:
-    """Sorted positions in ``size`` entries: about ``number`` of them, in runs; all where there are few more."""
+    """Choose about ``number`` sorted positions among ``size``, in runs; all of them where there are not many more."""
     if size <= 4 * number:
         return np.arange(size, dtype=np.int64)
     starts = [((step * _GOLDEN) % 2**64 * (size - run + 1)) >> 64 for step in range(number // run)]
@@ -84,7 +77,7 @@ def sample_positions(size: int, number: int, run: int = _RUN) -> npt.NDArray[np.
 
 
 def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:
-    """Feed a value to a digest; ``above`` are the ids of the containers that it lies in."""
+    """Feed a value to a digest; ``above`` holds the ids of the containers that it is in."""
     if id(value) in above:
         update(b"cycle;")
         return
@@ -107,7 +100,7 @@ def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:
 
 
 def _feed_parts(update: Update, value: Any, above: tuple[int, ...]) -> None:
-    """Feed what has parts, all of which are fed in turn."""
+    """Feed a value part by part."""
     if isinstance(value, Mapping):
         _name(update, f"mapping {len(value)}")
         for key in sorted(value, key=digest):
@@ -128,13 +121,13 @@ def _feed_parts(update: Update, value: Any, above: tuple[int, ...]) -> None:
 
 
 def _feed_object(update: Update, value: Any, above: tuple[int, ...]) -> None:
-    """Feed what pickle would save of an object: how to make it, its state, its items."""
+    """Feed what pickle would save of an object: how to make it, its state and its items."""
     try:
         reduced = value.__reduce_ex__(4)
     except Exception as error:  # each class has its own reason
         raise Undigestible(f"a {type(value).__name__}") from error
     _name(update, class_name(type(value)))
-    if isinstance(reduced, str):  # the name of something that is there once
+    if isinstance(reduced, str):  # the name of a global object
         _name(update, reduced)
         return
     for part in reduced:
@@ -142,7 +135,7 @@ def _feed_object(update: Update, value: Any, above: tuple[int, ...]) -> None:
 
 
 def _listed(part: Any) -> Any:
-    """The items of an iterator, as pickle gets them; anything else as it is."""
+    """Return the items of an iterator, as pickle receives them, and anything else unchanged."""
     return list(part) if hasattr(part, "__next__") else part
 
 
@@ -159,7 +152,7 @@ def _feed_tensor(update: Update, tensor: Tensor, above: tuple[int, ...]) -> None
         sparse = tensor.to_sparse().coalesce()
         _feed(update, [sparse.indices(), sparse.values()], above)
     elif tensor.numel() and not tensor.is_meta:
-        small = tensor.numel() * tensor.element_size() <= _WHOLE
+        small = tensor.numel() * tensor.element_size() <= _MAX_BYTES
         flat = tensor.cpu().reshape(-1) if small else entries(tensor, _SAMPLE)
         update(flat.resolve_conj().resolve_neg().contiguous().view(torch.uint8).numpy().tobytes())
 
@@ -168,7 +161,7 @@ def _feed_array(update: Update, array: npt.NDArray[Any], above: tuple[int, ...])
     _name(update, f"array {array.dtype.str} {array.shape}")
     if array.dtype.hasobject:
         _feed(update, array.tolist(), above)
-    elif array.nbytes <= _WHOLE:
+    elif array.nbytes <= _MAX_BYTES:
         update(array.tobytes())
     else:
         update(array[np.unravel_index(sample_positions(array.size, _SAMPLE), array.shape)].tobytes())
@@ -177,7 +170,7 @@ def _feed_array(update: Update, array: npt.NDArray[Any], above: tuple[int, ...])
 def _as_array(buffer: Any) -> npt.NDArray[Any]:
     try:
         return np.frombuffer(buffer, dtype=np.uint8)
-    except (ValueError, BufferError) as error:  # a closed file's, or bytes that do not lie side by side
+    except (ValueError, BufferError) as error:  # the memory of a closed file, or not contiguous
         raise Undigestible(f"a {type(buffer).__name__}") from error
 
 
@@ -192,5 +185,5 @@ def _bytes(update: Update, kind: str, content: bytes) -> None:
 
 
 def class_name(named: Any) -> str:
-    """Name of a class or function, without its module: a script's own are in another one where it is imported."""
+    """Return the name of a class or function without its module, which differs when a script is imported."""
     return str(getattr(named, "__qualname__", type(named).__qualname__))

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import BatchEncoding
 
+from gradual.digest import Undigestible, digest, digest_of_files, entries, sample_positions
 from gradual.errors import InputError
-from gradual.runs.digest import Undigestible, digest, digest_of_files, entries, sample_positions
 
 
 class Colour(enum.Enum):

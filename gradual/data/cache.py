@@ -1,0 +1,307 @@
+"""Example files as memory-mapped Arrow tables, converted and tokenized once and then kept in a cache folder.
+
+A table's key is made of the content of its files, the types of its columns, the tokenizer and the settings, so that
+neither a file's name nor its date decides whether there is work to do. One process does the work; others wait for it
+and map the same pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradual.data.formats import Columns, describe, format_of
+from gradual.data.tokenization import cores, quiet_datasets, tokenize
+from gradual.errors import InputError
+from gradual.files import sha256, write_atomically
+from gradual.lock import Held, lock
+
+if TYPE_CHECKING:  # it imports pyarrow, which comes with gradual[files] only
+    from gradual.data.tables import Found, Part
+
+log = logging.getLogger(__name__)
+
+_LAYOUT = 2  # incremented whenever the content of a cached table changes
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are turned into tables.
+
+    Attributes:
+        cache: Folder in which the tables are kept.
+        tokenizer: A fast tokenizer for the text columns; None where there are none.
+        max_length: Maximum number of tokens per example; None for no limit.
+        processes: Number of processes that convert and tokenize; None for one per core.
+    """
+
+    cache: Path
+    tokenizer: Any = None
+    max_length: int | None = None
+    processes: int | None = None
+
+
+def read_tables(
+    files: Mapping[str, Sequence[Path]], columns: Mapping[str, Columns], options: ReadOptions, label: str | None
+) -> dict[str, Any]:
+    """Read the examples of each part, in the order of its files, as ``datasets.Dataset``s mapped from the cache.
+
+    A column has one type in all files of all parts, except that ``predict`` takes the types of the others.
+
+    Args:
+        files: The files of each part; those of one part have the same format.
+        columns: The columns to read of each part.
+        options: How the files are turned into tables.
+        label: The column of labels, which ``predict`` may have in another form or not at all.
+
+    Raises:
+        InputError: A file cannot be read, its columns differ from those of the others, or a value is missing or of
+            another kind than others in its column.
+    """
+    _datasets_library()
+    from gradual.data.tables import Part, common_types, different_columns, require_values, types_to_predict
+
+    keys = {name: _scan_key(files[name], columns[name], options.cache) for name in files}
+    try:
+        parts = {
+            name: Part(files[name], columns[name], _scanned(files[name], columns[name], options, keys[name]))
+            for name in files
+        }
+        others = [part for name, part in parts.items() if name != "predict"]
+        for part in others[1:]:
+            kinds, first = part.found.kinds, others[0].found.kinds
+            if set(kinds) != set(first):
+                raise InputError(different_columns(part.files[0], kinds, others[0].files[0], first))
+        types = common_types(others)
+        tables = {}
+        for name, part in parts.items():
+            own = types_to_predict(part, types, label) if name == "predict" else types
+            own = {column: own[column] for column in part.found.kinds if column in own}
+            tables[name] = _read_table(part, own, options, keys[name])
+            for column in part.columns.needed:
+                require_values(tables[name], column, part)
+        return tables
+    finally:
+        for key in keys.values():
+            _remove_rows(options.cache, key)
+
+
+# Scanning: files become rows, and the kinds of their columns are recorded
+
+
+def _scanned(files: Sequence[Path], columns: Columns, options: ReadOptions, key: str) -> Found:
+    record = options.cache / f"{key}.found"
+    found = _recorded(record)
+    if found is None:
+        with _one_process(options.cache / f"{key}.lock", files):
+            found = _recorded(record)
+            if found is None:
+                _scan(files, columns, options, key)
+                found = _recorded(record)
+    assert found is not None
+    return found
+
+
+def _recorded(record: Path) -> Found | None:
+    from gradual.data.tables import Found
+
+    try:
+        return Found.from_bytes(record.read_bytes())
+    except (OSError, ValueError, LookupError, TypeError):  # it is missing or damaged
+        return None
+
+
+def _scan(files: Sequence[Path], columns: Columns, options: ReadOptions, key: str) -> None:
+    """Parse the files of a part into rows, and record what was found."""
+    from gradual.data.tables import scan
+
+    rows = _rows(options.cache, key)
+    work = rows.with_suffix(".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(rows, ignore_errors=True)
+    log.info("Reading %s.", describe(files))
+    try:
+        with _writing_into(options.cache):
+            found = scan(files, columns, work, options.processes or cores())
+            work.replace(rows)
+            write_atomically(options.cache / f"{key}.found", found.to_bytes())
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _rows(cache: Path, key: str) -> Path:
+    """Return the folder for the rows of a scan, which exists until they are in a table."""
+    return cache / f"{key}.rows"
+
+
+def _remove_rows(cache: Path, key: str) -> None:
+    if _rows(cache, key).exists():
+        with suppress(OSError, Held), lock(cache / f"{key}.lock"):  # if it is held, another process needs the rows
+            shutil.rmtree(_rows(cache, key), ignore_errors=True)
+
+
+# Tables: rows are fitted to the types of their columns and tokenized
+
+
+def _read_table(part: Part, types: Mapping[str, Any], options: ReadOptions, key: str) -> Any:
+    folder = options.cache / _table_key(part, types, options, key)
+    table = _opened(folder)
+    if table is None:
+        with _one_process(options.cache / f"{key}.lock", part.files):
+            table = _opened(folder)
+            if table is None:
+                if not _rows(options.cache, key).exists():
+                    _scan(part.files, part.columns, options, key)
+                _make(part, types, options, _rows(options.cache, key), folder)
+                table = _opened(folder)
+    assert table is not None
+    return table
+
+
+def _opened(folder: Path) -> Any:
+    if not folder.exists():
+        return None
+    try:
+        return _datasets_library().Dataset.load_from_disk(str(folder))
+    except Exception as error:  # a damaged file may raise anything in the libraries that read it
+        log.warning("%s is damaged and is created again (%s).", folder, _reason(error))
+        return None
+
+
+def _make(part: Part, types: Mapping[str, Any], options: ReadOptions, rows: Path, folder: Path) -> None:
+    """Fit and tokenize the rows in a temporary folder, which gets its name when it is complete."""
+    from gradual.data.tables import fit, require_values
+
+    library, work = _datasets_library(), folder.with_suffix(".tmp")
+    for old in (work, folder):  # left by a killed process, or damaged
+        shutil.rmtree(old, ignore_errors=True)
+    size = sum(path.stat().st_size for path in part.files)
+    text = part.columns.text
+    try:
+        with _writing_into(folder.parent), quiet_datasets(library, size):
+            work.mkdir(parents=True)
+            paths = fit(part, types, rows, work)
+            table = library.concatenate_datasets([library.Dataset.from_file(str(path)) for path in paths])
+            assert len(table) == sum(part.found.rows), "no example is lost"
+            if text:
+                for column in text:
+                    require_values(table, column, part)
+                table = tokenize(
+                    table, text, options.tokenizer, options.max_length, options.processes, part.files, work
+                )
+            table.save_to_disk(str(work / "table"))
+            (work / "table").replace(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+# The cache folder
+
+
+def default_cache() -> Path:
+    """Return the default cache folder, beside the tables that ``datasets`` itself keeps."""
+    return Path(_datasets_library().config.HF_DATASETS_CACHE) / "gradual"
+
+
+def _datasets_library() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise InputError("Reading files needs the package datasets: pip install 'gradual[files]'.") from None
+    return datasets
+
+
+@contextmanager
+def _one_process(path: Path, files: Sequence[Path]) -> Iterator[None]:
+    with ExitStack() as stack:
+        with _writing_into(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            waits = lock(path, lambda: log.info("Waiting for the process that reads %s.", describe(files)))
+            stack.enter_context(waits)
+        yield
+
+
+@contextmanager
+def _writing_into(cache: Path) -> Iterator[None]:
+    """Report what cannot be written as a problem of this folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or _reason(error)
+        raise InputError(
+            f"The cache folder {cache} cannot be written to ({reason}): make room, or choose another cache_dir."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+# Keys
+
+
+def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
+    """Compute the key of a scan."""
+    parts = [
+        _LAYOUT,
+        version("pyarrow"),
+        format_of(files[0]),
+        [_content(path, cache) for path in files],
+        [columns.names, columns.text, columns.ids],
+    ]
+    return _digest(parts)
+
+
+def _table_key(part: Part, types: Mapping[str, Any], options: ReadOptions, scan_key: str) -> str:
+    """Compute the key of a table."""
+    tokenizer = None
+    if part.columns.text:
+        state = json.loads(options.tokenizer.backend_tokenizer.to_str())
+        tokenizer = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
+    parts = [
+        scan_key,
+        {package: version(package) for package in ("datasets", "tokenizers", "transformers")},
+        {name: str(type_) for name, type_ in types.items()},
+        options.max_length if part.columns.text else None,
+        tokenizer,
+    ]
+    return _digest(parts)
+
+
+def _digest(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def content_of_files(files: Sequence[Path], cache: Path) -> str:
+    """Compute a digest of all bytes of ``files``, in their order, without reading unchanged files again."""
+    return hashlib.sha256("".join(_content(path, cache) for path in files).encode()).hexdigest()[:16]
+
+
+def _content(path: Path, cache: Path) -> str:
+    """Return the digest of a file, from a record as long as size and date of the file have not changed."""
+    status = path.stat()
+    state = [status.st_size, status.st_mtime_ns, status.st_ino]
+    record = cache / "content" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if known["state"] == state:
+            return str(known["content"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    content = sha256(path)
+    if time.time_ns() - status.st_mtime_ns > 2e9:  # a file may change again within the resolution of its date
+        with suppress(OSError):  # without a record the file is read again next time
+            record.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, json.dumps({"state": state, "content": content}))
+    return content
