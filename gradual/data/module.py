@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
@@ -129,8 +129,27 @@ class MixedDomainDataModule(LightningDataModule):
         """
         return None
 
+    def spec(self) -> Any:
+        """Return what a model must know of the data, such as its labels; None by default.
+
+        Called after ``load``. A model with a method ``configure_data`` receives it; see ``gradual.tasks.base``.
+        """
+        return None
+
     def setup(self, stage: str | None = None) -> None:
-        """Load the data, once; called by Lightning before every fit and test."""
+        """Load the data, once, and configure the model for it; Lightning calls this before every fit and test."""
+        self._load_once()
+        if self.trainer is not None:
+            self.configure(self.trainer.lightning_module)
+
+    def configure(self, model: LightningModule) -> None:
+        """Pass ``spec`` to the model's ``configure_data``; do nothing for a model without one."""
+        configure_data = getattr(model, "configure_data", None)
+        if configure_data is not None:
+            self._load_once()
+            configure_data(self.spec())
+
+    def _load_once(self) -> None:
         if self._domains is None:
             domains = self.load()
             if not isinstance(domains, Domains):
@@ -146,7 +165,7 @@ class MixedDomainDataModule(LightningDataModule):
     def domains(self) -> Domains:
         """The datasets; loads them if that was not done yet."""
         if self._domains is None:
-            self.setup()
+            self._load_once()
         assert self._domains is not None
         return self._domains
 
@@ -182,7 +201,7 @@ class MixedDomainDataModule(LightningDataModule):
     @property
     def amounts(self) -> list[int]:
         """Out-of-domain examples of each stage, as counts."""
-        self.setup()
+        self._load_once()
         assert self._amounts is not None
         return list(self._amounts)
 

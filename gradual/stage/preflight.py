@@ -89,7 +89,7 @@ class Check:
         model: The model.
         datamodule: The data, set up, with the schedule; its stage is changed.
         has_layers: Whether the model has all of its layers, so that optimizers can be made; None for: where it does not
-            make them later, in ``setup`` or ``configure_model``.
+            make them later, in ``configure_data``, ``setup`` or ``configure_model``.
     """
 
     model: LightningModule
@@ -156,7 +156,8 @@ class Check:
 
     def _can_make_optimizers(self) -> bool:
         if self.has_layers is None:
-            return not any(is_overridden(hook, self.model) for hook in ("setup", "configure_model"))
+            later = hasattr(self.model, "configure_data")
+            return not (later or any(is_overridden(hook, self.model) for hook in ("setup", "configure_model")))
         return self.has_layers
 
 

@@ -97,6 +97,19 @@ class Ontology:
 
 
 @dataclass(frozen=True)
+class DialogueSpec:
+    """What a dialogue state tracker must know of its data.
+
+    Attributes:
+        ontology: The slots and their candidate values.
+        target_slots: Indices of the target domain's slots.
+    """
+
+    ontology: Ontology
+    target_slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Turn:
     """One turn: what the user said, what the system had said before, and the belief state after.
 

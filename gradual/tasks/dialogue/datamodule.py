@@ -13,7 +13,7 @@ from gradual.errors import InputError
 from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
 from gradual.runs.digest import digest_of_files
-from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
+from gradual.tasks.dialogue.data import NONE, Dialogue, DialogueSpec, Ontology, oddities, read_dialogues
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
 
 
@@ -104,6 +104,10 @@ class DialogueDataModule(MixedDomainDataModule):
         if truncated:
             note("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
         return datasets
+
+    def spec(self) -> DialogueSpec:
+        """Return the ontology, and which of its slots are the target domain's."""
+        return DialogueSpec(self.ontology, tuple(self.target_slots))
 
     def content_of(self, part: str) -> str | None:
         """A digest of the part's file and the ontology."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradual.tasks.base import TaskScores
 from gradual.tasks.dialogue.features import MISSING
+from gradual.tasks.scores import TaskScores
 
 
 def dialogue_scores(

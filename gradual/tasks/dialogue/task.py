@@ -11,7 +11,7 @@ from gradual.checks import integer
 from gradual.errors import InputError
 from gradual.nn.encoder import load_encoder, load_tokenizer
 from gradual.tasks.base import TaskModule
-from gradual.tasks.dialogue.data import Ontology, belief_state
+from gradual.tasks.dialogue.data import DialogueSpec, Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
 from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
@@ -64,20 +64,24 @@ class DialogueStateTracker(TaskModule):
         # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
         self.model = Sumbt(pretrained, heads, hidden, distance).train()
         self.ontology: Ontology | None = None
-        self._trained_on: Ontology | None = None  # what a checkpoint says
+        self._trained_on: Ontology | None = None  # according to a checkpoint
+        self._target_slots: tuple[int, ...] | None = None
+
+    def configure_data(self, spec: Any) -> None:
+        """Take the ontology, or check that it is the one the model was trained with."""
+        spec = self.expect(spec, DialogueSpec)
+        for known in (self._trained_on, self.ontology):
+            if known is not None:
+                _check_same(known, spec.ontology)
+        self.ontology = spec.ontology
+        if spec.target_slots != self._target_slots:
+            self._target_slots, per_slot = spec.target_slots, self.hparams["per_slot_scores"]
+            self.add_scores(lambda: BeliefScores(spec.ontology.slots, spec.target_slots, per_slot))
 
     def setup(self, stage: str) -> None:
-        """Take the ontology from the data module and encode it, once."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.ontology is None:
-            ontology: Ontology = datamodule.ontology
-            self.ontology = ontology
-            if self.model.slot_vectors is None:
-                self._encode_ontology(ontology)
-            self._check_trained_on(ontology)
-            for split in ("train", "val", "test"):
-                per_slot = self.hparams["per_slot_scores"]
-                self.add_module(f"{split}_scores", BeliefScores(ontology.slots, datamodule.target_slots, per_slot))
+        """Encode the slots and values of the ontology, unless a checkpoint has brought their vectors."""
+        if self.ontology is not None and self.model.slot_vectors is None:
+            self._encode_ontology(self.ontology)
 
     def _encode_ontology(self, ontology: Ontology) -> None:
         name, trusted = self.hparams["encoder"], self.trust_remote_code
@@ -109,17 +113,12 @@ class DialogueStateTracker(TaskModule):
             except TypeError:
                 raise InputError("The checkpoint has no slots: accepted are those of a DialogueStateTracker.") from None
             if self.ontology is not None:
-                self._check_trained_on(self.ontology)
+                _check_same(self._trained_on, self.ontology)
         for name in ("slot_vectors", "value_vectors", "value_mask"):
             stored = checkpoint["state_dict"].get(f"model.{name}")
             if stored is not None and getattr(self.model, name) is None:
                 dtype = next(self.parameters()).dtype if stored.is_floating_point() else stored.dtype
                 setattr(self.model, name, torch.empty_like(stored, device=self.device, dtype=dtype))
-
-    def _check_trained_on(self, ontology: Ontology) -> None:
-        difference = self._trained_on and self._trained_on.difference(ontology)
-        if difference:
-            raise InputError(f"The checkpoint was trained with another ontology than {ontology.path}: {difference}.")
 
     def forward(self, batch: TurnBatch) -> Tensor:
         """Logits of all candidate values, shape ``(turns, slots, values)``."""
@@ -156,3 +155,9 @@ class DialogueStateTracker(TaskModule):
         predicted = logits.detach().argmax(-1)
         self.scores_of(split).update(predicted, batch.labels, losses)
         return losses, predicted
+
+
+def _check_same(trained_on: Ontology, data: Ontology) -> None:
+    """Raise an InputError if a model and its data have different ontologies."""
+    if difference := trained_on.difference(data):
+        raise InputError(f"The model was trained with another ontology than {data.path}: {difference}.")

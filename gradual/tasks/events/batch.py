@@ -118,6 +118,7 @@ class SentenceBatch:
     schema: Tensor
     document: Tensor
     ids: list[str]
+    records: list[str]
     gold: Annotations
 
 
@@ -228,6 +229,7 @@ class SentenceCollator:
             schema=torch.tensor([d.schema for d in documents])[document],
             document=torch.from_numpy(document),
             ids=[d.id for d in documents],
+            records=[d.record for d in documents],
             gold=Annotations(*map(torch.from_numpy, gold)),
         )
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gradual.errors import InputError
 from gradual.runs.files import write_atomically
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.standoff import AnnotatedText, TextBound, layers_in_use, read_standoff, text_files
 
 _LINE_END = re.compile(r"\r\n|\r|\n")

@@ -8,70 +8,18 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from gradual.data.text import JSONError, is_line, parse_json, read_text
 from gradual.errors import InputError
+from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
-LAYERS = ("ner", "relations", "events")
 _FIELDS = {"doc_key", "dataset", "sentences", "weight", "sentence_start", "clusters", "event_clusters", *LAYERS}
 _KINDS = {"ner": "entity types", "relations": "relation types", "triggers": "event types", "roles": "roles"}
 _Annotation = TypeVar("_Annotation")
-
-
-class Event(NamedTuple):
-    """An event of a sentence.
-
-    Attributes:
-        trigger: Index of its trigger, a token.
-        type: Its type.
-        arguments: First token, last token and role of each.
-    """
-
-    trigger: int
-    type: str
-    arguments: list[tuple[int, int, str]]
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence and its annotations, whose token indices count from its start; the last one of a span is inclusive.
-
-    Attributes:
-        tokens: Its tokens, at least one.
-        ner: First token, last token and type of each entity.
-        relations: First and last token of one span, of another, and the type, of each relation.
-        events: Its events, as they stand in the file: one trigger may come in several.
-    """
-
-    tokens: list[str]
-    ner: list[tuple[int, int, str]] = field(default_factory=list)
-    relations: list[tuple[int, int, int, int, str]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document.
-
-    Attributes:
-        id: Its ``doc_key``.
-        sentences: Its sentences, at least one.
-        weight: Multiplies its loss.
-        layers: Those of ``LAYERS`` that it is annotated with; the annotation may be that there is nothing.
-        record: The line as it was read, whose token indices count from the document's start. Predictions are written
-            into it, so that what is not used here goes through.
-    """
-
-    id: str
-    sentences: list[Sentence]
-    weight: float = 1.0
-    layers: frozenset[str] = frozenset(LAYERS)
-    record: dict[str, Any] = field(default_factory=dict)
 
 
 def read_documents(path: str | Path, labels: LabelSpace | None = None) -> list[Document]:

@@ -13,9 +13,10 @@ from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
 from gradual.runs.digest import digest_of_files
 from gradual.tasks.events.batch import Pruning, SentenceCollator
-from gradual.tasks.events.data import Document, oddities, read_documents, statistics
+from gradual.tasks.events.data import oddities, read_documents, statistics
+from gradual.tasks.events.documents import Document
 from gradual.tasks.events.features import DocumentFeatures
-from gradual.tasks.events.labels import LabelSpace
+from gradual.tasks.events.labels import EventSpec, LabelSpace
 
 _LONGEST = 512
 
@@ -116,11 +117,9 @@ class EventDataModule(MixedDomainDataModule):
         path = self.files[part]
         return None if path is None else digest_of_files([Path(path)])
 
-    def document(self, id_: str) -> Document:
-        """The document to predict that has a key."""
-        predicted = self.domains.predict or self.domains.test
-        assert isinstance(predicted, DocumentFeatures)
-        return predicted.documents[predicted.ids.index(id_)]
+    def spec(self) -> EventSpec:
+        """Return the label space and what else the model must know."""
+        return EventSpec(self.labels, self.max_span_width, self.allowed)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """The paper's Table 3, a column a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS, Document, Sentence
+from gradual.tasks.events.documents import LAYERS, Document, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
 Ints = npt.NDArray[np.int64]
@@ -59,6 +60,7 @@ class EncodedDocument(NamedTuple):
     weight: float
     layers: tuple[bool, ...]
     schema: int
+    record: str
 
 
 class DocumentFeatures(Dataset[EncodedDocument]):
@@ -81,7 +83,6 @@ class DocumentFeatures(Dataset[EncodedDocument]):
     def __init__(
         self, documents: Sequence[Document], tokenizer: Any, labels: LabelSpace, max_length: int, schema: int = 0
     ):
-        self.documents = list(documents)
         self.ids = [document.id for document in documents]
         sentences = [sentence for document in documents for sentence in document.sentences]
         encoded = iter(_encode(sentences, tokenizer, labels, max_length))
@@ -92,6 +93,7 @@ class DocumentFeatures(Dataset[EncodedDocument]):
                 document.weight,
                 tuple(layer in document.layers for layer in LAYERS),
                 schema,
+                json.dumps(document.record),
             )
             for document in documents
         ]

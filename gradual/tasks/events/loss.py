@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradual.tasks.events.batch import SentenceBatch
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.metrics import Annotations
 from gradual.tasks.events.model import Scores
 

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradual.tasks.base import TaskScores
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
+from gradual.tasks.scores import TaskScores
 
 
 @dataclass

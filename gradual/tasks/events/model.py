@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gradual.nn.fast_cpu import QuickDropout, QuickLinear
 from gradual.nn.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.labels import LabelSpace
 
 DISTANCES = 10

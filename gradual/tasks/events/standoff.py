@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from gradual.data.text import read_text
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 
 _IGNORED = {"*": "equivalences", "A": "attributes", "M": "modifications", "N": "normalizations", "#": "notes"}
 _ID = re.compile(r"\*|#.*|[TREAMN]\S+")

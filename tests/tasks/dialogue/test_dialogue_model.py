@@ -384,17 +384,14 @@ def make_tracker(demo, datamodule, **arguments):
     """A tracker that knows the ontology, in the mode that it was made in."""
     torch.manual_seed(0)
     tracker = DialogueStateTracker(str(demo / "encoder"), **{"hidden": 20, **arguments})
-    tracker.trainer = make_trainer(datamodule=datamodule)
+    datamodule.configure(tracker)
     tracker.setup("fit")
     return tracker
 
 
-def make_trainer(datamodule=None, **arguments):
+def make_trainer(**arguments):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
-    if datamodule is not None:
-        trainer.datamodule = datamodule
-    return trainer
+    return Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
 
 
 def test_a_trackers_parameters_are_one_encoder_and_the_head(demo, datamodule):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mutations import mutate, mutations
 
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS, Document, Event, Sentence, oddities, read_documents, statistics
+from gradual.tasks.events.data import oddities, read_documents, statistics
+from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
 # Two sentences, tokens 0 to 3 and 4 to 8 of the document.

@@ -93,11 +93,9 @@ def extractor(folder, **changes):
     return EventExtractor(str(folder / "encoder"), **{"hidden": 40, "features": 8, "dropout": 0.0, **changes})
 
 
-def trainer(datamodule=None, **arguments):
+def trainer(**arguments):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    made = Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
-    made.datamodule = datamodule
-    return made
+    return Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
 
 
 def configured(folder, datamodule=None, **changes):
@@ -106,7 +104,7 @@ def configured(folder, datamodule=None, **changes):
     datamodule.setup()
     torch.manual_seed(0)
     model = extractor(folder, **changes)
-    model.trainer = trainer(datamodule)
+    datamodule.configure(model)
     model.configure_model()
     return model.eval()
 
@@ -176,8 +174,8 @@ def test_labels_of_other_files_than_the_checkpoints_are_an_input_error(fitted, f
     write_documents(tmp_path / "other.json", other)
     checkpoint = run_dir / result.stages[-1].path / "best.ckpt"
     expected = (
-        r"^The checkpoint was trained with other labels than those of the data files: alone the data has triggers "
-        r"Transport; the data has roles Agent\.$"
+        r"^The model was trained with other labels than those in the data files: only the data has triggers "
+        r"Transport; only the data has roles Agent\.$"
     )
     for load in (
         lambda: trainer().test(extractor(folder), data(folder, val=str(tmp_path / "other.json")), str(checkpoint)),
@@ -191,9 +189,9 @@ def test_labels_of_other_files_than_the_checkpoints_are_an_input_error(fitted, f
     write_documents(tmp_path / "plain.json", [document("plain", "two men")])
     plain = str(tmp_path / "plain.json")
     fewer = data(folder, in_domain=str(folder / "pool.json"), out_of_domain=None, val=plain, test=plain)
-    with pytest.raises(InputError, match=r"the checkpoint has ner GPE; the checkpoint has relations PHYS; the "):
+    with pytest.raises(InputError, match=r"only the model has ner GPE; only the model has relations PHYS; "):
         trainer().test(extractor(folder), fewer, str(checkpoint))
-    with pytest.raises(InputError, match=r"max_span_width 8, and the data module has 5\.$"):
+    with pytest.raises(InputError, match=r"max_span_width 8, but the data module has 5\.$"):
         trainer().test(extractor(folder), data(folder, max_span_width=5), str(checkpoint))
 
 
@@ -317,14 +315,15 @@ def test_the_loss_is_weighted_and_averaged_over_documents(folder):
 
 
 def test_a_layer_without_weight_is_neither_trained_nor_scored(folder):
-    model = configured(folder, loss_weights=LossWeights(ner=0, relations=0))
+    datamodule = data(folder)
+    model = configured(folder, datamodule, loss_weights=LossWeights(ner=0, relations=0))
     assert set(model.model.scorers) == {"triggers", "trigger_candidates", "argument_candidates", "arguments"}
-    (scores,) = trainer().test(model, model.trainer.datamodule, verbose=False)
+    (scores,) = trainer().test(model, datamodule, verbose=False)
     assert set(scores) == {f"test/{name}" for name in NAMES if not name.startswith(("ner_", "relation_"))}
     with torch.inference_mode():
-        (record, *_) = model.test_step(next(iter(model.trainer.datamodule.test_dataloader())), 0)
+        (record, *_) = model.test_step(next(iter(datamodule.test_dataloader())), 0)
     assert set(record) == {"id", "trig_id_f1", "trig_c_f1", "arg_id_f1", "arg_c_f1"}
-    (record, *_) = predicted(model, model.trainer.datamodule)
+    (record, *_) = predicted(model, datamodule)
     assert [name for name in record if name.startswith("predicted")] == ["predicted_events"]
 
 

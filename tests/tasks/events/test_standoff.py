@@ -15,7 +15,8 @@ from mutations import mutate, mutations
 from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.tasks.events.convert import Tokens, document, tokenizer
-from gradual.tasks.events.data import Event, Sentence, read_documents
+from gradual.tasks.events.data import read_documents
+from gradual.tasks.events.documents import Event, Sentence
 from gradual.tasks.events.standoff import read_standoff
 
 # characters:  0   4    9      16  20  24   29   34  36     43     50  54     61 64    70
