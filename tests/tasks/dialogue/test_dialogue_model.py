@@ -547,8 +547,8 @@ def turn_round(content):
 
 
 CHANGES = {
-    rename: "of the slots the checkpoint alone has 'hostel-area' and the data alone has 'hostel-zone'",
-    add_values: "of the values of 'hostel-area' the data alone has 'a', 'b', 'c' and 1 more",
+    rename: "among the slots, only the model has 'hostel-area', and only the data has 'hostel-zone'",
+    add_values: "among the values of 'hostel-area', only the data has 'a', 'b', 'c' and 1 more",
     turn_round: "the values of 'hostel-area' are in another order",
 }
 
@@ -675,7 +675,7 @@ def test_a_wrong_number_of_layers_is_an_input_error(demo, layers):
 
 @pytest.mark.parametrize("heads", [0, -1, 3, 128])
 def test_a_wrong_number_of_heads_is_an_input_error(demo, heads):
-    with pytest.raises(InputError, match=rf"heads is {heads}: accepted .* 64\.$"):
+    with pytest.raises(InputError, match=rf"heads is {heads}: it must divide the encoder's width, 64\.$"):
         DialogueStateTracker(str(demo / "encoder"), heads=heads)
 
 

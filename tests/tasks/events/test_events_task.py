@@ -283,7 +283,8 @@ def test_predictions_are_what_is_decoded(folder):
 
 def test_an_unknown_label_in_a_file_to_predict_is_an_input_error(folder, tmp_path):
     write_documents(tmp_path / "new.json", [document("N", sentence("two men", [(0, 1, "PERSON")]))])
-    with pytest.raises(InputError, match=r"new\.json:1: .*'PERSON' is not among the model's 2 entity types"):
+    unknown = "'PERSON' is not one of the 2 entity types that the model knows"
+    with pytest.raises(InputError, match=rf"new\.json:1: .*{unknown}"):
         data(folder, predict_file=str(tmp_path / "new.json")).setup()
 
 
@@ -386,7 +387,7 @@ def test_windows_are_no_longer_than_the_encoder_takes(folder, tmp_path):
 
 
 def test_a_wrong_choice_of_the_pools_labels_is_an_input_error(folder):
-    with pytest.raises(InputError, match=r"out_of_domain_labels is 'some': accepted are all and own\.$"):
+    with pytest.raises(InputError, match=r"out_of_domain_labels is 'some': it must be all or own\.$"):
         data(folder, out_of_domain_labels="some")
 
 
