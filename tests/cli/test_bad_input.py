@@ -165,7 +165,7 @@ def test_documents(small_demo, tmp_path, capfd):
         ({"out_of_domain": tmp_path / "b.json"}, "b.json:1: ner[0][0]: found the token index 1"),
         ({"test": tmp_path / "d.json"}, "d.json:1: not UTF-8"),
         ({"in_domain": tmp_path / "c.json", "val": tmp_path / "e.json"}, "nothing to learn"),
-        ({}, "the in-domain data is in the validation or test data, too"),
+        ({}, "the in-domain data is also in the validation or test data"),
         ({"out_of_domain_labels": "some"}, "it must be all or own"),
         ({"max_span_width": 0}, "max_span_width is 0"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),

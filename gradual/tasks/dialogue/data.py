@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradual.checks import found
+from gradual.checks import did_you_mean, found
 from gradual.data.text import JSONError, is_line, parse_json, read_text
 from gradual.errors import InputError
 
@@ -219,8 +218,7 @@ def _value_index(value: str, candidates: dict[str, int], where: str, slot: str) 
     if index is None:
         index = candidates.get(_DO_NOT_CARE.get(value, ""))
     if index is None:
-        close = difflib.get_close_matches(value, candidates, n=1) if len(value) <= _LONGEST_GUESSED else ()
-        hint = f" Did you mean {_short(close[0])}?" if close else ""
+        hint = did_you_mean(value, candidates) if len(value) <= _LONGEST_GUESSED else ""
         raise InputError(f"{where}: slot {_short(slot)} has the value {_short(value)}, not in the ontology.{hint}")
     return index
 

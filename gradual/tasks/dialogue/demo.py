@@ -301,7 +301,7 @@ def _change(segment: _Segment) -> None:
 
 
 def _singular(text: str) -> str:
-    """Correct the plural in a fragment about one thing."""
+    """Correct plurals after the number one."""
     text = re.sub(r"\b(1|one) (night|backpacker|time)s\b", r"\1 \2", text)
     return re.sub(r"\b(1|one) people\b", r"\1 person", text)
 
@@ -355,7 +355,7 @@ def _labels() -> list[str]:
 
 
 def _is_complete(out: Path, marker: Mapping[str, object], paths: Iterable[Path]) -> bool:
-    """Return whether `out` contains exactly this demo; raise an InputError if it contains other files of these names."""
+    """Return whether `out` contains exactly this demo; raise an InputError if it has other files of these names."""
     present = [path for path in paths if path.exists()]
     try:
         found = json.loads((out / MARKER).read_text(encoding="utf-8"))
@@ -398,7 +398,7 @@ def _write_encoder(folder: Path, seed: int, texts: Sequence[str]) -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         model = BertModel(config)
-    # At equal scale, positions and segments would dominate words, and the slot attention would take far longer to learn.
+    # At equal scale, positions and segments would dominate words: the slot attention would take far longer to learn.
     with torch.no_grad():
         model.embeddings.position_embeddings.weight.mul_(CONTEXT_SCALE)
         model.embeddings.token_type_embeddings.weight.mul_(CONTEXT_SCALE)

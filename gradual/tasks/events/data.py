@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 import sys
 from bisect import bisect_right
@@ -12,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from gradual.checks import did_you_mean
 from gradual.data.text import JSONError, is_line, parse_json, read_text
 from gradual.errors import InputError
 from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
@@ -234,10 +234,8 @@ class _Line:
         text = self._text(label, field)
         if self.labels is not None and text not in self.labels.index(kind):
             known = self.labels.index(kind)
-            close = difflib.get_close_matches(text, known, n=1)
-            hint = f" Did you mean {reprlib.repr(close[0])}?" if close else ""
             found = f"{reprlib.repr(text)} is not one of the {len(known)} {_KINDS[kind]} that the model knows"
-            raise InputError(f"{self.where}: {field}: {found}.{hint}")
+            raise InputError(f"{self.where}: {field}: {found}.{did_you_mean(text, known)}")
         return text
 
     def _key(self, key: Any) -> str:

@@ -66,11 +66,11 @@ def write(path, *lines):
 
 
 def input_error(*arguments):
-    """The message of the one error that a user's mistake may end in: one sentence on one line."""
+    """The message of the one error that a user's mistake may end in: one sentence on one line, and at most a question."""
     with pytest.raises(InputError) as caught:
         read_documents(*arguments)
     message = str(caught.value)
-    assert message.endswith(".")
+    assert message.endswith((".", "?"))
     assert "\n" not in message
     return message
 
