@@ -131,6 +131,7 @@ def encoded_documents(lengths, seed=0, **sentences):
             weight=(1.0, 0.5, 2.0)[number % 3],
             layers=layers[number % len(layers)],
             schema=number % 2,
+            record="{}",
         )
         for number, own in enumerate(lengths)
     ]

@@ -2,7 +2,7 @@
 
 import json
 
-from gradual.tasks.events.data import LAYERS, Document, Event, Sentence
+from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 
 
 def sentence(text, ner=(), relations=(), events=()):

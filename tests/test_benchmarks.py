@@ -106,7 +106,7 @@ def as_features(document, labels, words):
             arguments=rows([(t, k, a, b, index["roles"][r]) for t, k, e in events for a, b, r in e.arguments], 5),
         )
 
-    return EncodedDocument(document.id, [encode(s) for s in document.sentences], document.weight, (True,) * 3, 0)
+    return EncodedDocument(document.id, [encode(s) for s in document.sentences], document.weight, (True,) * 3, 0, "{}")
 
 
 def rows(values, columns):

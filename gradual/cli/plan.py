@@ -13,7 +13,7 @@ from gradual.experiment.results import wide_console
 from gradual.overrides import merge
 from gradual.schedule import Schedule, remark_on_end
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
-from gradual.stage.callbacks.carry import lend_trainer
+from gradual.stage.layers import make_layers
 from gradual.stage.optim import parameter_groups
 
 
@@ -36,8 +36,7 @@ def print_plan(
     datamodule.seed, datamodule.schedule = defaults.seed, schedule
     datamodule.prepare_data()
     datamodule.setup("fit")
-    lend_trainer(model, datamodule)
-    model.configure_model()  # parameters that depend on the data
+    make_layers(model, datamodule)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
     for heading in headings:

@@ -39,9 +39,9 @@ from gradual.runs.result import StageResult, reported_scores
 from gradual.schedule import Schedule, Stage
 from gradual.score_names import without_split
 from gradual.settings import TrainSettings
-from gradual.stage.callbacks.carry import make_layers
 from gradual.stage.callbacks.reported_scores import ReportedScores, check_logged, names_in
 from gradual.stage.interruption import interruptible
+from gradual.stage.layers import make_layers
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory
 from gradual.stage.retest import lacks_test, tested_again

@@ -87,7 +87,7 @@ class Check:
         model: The model.
         datamodule: The data, set up, with the schedule; its current stage is changed.
         has_layers: Whether the model has all of its layers, so that optimizers can be made. By default, it has if it
-            overrides neither ``setup`` nor ``configure_model``.
+            overrides none of ``configure_data``, ``setup`` and ``configure_model``.
     """
 
     model: LightningModule
@@ -151,7 +151,8 @@ class Check:
 
     def _can_make_optimizers(self) -> bool:
         if self.has_layers is None:
-            return not any(is_overridden(hook, self.model) for hook in ("setup", "configure_model"))
+            later = hasattr(self.model, "configure_data")
+            return not (later or any(is_overridden(hook, self.model) for hook in ("setup", "configure_model")))
         return self.has_layers
 
 

@@ -1,1 +1,1 @@
-"""The tasks: one package each, knowing nothing of stages, schedules or each other."""
+"""The tasks, one package each. They do not depend on stages, schedules or each other."""

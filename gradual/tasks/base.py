@@ -1,30 +1,121 @@
-"""What the tasks' LightningModules share."""
+"""The base class of the tasks' models."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
-import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
-from torchmetrics import Metric
+
+from gradual.checks import found
+from gradual.errors import InputError
+from gradual.tasks.scores import TaskScores
+
+Spec = TypeVar("Spec")
+SPLITS = ("train", "val", "test")
 
 
 class TaskModule(LightningModule):
-    """A LightningModule around a pretrained encoder, with a metric of its scores for each split.
+    """A LightningModule around a pretrained encoder that is told what its data looks like.
 
-    Its checkpoints run no code and turn on none of the encoder's: ``__init__`` takes ``trust_remote_code``, and leaves
-    it out of the hyperparameters that it saves. ``train_scores``, ``val_scores`` and ``test_scores`` are metrics that
-    give several scores by name, one of them the ``loss``; their epoch's values are logged, as ``val/loss`` and so on.
+    A task is a package with two classes:
+
+    - A data module, a ``MixedDomainDataModule``: ``load`` reads files into datasets and sets ``collate_fn``; ``spec``
+      returns what a model must know of them, such as the labels, as a small dataclass.
+    - A model, a ``TaskModule``: it receives that spec in ``configure_data``. It never looks for the data module; what
+      a step needs of an example, such as the text to write a prediction into, is part of the batch.
+
+    The hooks run in this order, before every fit, validation, test and prediction::
+
+        configure_data(spec)    keep what the spec says; make the metrics with add_scores
+        setup(stage)            Lightning's own, rarely needed
+        configure_model()       make the layers whose size depends on the spec, unless they exist
+        on_load_checkpoint()    only where a checkpoint is loaded
+
+    ``MixedDomainDataModule.setup`` calls ``configure_data``, whichever Trainer method is running. Outside of a Trainer,
+    ``datamodule.configure(model)`` followed by ``model.configure_model()`` does the same. Neither hook may use
+    ``self.trainer``. A model for a fixed number of labels, as a sketch::
+
+        class TextClassifier(TaskModule):
+            def __init__(self, encoder: str, trust_remote_code: bool = False):
+                super().__init__()
+                self.save_hyperparameters(ignore=["trust_remote_code"])
+                self.encoder = load_encoder(encoder, trust_remote_code=trust_remote_code).train()
+                self.labels: tuple[str, ...] | None = None
+                self.head: nn.Module | None = None
+
+            def configure_data(self, spec):
+                labels = self.expect(spec, TextSpec).labels
+                if self.labels is None:
+                    self.labels = labels
+                    self.add_scores(lambda: TextScores(len(labels)))
+                elif labels != self.labels:
+                    raise InputError("The model was trained with other labels than those in the data.")
+
+            def configure_model(self):
+                if self.labels is not None and self.head is None:
+                    self.head = nn.Linear(self.encoder.config.hidden_size, len(self.labels))
+
+            def on_save_checkpoint(self, checkpoint):
+                checkpoint["labels"] = list(self.labels)
+
+            def on_load_checkpoint(self, checkpoint):
+                self.configure_data(TextSpec(tuple(checkpoint["labels"])))
+                self.configure_model()
+
+            def training_step(self, batch, batch_idx): ...  # returns the loss, logs train/loss
+            def test_step(self, batch, batch_idx): ...      # returns a record per example, for significance tests
+            def predict_step(self, batch, batch_idx): ...   # returns a JSON object per example
+            def _step(self, batch, split): ...              # updates self.scores_of(split)
+
+    On the command line, the data module's ``tokenizer`` defaults to the model's ``encoder``, and both share
+    ``trust_remote_code``. Checkpoints never turn that on: it is not among the saved hyperparameters.
     """
+
+    @abstractmethod
+    def configure_data(self, spec: Any) -> None:
+        """Take what the data module's ``spec`` says about the data.
+
+        Called before every fit, validation, test and prediction, so often with a spec that is already known. Draws no
+        random numbers: layers are made in ``configure_model``.
+
+        Raises:
+            InputError: The spec belongs to another task, or differs from what the model was trained with.
+        """
+
+    def expect(self, spec: Any, kind: type[Spec]) -> Spec:
+        """Return ``spec`` if it is of the kind that this task needs.
+
+        Raises:
+            InputError: It is not: the data module belongs to another task.
+        """
+        if not isinstance(spec, kind):
+            raise InputError(
+                f"{type(self).__name__} needs a data module whose spec() returns {found(kind)}, but this one returns "
+                f"{found(spec)}."
+            )
+        return spec
+
+    def add_scores(self, make: Callable[[], TaskScores]) -> None:
+        """Create the metrics ``train_scores``, ``val_scores`` and ``test_scores``, replacing any there are.
+
+        Args:
+            make: Returns a new metric, whose ``compute`` returns scores by name, among them ``loss``. They are logged
+                at the end of an epoch as ``val/loss`` and so on.
+        """
+        for split in SPLITS:
+            self.add_module(f"{split}_scores", make())
+
+    def scores_of(self, split: str) -> Any:
+        """Return the metric of a split: ``train``, ``val`` or ``test``."""
+        return getattr(self, f"{split}_scores")
 
     @classmethod
     def load_from_checkpoint(
         cls, checkpoint_path: Any, *args: Any, trust_remote_code: bool = False, **kwargs: Any
     ) -> Self:
-        """As Lightning's; what a checkpoint says about trusting code does not count, wherever the file comes from."""
+        """Load a model as Lightning does; only the caller, never the checkpoint, decides whether to trust code."""
         trusted = {"trust_remote_code": trust_remote_code, "weights_only": True}
         return super().load_from_checkpoint(checkpoint_path, *args, **{**kwargs, **trusted})
 
@@ -33,7 +124,7 @@ class TaskModule(LightningModule):
         self._step(batch, "val")
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's training scores, measured while the weights moved."""
+        """Log the training scores of the epoch, measured while the weights were changing."""
         self._log_scores("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -44,53 +135,15 @@ class TaskModule(LightningModule):
         """Log the test scores."""
         self._log_scores("test")
 
-    def scores_of(self, split: str) -> Any:
-        """The metric of a split: ``train``, ``val`` or ``test``."""
-        return getattr(self, f"{split}_scores")
-
     @abstractmethod
     def _step(self, batch: Any, split: str) -> Any:
-        """The losses of a batch and what is predicted; adds them to the split's scores."""
+        """Compute losses and predictions of a batch, and add them to the scores of the split."""
 
     def _log_scores(self, split: str) -> None:
         metric = self.scores_of(split)
         scores = metric.compute()
         if split == "train":
             del scores["loss"]  # logged at every step
-        # the metric has summed over processes already; synchronizing equal values only keeps Lightning from warning
+        # the metric has already summed over processes; sync_dist only keeps Lightning from warning
         self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
         metric.reset()
-
-
-_WITHOUT_DOUBLE = ("mps",)  # types of devices
-
-
-class TaskScores(Metric):
-    """Scores made of sums. Those of real numbers are in double, whatever type the module is converted to.
-
-    On a device that has no double they are in single precision.
-    """
-
-    full_state_update = False
-
-    def add_count(self, name: str, *size: int) -> None:
-        """Add a state that counts, of a shape; it is summed over processes."""
-        self.add_state(name, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
-
-    def add_sum(self, name: str, *size: int) -> None:
-        """Add a state that sums real numbers, of a shape; it is summed over processes."""
-        self.add_state(name, _exact(torch.zeros(size)), dist_reduce_fx="sum")
-
-    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> nn.Module:
-        sums = [name for name, start in self._defaults.items() if start.is_floating_point()]  # type: ignore[union-attr]
-        super()._apply(fn, [*exclude_state, *sums])
-        for name in sums:
-            self._defaults[name] = _exact(self._defaults[name], self.device)  # type: ignore[arg-type]
-            setattr(self, name, _exact(getattr(self, name), self.device))
-        return self
-
-
-def _exact(sums: Tensor, device: torch.device | None = None) -> Tensor:
-    """Sums on a device, theirs if none is given, in the most exact type that it has."""
-    device = device or sums.device
-    return sums.to(device, torch.float32 if device.type in _WITHOUT_DOUBLE else torch.float64)

@@ -82,8 +82,8 @@ def test_a_configuration(small_demo, tmp_path, capfd, kind):
 OPTIONS = {
     "--run_dir={file}": "cannot be created",
     "--run_dir={file}/below": "cannot be created",
-    "--data.root={file}": "is no folder with dialogue files",
-    "--data.root=": "is no folder with dialogue files",
+    "--data.root={file}": "is not a folder of dialogue files",
+    "--data.root=": "is not a folder of dialogue files",
     "--data.domain=../../..": "ontology.json: No such file or directory",
     "--data.pool=.": "Is a directory",
     "--data.pool=none.tsv": "No such file",
@@ -165,8 +165,8 @@ def test_documents(small_demo, tmp_path, capfd):
         ({"out_of_domain": tmp_path / "b.json"}, "b.json:1: ner[0][0]: found the token index 1"),
         ({"test": tmp_path / "d.json"}, "d.json:1: not UTF-8"),
         ({"in_domain": tmp_path / "c.json", "val": tmp_path / "e.json"}, "nothing to learn"),
-        ({}, "the in-domain data is in the validation or test data, too"),
-        ({"out_of_domain_labels": "some"}, "accepted are all and own"),
+        ({}, "the in-domain data is also in the validation or test data"),
+        ({"out_of_domain_labels": "some"}, "it must be all or own"),
         ({"max_span_width": 0}, "max_span_width is 0"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),
     ):

@@ -331,10 +331,10 @@ def test_the_configurations_are_accepted(name, capsys):
         (["--mode=up"], "mode is 'up': it must be 'auto', 'min' or 'max'"),
         (["--monitor=val/f1"], "the names logged are"),
         (["--data.domain=hotel"], "the domains there are hostel"),
-        (["--data.out_of_domain_slots=some"], "accepted are all, shared"),
+        (["--data.out_of_domain_slots=some"], "it must be all, shared"),
         (["--model.encoder=no-such-folder"], "'no-such-folder' cannot be loaded as an encoder"),
         (["--model.encoder_layers=9"], "encoder_layers is 9"),
-        (["--model.heads=7"], "accepted are divisors"),
+        (["--model.heads=7"], "it must divide"),
         (["--config=no-such.yaml"], "no-such.yaml"),
         (["--patients=3"], "There is no setting --patients. Did you mean --patience?"),
         (["--patienc=3"], "Did you mean --patience?"),  # no option may be shortened

@@ -330,7 +330,7 @@ def test_everything_is_known_without_setup():
 
 
 def test_no_in_domain_data_and_no_load_is_an_error():
-    with pytest.raises(InputError, match=r"pass in_domain=, or implement load\(\)"):
+    with pytest.raises(InputError, match=r"pass in_domain, or implement load\(\)"):
         MixedDomainDataModule().setup()
 
 
@@ -519,5 +519,5 @@ def test_an_id_that_is_no_line_is_refused(id_):
     """A stage's sample is written down, an id a line."""
     module = MixedDomainDataModule([1], [2, 3], id_of=lambda example: id_ if example == 3 else f"{example}/../x")
     module.schedule = [1.0]
-    with pytest.raises(InputError, match="text in one line"):
+    with pytest.raises(InputError, match="a single line of text"):
         module.sample_ids()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-import gradual.tasks.base
+import gradual.tasks.scores
 from gradual.tasks.dialogue import BeliefScores
 from gradual.tasks.events.metrics import Annotations, ExtractionScores
 
@@ -60,7 +60,7 @@ def test_sums_stay_exact_when_the_module_is_converted(make, how):
 @pytest.mark.parametrize("make", [belief, extraction])
 def test_a_device_without_double_has_sums_in_single_precision(make, monkeypatch):
     """The meta device stands for Apple's, on which a tensor in double is an error."""
-    monkeypatch.setattr(gradual.tasks.base, "_WITHOUT_DOUBLE", ("meta",))
+    monkeypatch.setattr(gradual.tasks.scores, "_WITHOUT_DOUBLE", ("meta",))
     metric = make().to("meta")
     assert {part.device.type for part in metric.metric_state.values()} == {"meta"}
     assert metric.loss_sum.dtype == torch.float32

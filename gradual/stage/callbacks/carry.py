@@ -10,6 +10,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from gradual.data.module import MixedDomainDataModule
 from gradual.nn.compiled import named_as_in
 from gradual.runs.checkpoint import read_checkpoint
+from gradual.stage.layers import make_layers
 
 
 class CarryWeights(Callback):
@@ -45,12 +46,6 @@ def _load(trainer: Trainer, pl_module: LightningModule, checkpoint: Path) -> Non
         trainer.strategy.load_model_state_dict(content, strict=pl_module.strict_loading)
 
 
-def lend_trainer(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
-    """Give a module outside of any fit a Trainer, which it asks for the data that its layers depend on."""
-    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    module.trainer.datamodule = datamodule  # type: ignore[attr-defined]
-
-
 def is_sharded(trainer: Trainer) -> bool:
     """Whether each process holds only a shard of the module, as with FSDP."""
     return trainer.strategy.restore_checkpoint_after_setup
@@ -70,10 +65,3 @@ def load_weights(module: LightningModule, checkpoint: Path, datamodule: MixedDom
     if datamodule is not None and not named_as_in(module, content["state_dict"]).keys() <= module.state_dict().keys():
         make_layers(module, datamodule)
     module.load_state_dict(named_as_in(module, content["state_dict"]), strict=module.strict_loading)
-
-
-def make_layers(module: LightningModule, datamodule: MixedDomainDataModule) -> None:
-    """Let a module outside of any fit make the layers that depend on the data."""
-    lend_trainer(module, datamodule)
-    module.setup("fit")
-    module.configure_model()

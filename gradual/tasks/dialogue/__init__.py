@@ -1,4 +1,4 @@
-"""Dialogue state tracking with SUMBT (Lee et al., 2019) on files in MultiWOZ 2.0's layout."""
+"""Dialogue state tracking with SUMBT (Lee et al., 2019), on files in the layout of MultiWOZ 2.0."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The data of a dialogue experiment: one target domain, and dialogues of the others as the pool."""
+"""The data of dialogue state tracking: dialogues of one target domain, and those of other domains as the pool."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
-from gradual.tasks.dialogue.data import NONE, Dialogue, Ontology, oddities, read_dialogues
+from gradual.tasks.dialogue.data import NONE, Dialogue, DialogueSpec, Ontology, oddities, read_dialogues
 from gradual.tasks.dialogue.features import DialogueFeatures, TurnCollator
 
 
 class DialogueDataModule(MixedDomainDataModule):
-    """The files of ``root/domains/DOMAIN``: the ontology, in-domain dialogues, and a pool of out-of-domain ones.
+    """Dialogues from the folder ``root/domains/DOMAIN``.
 
-    The folder holds ``ontology.json``, ``train.tsv`` (in-domain), ``train*.tsv``, ``dev.tsv`` and ``test.tsv``.
-    The pool is what a ``train*.tsv`` holds beyond ``train.tsv``.
+    The folder holds ``ontology.json``, ``train.tsv`` (in-domain), ``train*.tsv``, ``dev.tsv`` and ``test.tsv``. The
+    pool consists of the dialogues of a ``train*.tsv`` that are not in ``train.tsv``.
 
     Args:
-        root: Folder that holds ``domains/``.
+        root: The folder that contains ``domains/``.
         domain: The target domain, e.g. ``restaurant``.
-        tokenizer: Folder or hub's name of the encoder whose tokenizer is used; on the command line it is by default the
-            model's encoder.
+        tokenizer: The tokenizer, as a folder or a name on the Hugging Face Hub. On the command line, it defaults to
+            that of the model's encoder.
         pool: File with the out-of-domain dialogues, e.g. ``train4000.tsv``; None for the one with the highest number.
-        out_of_domain_slots: Slots whose labels count in out-of-domain dialogues: ``all`` (as in the paper's
-            experiment), ``shared`` (those that the training dialogues of both kinds fill), or a list of names or
-            patterns such as ``hotel-*``. The others are missing, and are left out of the loss (the paper's footnote 3).
-        predict_file: A dialogue file for ``predict``; None for ``test.tsv``.
-        max_length: Word pieces of a turn at most.
-        max_turns: Turns of a dialogue at most.
-        max_padding: Largest share of padding inside attention; elsewhere there is none.
-        batch_size: Training dialogues in a batch, per process; a stage may override it.
-        eval_batch_size: Dialogues in an evaluation batch.
-        num_workers: Processes that load data; 0 loads in the main one.
-        trust_remote_code: Run Python code that comes with the tokenizer; on the command line it is the model's.
+        out_of_domain_slots: The slots whose labels count in out-of-domain dialogues: ``all`` (as in the paper's
+            experiment), ``shared`` (those that are filled in both in-domain and out-of-domain training dialogues), or a
+            list of names or patterns such as ``hotel-*``. Other labels are left out of the loss (footnote 3 there).
+        predict_file: File of dialogues to predict; None for ``test.tsv``.
+        max_length: Maximum length of a turn in word pieces.
+        max_turns: Maximum number of turns in a dialogue.
+        max_padding: Maximum share of padding inside attention; there is none anywhere else.
+        batch_size: Number of training dialogues in a batch, per process; a stage may override it.
+        eval_batch_size: Number of dialogues in an evaluation batch.
+        num_workers: Number of processes that make batches; 0 to make them in the main process.
+        trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
 
     Attributes:
-        ontology: Slots and values; after ``setup``.
-        target_slots: Indices of the target domain's slots; after ``setup``.
+        ontology: Slots and values; available after ``setup``.
+        target_slots: Indices of the target domain's slots; available after ``setup``.
     """
 
     ontology: Ontology
@@ -74,11 +74,11 @@ class DialogueDataModule(MixedDomainDataModule):
             integer(least).check(name, value)
         if isinstance(out_of_domain_slots, str) and out_of_domain_slots not in ("all", "shared"):
             raise InputError(
-                f"out_of_domain_slots is '{out_of_domain_slots}': accepted are all, shared, or a list of slots."
+                f"out_of_domain_slots is '{out_of_domain_slots}': it must be all, shared or a list of slots."
             )
 
     def load(self) -> Domains:
-        """Read and tokenize the files."""
+        """Read the files and tokenize the dialogues."""
         folder = self._folder()
         self.ontology = Ontology.read(folder / "ontology.json")
         self.target_slots = self.ontology.slots_of(self.domain)
@@ -102,23 +102,27 @@ class DialogueDataModule(MixedDomainDataModule):
         )
         truncated = sum(part.truncated for part in vars(datasets).values() if part is not None)
         if truncated:
-            note("%d turns are longer than %d word pieces and were cut.", truncated, self.max_length)
+            note("%d turns are longer than %d word pieces and were truncated.", truncated, self.max_length)
         return datasets
 
+    def spec(self) -> DialogueSpec:
+        """Return the ontology and the slots of the target domain."""
+        return DialogueSpec(self.ontology, tuple(self.target_slots))
+
     def content_of(self, part: str) -> str | None:
-        """A digest of the part's file and the ontology."""
+        """Return a digest of the file of a part and of the ontology."""
         folder = self._folder()
         files = {"in_domain": folder / "train.tsv", "val": folder / "dev.tsv", "test": folder / "test.tsv"}
         path = files.get(part) or self._pool_path(folder)
         return None if path is None else digest_of_files([folder / "ontology.json", path])
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        """The paper's Table 1, a column a domain folder under ``root``, and the pool of the target domain's."""
+        """Return Table 1 of the paper, with one column per domain folder, and the size of the target domain's pool."""
         columns = {}
         for folder in sorted(path.parent for path in Path(self.root).glob("domains/*/ontology.json")):
             ontology = Ontology.read(folder / "ontology.json")
             if folder.name != self.domain and folder.name not in ontology.domains:
-                continue  # somebody's own, such as a copy
+                continue  # not a domain, such as a copy of one
             files = {name: folder / f"{name}.tsv" for name in ("train", "dev", "test")}
             parts = {name: read_dialogues(path, ontology) for name, path in files.items() if path.exists()}
             turns = sum(len(dialogue.turns) for part in parts.values() for dialogue in part)
@@ -134,9 +138,9 @@ class DialogueDataModule(MixedDomainDataModule):
             accepted = (
                 f"the domains there are {', '.join(others)}"
                 if others
-                else ("run `gradual download multiwoz` or `gradual demo-data` to get data")
+                else "run `gradual download multiwoz` or `gradual demo-data` to get data"
             )
-            raise InputError(f"{folder} is no folder with dialogue files; {accepted}.")
+            raise InputError(f"{folder} is not a folder of dialogue files; {accepted}.")
         return folder
 
     def _pool_path(self, folder: Path) -> Path | None:
@@ -163,7 +167,7 @@ class DialogueDataModule(MixedDomainDataModule):
             return [slot for slot in range(len(slots)) if slot not in shared]
         for pattern in self.out_of_domain_slots:
             if not any(fnmatchcase(slot, pattern) for slot in slots):
-                raise InputError(f"out_of_domain_slots: '{pattern}' is no slot of {self.ontology.path}.")
+                raise InputError(f"out_of_domain_slots: '{pattern}' matches no slot in {self.ontology.path}.")
         return [
             index
             for index, slot in enumerate(slots)
@@ -171,7 +175,7 @@ class DialogueDataModule(MixedDomainDataModule):
         ]
 
     def _filled(self, dialogues: Sequence[Dialogue]) -> set[int]:
-        """Slots that have a value in at least one of the dialogues."""
+        """Return the slots that have a value in at least one dialogue."""
         empty = [values.index(NONE) for values in self.ontology.values]
         return {
             slot

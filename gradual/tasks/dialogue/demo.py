@@ -1,8 +1,8 @@
-"""A small dialogue corpus and a tiny encoder of our own making: the demo that needs no download.
+"""``gradual demo-data``: a small synthetic dialogue corpus and a tiny encoder, for a demo without downloads.
 
-Both come in the formats of the real ones (one TSV row a turn and an `ontology.json`; a Hugging Face folder), so that
-the demo takes the same path through the code as a real run. The target domain, `hostel`, is scarce; the others are
-plentiful and never mention it.
+Both have the formats of real ones (one TSV row per turn and an `ontology.json`; a Hugging Face folder), so that the
+demo takes the same path through the code as a real run. Dialogues of the target domain, `hostel`, are scarce; those of
+the others are plentiful and never mention it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradual.errors import InputError
 from gradual.tasks.dialogue import demo_phrases as phrases
 from gradual.tasks.dialogue.demo_phrases import DO_NOT_CARE, DOMAINS, NONE, TARGET, Slot
 
-DEFAULT_OUT = Path("demo-data")  # where configs/demo.yaml looks
+DEFAULT_OUT = Path("demo-data")  # where configs/demo.yaml expects it
 MARKER = "demo.json"
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -35,7 +35,7 @@ CONTEXT_SCALE = 0.1
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn: the user's words, the system's before them and the filled slots after them."""
+    """A turn: what the user says, what the system said before, and the filled slots afterwards."""
 
     user: str
     system: str
@@ -44,7 +44,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """One dialogue: its id and turns."""
+    """A dialogue: its id and turns."""
 
     id: str
     turns: Sequence[Turn]
@@ -54,17 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gradual demo-data`.
 
     Args:
-        parser: The subcommand's parser.
+        parser: The parser of this subcommand.
     """
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the dialogues and of the encoder's weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the dialogues and the encoder's weights")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the demo data as `gradual demo-data` does.
+    """Write the demo data.
 
     Args:
-        arguments: The parsed options of `add_arguments`.
+        arguments: The parsed options that `add_arguments` declares.
     """
     write_demo_data(Path(arguments.out), arguments.seed)
 
@@ -72,18 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
 def write_demo_data(
     out: Path, seed: int = 0, *, train: int = 50, dev: int = 50, test: int = 100, out_of_domain: int = 600
 ) -> None:
-    """Write the demo corpus to `out/domains/hostel` and its encoder to `out/encoder`, unless they are there already.
+    """Write the demo corpus to `out/domains/hostel` and its encoder to `out/encoder`, unless they exist already.
 
     Args:
-        out: The folder; made if missing. Only the demo's own files in it are written.
-        seed: Equal seeds and sizes give equal corpora and equal encoder weights.
-        train: In-domain training dialogues.
-        dev: In-domain validation dialogues.
-        test: In-domain test dialogues.
-        out_of_domain: Dialogues of the other domains, mixed with the training ones in `train{out_of_domain}.tsv`.
+        out: The folder, created if missing. Files in it that do not belong to the demo are left alone.
+        seed: The same seed and sizes give the same corpus and the same encoder weights.
+        train: Number of in-domain training dialogues.
+        dev: Number of in-domain validation dialogues.
+        test: Number of in-domain test dialogues.
+        out_of_domain: Number of dialogues of other domains, mixed with the training dialogues in
+            `train{out_of_domain}.tsv`.
 
     Raises:
-        InputError: `out` cannot be written, or holds files of these names that are not the demo's.
+        InputError: `out` cannot be written, or contains other files with the names of the demo's.
     """
     splits = _splits(random.Random(seed), train, dev, test, out_of_domain)
     texts = {"ontology.json": _ontology_json()} | {f"{name}.tsv": _tsv(rows) for name, rows in splits.items()}
@@ -96,9 +97,9 @@ def write_demo_data(
         next_step += f" --data.root {shlex.quote(str(out))} --model.encoder {shlex.quote(str(encoder))}"
     try:
         if _is_complete(out, marker, paths):
-            print(f"{out} already holds the demo data of seed {seed}: nothing to do.\n{next_step}")
+            print(f"{out} already contains the demo data for seed {seed}: nothing to do.\n{next_step}")
             return
-        # Written first and last: a run that was cut short can be repeated, and is not taken for a complete one.
+        # Written first and last, so that an interrupted run can be repeated and is not mistaken for a complete one.
         _write_marker(out, marker | {"complete": False})
         data.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -111,12 +112,12 @@ def write_demo_data(
     for name, rows in splits.items():
         print(f"{data / name}.tsv: {len(rows)} dialogues, {sum(len(dialogue.turns) for dialogue in rows)} turns")
     in_domain = len(DOMAINS[TARGET].slots)
-    print(f"{data / 'ontology.json'}: {len(slot_table())} slots, {in_domain} of them of the target domain {TARGET}")
-    print(f"{encoder}: a randomly initialised BERT, {pieces} word pieces\n{next_step}")
+    print(f"{data / 'ontology.json'}: {len(slot_table())} slots, {in_domain} of them in the target domain {TARGET}")
+    print(f"{encoder}: a randomly initialized BERT with {pieces} word pieces\n{next_step}")
 
 
 def slot_table() -> dict[str, Slot]:
-    """Give all slots by their full names, sorted as the TSV's columns are."""
+    """Return all slots by their full names, in the order of the columns in the TSV files."""
     slots = {f"{domain}-{name}": slot for domain, entry in DOMAINS.items() for name, slot in entry.slots.items()}
     return dict(sorted(slots.items()))
 
@@ -126,7 +127,7 @@ def slot_table() -> dict[str, Slot]:
 
 @dataclass
 class _Talk:
-    """A dialogue in the making."""
+    """A dialogue under construction."""
 
     rng: random.Random
     limit: int = MAX_TURNS
@@ -149,7 +150,7 @@ class _Talk:
 
 @dataclass
 class _Segment:
-    """The part of a dialogue that is about one domain: what the user wants of it and has not said yet."""
+    """The part of a dialogue about one domain, and what the user has yet to say about it."""
 
     talk: _Talk
     name: str
@@ -165,7 +166,7 @@ class _Segment:
         return self.talk.pick(self.slot(name).surfaces.get(value, (value,)))
 
     def fragment(self, name: str, value: str) -> str:
-        """Say a value in words that carry it, and note it in the belief state."""
+        """Return words that express a value, and add it to the belief state."""
         self.fill(name, value)
         slot = self.slot(name)
         if value in slot.paraphrases and self.talk.chance(DOMAINS[self.name].paraphrased):
@@ -173,7 +174,7 @@ class _Segment:
         return _singular(self.talk.pick(slot.fragments).format(v=self.surface(name, value)))
 
     def indifferent(self, name: str) -> str:
-        """Say by name that a slot does not matter, and note it."""
+        """Return words that name a slot and say it does not matter, and add that to the belief state."""
         self.fill(name, DO_NOT_CARE)
         return self.talk.pick(self.slot(name).indifferent).format(noun=self.slot(name).noun)
 
@@ -181,13 +182,13 @@ class _Segment:
         return self.talk.pick([v for v in self.slot(name).values if v not in (*not_these, DO_NOT_CARE)])
 
     def take_definite(self, most: int) -> list[str]:
-        """Fragments of up to `most` of the pending values, those that do not matter left out."""
+        """Take up to `most` pending values that matter to the user, and return words that express them."""
         names = [name for name, value in self.pending.items() if value != DO_NOT_CARE][:most]
         return [self.fragment(name, self.pending.pop(name)) for name in names]
 
 
 def _dialogue(rng: random.Random, domains: Sequence[str], dialogue_id: str) -> Dialogue:
-    """Let user and system talk about `domains`, one after the other."""
+    """Generate a dialogue about `domains`, one after the other."""
     talk = _Talk(rng)
     for index, name in enumerate(domains):
         talk.limit = MAX_TURNS * (index + 1) // len(domains)
@@ -205,7 +206,7 @@ def _dialogue(rng: random.Random, domains: Sequence[str], dialogue_id: str) -> D
 
 
 def _goal(rng: random.Random, domain: str) -> dict[str, str]:
-    """What the user wants of a domain: some of its slots, in random order, at least one with a definite value."""
+    """Choose what the user wants: some slots of a domain in random order, at least one with a definite value."""
     slots = DOMAINS[domain].slots
     fewest = 4 if domain == TARGET else 2
     names = rng.sample(sorted(slots), rng.randint(fewest, min(6, len(slots))))
@@ -233,7 +234,7 @@ def _open(segment: _Segment) -> None:
 
 
 def _exchange(segment: _Segment) -> None:
-    """One turn about the next pending slot: a proposal or a question, and the user's answer."""
+    """Add a turn about the next pending slot: a proposal or a question, and the user's answer."""
     talk = segment.talk
     name, value = next(iter(segment.pending.items()))
     del segment.pending[name]
@@ -243,7 +244,7 @@ def _exchange(segment: _Segment) -> None:
         return
     system = f"{offer} {talk.pick(segment.slot(name).ask)}"
     if value == DO_NOT_CARE:
-        # Named or not: without the name, the question alone says which slot is meant.
+        # The user may leave out the name of the slot, which then follows from the question alone.
         user = segment.indifferent(name)
         if talk.chance(0.5):
             user = talk.pick(phrases.BARE_INDIFFERENT)
@@ -259,7 +260,7 @@ def _exchange(segment: _Segment) -> None:
 
 
 def _propose(segment: _Segment, offer: str, name: str, value: str) -> None:
-    """The system suggests a value: taken, countered with another one, or refused."""
+    """Add a turn in which the system suggests a value, and the user accepts it, asks for another or refuses."""
     talk = segment.talk
     reply = talk.rng.random()
     suggested = value if reply < 0.65 else segment.other_value(name, value)
@@ -278,7 +279,7 @@ def _propose(segment: _Segment, offer: str, name: str, value: str) -> None:
 
 
 def _change(segment: _Segment) -> None:
-    """A value already given is replaced: the user's own idea, or because the system has nothing for it."""
+    """Add a turn that replaces a value, because the user changes it or because the system has nothing for it."""
     talk = segment.talk
     prefix = f"{segment.name}-"
     given = {k.removeprefix(prefix): v for k, v in talk.state.items() if k.startswith(prefix) and v != DO_NOT_CARE}
@@ -300,7 +301,7 @@ def _change(segment: _Segment) -> None:
 
 
 def _singular(text: str) -> str:
-    """Mend the number of a fragment that was written for several."""
+    """Correct plurals after the number one."""
     text = re.sub(r"\b(1|one) (night|backpacker|time)s\b", r"\1 \2", text)
     return re.sub(r"\b(1|one) people\b", r"\1 person", text)
 
@@ -313,7 +314,7 @@ def _sentence_case(text: str) -> str:
 
 
 def _splits(rng: random.Random, train: int, dev: int, test: int, out_of_domain: int) -> dict[str, list[Dialogue]]:
-    """All dialogues, by the name of their file."""
+    """Generate all dialogues, by the name of their file."""
     ids = iter(range(1, train + dev + test + 1))
     splits = {
         name: [_dialogue(rng, (TARGET,), f"{TARGET.upper()}{next(ids):04d}") for _ in range(size)]
@@ -331,7 +332,7 @@ def _splits(rng: random.Random, train: int, dev: int, test: int, out_of_domain: 
 
 def _tsv(dialogues: Iterable[Dialogue]) -> str:
     slots = list(slot_table())
-    # The real header ends in an empty column, its rows do not.
+    # In the real files, the header ends with an empty column, but rows do not.
     lines = ["\t".join(["# Dialogue ID", "Turn Index", "User Utterance", "System Response", *slots, ""])]
     for dialogue in dialogues:
         for index, turn in enumerate(dialogue.turns):
@@ -349,12 +350,12 @@ def _sentences(dialogues: Iterable[Dialogue]) -> list[str]:
 
 
 def _labels() -> list[str]:
-    """The slot names and values, which the encoder reads as well."""
+    """Return the names of slots and values, which the encoder reads as well."""
     return [text for name, slot in slot_table().items() for text in (name, *slot.values, NONE)]
 
 
 def _is_complete(out: Path, marker: Mapping[str, object], paths: Iterable[Path]) -> bool:
-    """Whether `out` holds this very demo; an InputError if it holds files of the same names that are none of ours."""
+    """Return whether `out` contains exactly this demo; raise an InputError if it has other files of these names."""
     present = [path for path in paths if path.exists()]
     try:
         found = json.loads((out / MARKER).read_text(encoding="utf-8"))
@@ -378,7 +379,7 @@ def _write_marker(out: Path, marker: Mapping[str, object]) -> None:
 
 
 def _write_encoder(folder: Path, seed: int, texts: Sequence[str]) -> int:
-    """Save a tokenizer of `texts` and a random BERT of its size, and give the number of its word pieces."""
+    """Save a tokenizer for `texts` and a random BERT, and return the number of word pieces."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
     from transformers.utils import logging
@@ -397,7 +398,7 @@ def _write_encoder(folder: Path, seed: int, texts: Sequence[str]) -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         model = BertModel(config)
-    # Drawn alike, position and segment would drown the word: the slot attention then takes far longer to find values.
+    # At equal scale, positions and segments would dominate words: the slot attention would take far longer to learn.
     with torch.no_grad():
         model.embeddings.position_embeddings.weight.mul_(CONTEXT_SCALE)
         model.embeddings.token_type_embeddings.weight.mul_(CONTEXT_SCALE)
@@ -414,8 +415,8 @@ def _write_encoder(folder: Path, seed: int, texts: Sequence[str]) -> int:
 
 
 def _vocabulary(texts: Iterable[str]) -> dict[str, int]:
-    """Word pieces of `texts`: its characters, so that no word is unknown, and its words, the most frequent first."""
-    # Not with the tokenizers library's WordPiece trainer: its result changes from run to run.
+    """Collect the word pieces of `texts`: all characters, so that no word is unknown, and the most frequent words."""
+    # The WordPiece trainer of the tokenizers library is not deterministic.
     words = Counter(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower()))
     characters = sorted({character for word in words for character in word})
     pieces = [*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters if c.isalnum())]

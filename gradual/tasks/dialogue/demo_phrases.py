@@ -1,7 +1,7 @@
-"""The words of the demo corpus: its domains, their slots and values, and what user and system say about them.
+"""The phrases of the demo corpus: its domains, their slots and values, and what user and system say about them.
 
-In a template `{v}` is a value, `{f}` a fragment that carries one ("on Friday"), `{old}` the value that is to be
-replaced, `{noun}` what the slot is called in speech and `{n}` a number that means nothing.
+In templates, `{v}` is a value, `{f}` a fragment that contains one ("on Friday"), `{old}` a value to be replaced,
+`{noun}` what the slot is called in conversation, and `{n}` a number without meaning.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot: its values and the ways to speak of it.
+    """A slot: its values, and how user and system talk about it.
 
     Attributes:
         values: The candidate values, as in the ontology.
         noun: What user and system call the slot.
         fragments: How the user states a value, with `{v}`.
-        ask: How the system asks for it.
-        surfaces: Other spellings of a value, used in place of `{v}`; a value not listed is said as it is written.
-        paraphrases: Fragments that state a value without its name.
-        propose: How the system suggests a value; empty for a slot it does not suggest.
-        indifferent: How the user says, of this slot by name, that any value will do.
+        ask: How the system asks for a value.
+        surfaces: Other spellings of values, used in place of `{v}`; values not listed are used as written.
+        paraphrases: Fragments that state a value without naming it.
+        propose: How the system suggests a value; empty if it never does.
+        indifferent: How the user says, naming the slot, that any value will do.
     """
 
     values: tuple[str, ...]
@@ -41,14 +41,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain: its slots and the user's first words.
+    """A domain: its slots, and how user and system talk about it.
 
     Attributes:
-        slots: The slots by their name without the domain's prefix.
-        openers: How the user starts, with the stated fragments at `{f}`.
-        paraphrased: How often a value that has a paraphrase is said by it.
+        slots: The slots by name, without the prefix of the domain.
+        openers: How the user starts, with the first fragments at `{f}`.
+        paraphrased: Probability of paraphrasing a value that has paraphrases.
         offers: What the system says before it asks or proposes.
-        accept: How the user takes a proposal.
+        accept: How the user accepts a proposal.
     """
 
     slots: Mapping[str, Slot]
@@ -64,7 +64,7 @@ ACCEPT = (
     "That works for me, thank you.",
     "Perfect, I will take it.",
 )
-# After a refusal nothing changes: the proposed value must not be taken for the user's.
+# A refusal changes nothing: the proposed value must not enter the belief state.
 REFUSE = (
     "No, not that one. What else is there?",
     "I do not like that one, is there something else?",

@@ -1,4 +1,4 @@
-"""Examples to features to batches: word pieces made once, turns grouped by length, no padding turns."""
+"""Dialogues to features and batches: tokenized once, turns grouped by length, no padding turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradual.nn.grouping import group_by_length
 from gradual.tasks.dialogue.data import Dialogue
 
 MISSING = -100
-"""Label of a slot whose value is unknown: it counts neither in the loss nor in the scores."""
+"""Label of a slot with an unknown value, which counts neither in the loss nor in the scores."""
 
 
 class EncodedDialogue(NamedTuple):
@@ -26,8 +26,8 @@ class EncodedDialogue(NamedTuple):
     Attributes:
         id: Its id.
         tokens: Word-piece ids of each turn.
-        segments: Segment ids of each turn: 0 for the user's part, 1 for the system's.
-        labels: Value index of each turn and slot, or ``MISSING``; shape ``(turns, slots)``.
+        segments: Segment ids of each turn: 0 for the user's utterance, 1 for the system's.
+        labels: Value index for each turn and slot, or ``MISSING``; shape ``(turns, slots)``.
     """
 
     id: str
@@ -37,20 +37,20 @@ class EncodedDialogue(NamedTuple):
 
 
 class DialogueFeatures(Dataset[EncodedDialogue]):
-    """Dialogues with their turns tokenized, in a few flat arrays.
+    """Tokenized dialogues, stored in a few flat arrays.
 
-    A turn is ``[CLS] user [SEP] system [SEP]``, the longer part truncated first; ``[CLS] user [SEP]`` where the system
-    has said nothing.
+    A turn is encoded as ``[CLS] user [SEP] system [SEP]``, truncating the longer part first, or as ``[CLS] user [SEP]``
+    if the system has said nothing.
 
     Args:
-        dialogues: What to encode.
-        tokenizer: A fast tokenizer of ``transformers``.
-        max_length: Word pieces of a turn at most.
-        max_turns: Turns of a dialogue at most; later ones are left out.
-        missing_slots: Slots whose labels are ``MISSING`` (the paper's footnote 3).
+        dialogues: The dialogues to encode.
+        tokenizer: A fast tokenizer from ``transformers``.
+        max_length: Maximum length of a turn in word pieces.
+        max_turns: Maximum number of turns in a dialogue; later turns are left out.
+        missing_slots: Slots whose labels are set to ``MISSING`` (footnote 3 of the paper).
 
     Attributes:
-        ids: Ids of the dialogues.
+        ids: The ids of the dialogues.
         truncated: Number of turns that were longer than ``max_length``.
     """
 
@@ -100,11 +100,11 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
 
 @dataclass
 class TurnGroup:
-    """Turns of similar length, padded to that of the longest.
+    """Turns of similar length, padded to the longest.
 
     Attributes:
-        input_ids: Word pieces, shape ``(turns, length)``.
-        token_type_ids: Segments, same shape.
+        input_ids: Word-piece ids, shape ``(turns, length)``.
+        token_type_ids: Segment ids, same shape.
         attention_mask: 1 for word pieces, 0 for padding, same shape.
     """
 
@@ -115,19 +115,19 @@ class TurnGroup:
 
 @dataclass
 class TurnBatch:
-    """The real turns of a batch of dialogues: no padding turns, and little padding inside them.
+    """The turns of a batch of dialogues: no padding turns, and little padding within turns.
 
-    Turns stand in packed order: all first turns, then all second turns, and so on, the longest dialogue first; a
-    recurrent network over turns reads them as they lie.
+    Turns are in packed order, as recurrent networks read them: all first turns, then all second turns, and so on, the
+    longest dialogue first.
 
     Attributes:
-        groups: The turns by length.
-        cells: For each word piece its cell in the flattened, concatenated groups; shape ``(word pieces,)``.
+        groups: The turns, grouped by length.
+        cells: For each word piece, its cell in the flattened, concatenated groups; shape ``(word pieces,)``.
         order: For each turn in packed order, its row in the concatenated groups; shape ``(turns,)``.
-        active: For each turn index, how many dialogues have such a turn; non-increasing.
+        active: For each turn index, the number of dialogues that have such a turn; non-increasing.
         labels: Value indices or ``MISSING`` in packed order, shape ``(turns, slots)``.
-        ids: Ids of the dialogues, the longest first.
-        positions: For each of ``ids``, the position of its dialogue in the batch as the data has it.
+        ids: The ids of the dialogues, the longest first.
+        positions: For each of ``ids``, the position of its dialogue among those given to the collator.
         dialogue: For each turn in packed order, the index of its dialogue in ``ids``.
     """
 
@@ -146,7 +146,7 @@ class TurnCollator:
 
     Args:
         pad_token_id: The tokenizer's padding token.
-        max_padding: Largest share of padding among the cells of the groups.
+        max_padding: Maximum share of padding among the cells of the groups.
     """
 
     def __init__(self, pad_token_id: int, max_padding: float = 0.1):
@@ -154,8 +154,8 @@ class TurnCollator:
         self.max_padding = max_padding
 
     def __call__(self, dialogues: list[EncodedDialogue]) -> TurnBatch:
-        """Group, pad and pack."""
-        # stable: ties keep their order
+        """Group, pad and pack the turns."""
+        # sorted is stable: dialogues of the same length keep their order
         positions = sorted(range(len(dialogues)), key=lambda position: -len(dialogues[position].tokens))
         dialogues = [dialogues[position] for position in positions]
         longest = len(dialogues[0].tokens)
@@ -183,7 +183,7 @@ class TurnCollator:
         )
 
     def _group(self, turns: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]]) -> TurnGroup:
-        shape = (len(turns), len(turns[0][0]))  # the first is the longest
+        shape = (len(turns), len(turns[0][0]))  # the first turn is the longest
         tokens = np.full(shape, self.pad_token_id, dtype=np.int64)
         segments, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for row, (ids, types) in enumerate(turns):

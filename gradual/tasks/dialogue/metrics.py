@@ -1,4 +1,4 @@
-"""Slot and joint accuracy, of the target domain and of all slots, and the loss as the paper selects by it."""
+"""Slot and joint accuracy, on the target domain and on all slots, and the loss that the paper selects models by."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradual.tasks.base import TaskScores
 from gradual.tasks.dialogue.features import MISSING
+from gradual.tasks.scores import TaskScores
 
 
 def dialogue_scores(
     predicted: Tensor, labels: Tensor, dialogue: Tensor, ids: Sequence[str], target: Tensor
 ) -> list[dict[str, Any]]:
-    """The accuracies of each dialogue, as ``[numerator, denominator]``: what significance tests resample.
+    """Return the accuracies of each dialogue as ``[numerator, denominator]``, which significance tests resample.
 
     Args:
         predicted: Value indices, shape ``(turns, slots)``.
         labels: Value indices or ``MISSING``, same shape.
         dialogue: For each turn, the index of its dialogue in ``ids``.
-        ids: Ids of the dialogues.
+        ids: The ids of the dialogues.
         target: Indices of the target domain's slots.
     """
     known, correct, joints = _agreement(predicted, labels, target)
@@ -40,9 +40,12 @@ def dialogue_scores(
 def _agreement(
     predicted: Tensor, labels: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-    """Which labels are known and which are predicted, both of shape ``(turns, slots)``.
+    """Compare predictions with labels.
 
-    And for the target's slots, then for all: the slots, the turns with all known labels right, and those with any.
+    Returns:
+        Which labels are known, and which of them are predicted correctly, both of shape ``(turns, slots)``. Then, for
+        the target domain's slots and for all slots: their indices, the turns in which all known labels are predicted
+        correctly, and the turns that have any known label.
     """
     known = labels != MISSING
     correct = (predicted == labels) & known
@@ -54,17 +57,17 @@ def _agreement(
 
 
 class BeliefScores(TaskScores):
-    """Scores of belief states, summed over batches and processes.
+    """Scores of belief states over all batches and processes.
 
-    ``slot_accuracy`` is the share of correct (turn, slot) decisions, ``joint_accuracy`` the share of turns with all
-    slots correct; both on the target domain's slots, and on all slots with the ending ``_all``. ``loss`` is each slot's
-    mean cross-entropy over its turns, summed over slots. Missing labels count nowhere; a turn without any label counts
-    in no joint accuracy.
+    ``slot_accuracy`` is the share of (turn, slot) pairs predicted correctly, ``joint_accuracy`` the share of turns with
+    all slots correct. Both are computed on the target domain's slots and, with the suffix ``_all``, on all slots.
+    ``loss`` is the mean cross-entropy of each slot over its turns, summed over slots. Missing labels are ignored, and
+    joint accuracies ignore turns without any label.
 
     Args:
         slots: Names of all slots.
         target: Indices of the target domain's slots.
-        per_slot: Also give ``slot_accuracy/NAME`` of each target slot.
+        per_slot: Also compute ``slot_accuracy/NAME`` for each slot of the target domain.
     """
 
     target: Tensor
@@ -81,7 +84,7 @@ class BeliefScores(TaskScores):
         for name in ("correct", "known"):
             self.add_count(name, len(slots))
         self.add_sum("loss_sum", len(slots))
-        for name in ("joint", "turns"):  # of the target's slots, of all slots
+        for name in ("joint", "turns"):  # on the target domain's slots, on all slots
             self.add_count(name, 2)
 
     def update(self, predicted: Tensor, labels: Tensor, losses: Tensor) -> None:
@@ -90,7 +93,7 @@ class BeliefScores(TaskScores):
         Args:
             predicted: Value indices, shape ``(turns, slots)``.
             labels: Value indices or ``MISSING``, same shape.
-            losses: Cross-entropies, 0 where the label is missing, same shape.
+            losses: Cross-entropies, 0 for missing labels, same shape.
         """
         known, correct, joints = _agreement(predicted, labels, self.target)
         self.correct += correct.sum(0)
@@ -101,7 +104,7 @@ class BeliefScores(TaskScores):
             self.turns[which] += some.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores, each a scalar."""
+        """Return the scores by name, each a scalar."""
         joint = self.joint / self.turns.clamp_min(1)
         scores = {
             "loss": (self.loss_sum / self.known.clamp_min(1)).sum().float(),

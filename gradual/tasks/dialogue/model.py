@@ -1,7 +1,7 @@
-"""SUMBT, the Slot-Utterance Matching Belief Tracker (Lee et al., 2019), without its repeated and padded work.
+"""SUMBT, the Slot-Utterance Matching Belief Tracker (Lee et al., 2019), without redundant and padded computation.
 
-Shapes: ``N`` real turns of a batch, ``T`` word pieces of all of them, ``S`` slots, ``V`` candidate values of the slot
-that has most, ``d`` the encoder's width.
+Shapes: ``N`` turns in a batch, ``T`` word pieces in all of them, ``S`` slots, ``V`` the largest number of candidate
+values of a slot, ``d`` the width of the encoder.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gradual.tasks.dialogue.features import MISSING, TurnBatch
 
 
 class SlotAttention(nn.Module):
-    """Multi-head attention of every slot over the word pieces of every turn.
+    """Multi-head attention from every slot to the word pieces of every turn.
 
-    Keys and values do not depend on the slot: they are projected once a turn, and the queries once a batch.
+    Keys and values do not depend on the slot, so they are projected once per turn, and queries once per batch.
 
     Args:
         width: ``d``.
-        heads: Number of heads, a divisor of ``width``.
+        heads: Number of heads, which must divide ``width``.
     """
 
     def __init__(self, width: int, heads: int):
@@ -36,15 +36,15 @@ class SlotAttention(nn.Module):
         self.query, self.key, self.value, self.output = (QuickLinear(width, width) for _ in range(4))
 
     def forward(self, slots: Tensor, states: Tensor, packing: Packing) -> Tensor:
-        """Attend.
+        """Attend to the turns.
 
         Args:
             slots: Slot vectors, shape ``(S, d)``.
-            states: Token states, shape ``(T, d)``.
-            packing: Where the turns stand among them.
+            states: States of word pieces, shape ``(T, d)``.
+            packing: Which turn each of them belongs to.
 
         Returns:
-            What each slot found in each turn, in the order of the groups, shape ``(N, S, d)``.
+            The output for each turn and slot, in the order of the groups, shape ``(N, S, d)``.
         """
         query = self._heads(self.query(slots)).transpose(0, 1)[:, None]  # heads, 1, S, d / heads
         parts = [packing.spread_heads(self._heads(layer(states))) for layer in (self.key, self.value)]
@@ -59,12 +59,12 @@ class SlotAttention(nn.Module):
 
 
 class BeliefTracker(nn.Module):
-    """A GRU over turns, its weights shared by all slots, that ends in a vector to compare values with.
+    """A GRU over turns, shared by all slots, whose outputs are compared with value vectors.
 
     Args:
         width: ``d``.
         hidden: Width of the GRU.
-        dropout: Of its initial state and of its output.
+        dropout: Dropout rate on its initial state and on its outputs.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float):
@@ -81,18 +81,18 @@ class BeliefTracker(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, found: Tensor, active: Sequence[int]) -> Tensor:
-        """Track.
+        """Track the slots over turns.
 
         Args:
-            found: What the slots found in the turns, in packed order, shape ``(N, S, d)``.
-            active: How many dialogues have a first turn, a second, and so on.
+            found: The output of the slot attention, in packed order, shape ``(N, S, d)``.
+            active: The number of dialogues that have a first turn, a second turn, and so on.
 
         Returns:
             Belief vectors, shape ``(N, S, d)``.
         """
         slots = found.shape[1]
         start = self.dropout(F.relu(self.start(found[: active[0]].flatten(0, 1))))
-        # every slot of every dialogue is a sequence of its own; turns in packed order are already packed
+        # each slot of each dialogue is a sequence; turns in packed order need no further packing
         packed = PackedSequence(found.flatten(0, 1), torch.tensor(active) * slots)
         tracked = self.gru(packed, start[None])[0].data
         return self.norm(self.output(self.dropout(tracked))).unflatten(0, (-1, slots))
@@ -101,19 +101,19 @@ class BeliefTracker(nn.Module):
 class Sumbt(nn.Module):
     """Scores every candidate value of every slot at every turn.
 
-    The slot and value vectors are those of a frozen encoder, computed once; ``set_vectors`` puts them in place, and
-    only they are kept.
+    Slots and values are represented by vectors from a frozen encoder, which are computed once and set by
+    ``set_vectors``; the frozen encoder itself is not part of the model.
 
     Args:
-        encoder: A pretrained encoder of ``transformers``; fine-tuned.
-        heads: Heads of the slot attention.
+        encoder: A pretrained encoder from ``transformers``, to be fine-tuned.
+        heads: Number of heads of the slot attention.
         hidden: Width of the belief tracker.
-        distance: ``euclidean`` (the paper's) or ``cosine``.
+        distance: ``euclidean`` (as in the paper) or ``cosine``.
 
     Attributes:
-        slot_vectors: Shape ``(S, d)``; None before ``set_vectors``.
-        value_vectors: Shape ``(S, V, d)``, zero beyond a slot's own values.
-        value_mask: True for a slot's own values, shape ``(S, V)``.
+        slot_vectors: Slot vectors, shape ``(S, d)``; None before ``set_vectors``.
+        value_vectors: Value vectors, shape ``(S, V, d)``, padded with zeros.
+        value_mask: Which of them are values of the slot, shape ``(S, V)``.
     """
 
     slot_vectors: Tensor | None
@@ -135,11 +135,11 @@ class Sumbt(nn.Module):
             self.register_buffer(name, None)
 
     def set_vectors(self, slots: Tensor, values: Sequence[Tensor]) -> None:
-        """Put slot and value vectors in place.
+        """Set the slot and value vectors.
 
         Args:
-            slots: Shape ``(S, d)``.
-            values: One tensor for each slot, shape ``(values of the slot, d)``.
+            slots: Slot vectors, shape ``(S, d)``.
+            values: One tensor of value vectors per slot, shape ``(values of the slot, d)``.
         """
         self.slot_vectors = slots
         self.value_vectors = nn.utils.rnn.pad_sequence(list(values), batch_first=True)
@@ -147,20 +147,22 @@ class Sumbt(nn.Module):
         self.value_mask = torch.arange(self.value_vectors.shape[1], device=slots.device) < counts[:, None]
 
     def forward(self, batch: TurnBatch) -> Tensor:
-        """Logits of all candidate values, ``-inf`` beyond a slot's own; shape ``(N, S, V)``, turns in packed order."""
+        """Return logits of all candidate values, ``-inf`` for padding; shape ``(N, S, V)``, turns in packed order."""
         assert self.slot_vectors is not None
         packing = Packing([group.attention_mask.bool() for group in batch.groups], batch.cells)
         ids, segments = (
             torch.cat([getattr(group, name).flatten() for group in batch.groups])[batch.cells]
             for name in ("input_ids", "token_type_ids")
         )
-        words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
+        words = self.encoder.get_input_embeddings()(
+            ids
+        )  # a single look-up, as its gradient has the size of the vocabulary
         states = encode(self.encoder, words, segments if self.uses_segments else None, packing)
         found = self.attention(self.slot_vectors, states, packing)
         return self.score(self.tracker(found[batch.order], batch.active))
 
     def score(self, beliefs: Tensor) -> Tensor:
-        """Closeness of belief vectors, shape ``(N, S, d)``, to the candidate values, shape ``(N, S, V)``."""
+        """Score candidate values, shape ``(N, S, V)``, by their proximity to belief vectors, shape ``(N, S, d)``."""
         assert self.value_vectors is not None
         assert self.value_mask is not None
         by_slot = beliefs.transpose(0, 1)  # S, N, d
@@ -172,30 +174,32 @@ class Sumbt(nn.Module):
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances of ``x``, shape ``(S, N, d)``, to ``y``, shape ``(S, V, d)``; shape ``(S, N, V)``.
+    """Compute Euclidean distances between ``x``, shape ``(S, N, d)``, and ``y``, shape ``(S, V, d)``.
 
-    At least in single precision, since near distances are small differences of large squares.
+    Uses at least single precision, since small distances are differences of large squares. ``torch.cdist`` does the
+    same with matrix products, but copies ``y`` and computes its gradient in every step.
 
-    ``torch.cdist`` by matrix products does the same, but copies ``y`` and computes a gradient for it in every step.
+    Returns:
+        Distances, shape ``(S, N, V)``.
     """
     with torch.autocast(x.device.type, enabled=False):
         x, y = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (x, y))
         squares = [torch.linalg.vecdot(z, z) for z in (x, y)]
         squared = torch.baddbmm(squares[1][:, None], x, y.transpose(1, 2), alpha=-2) + squares[0][..., None]
-        return squared.clamp_min(1e-12).sqrt()  # rounding may end below zero, and at zero the slope has no end
+        return squared.clamp_min(1e-12).sqrt()  # rounding errors can make it negative, and the slope is infinite at 0
 
 
 def turn_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every turn and slot, 0 where the label is missing; shape ``(N, S)``."""
+    """Compute the cross-entropy of each turn and slot, 0 for missing labels; shape ``(N, S)``."""
     losses = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=MISSING, reduction="none")
     return losses.view_as(labels)
 
 
 def batch_loss(losses: Tensor, labels: Tensor) -> Tensor:
-    """For each slot the mean over its known turns, summed over slots.
+    """Average over the turns with a known label for each slot, and sum over slots.
 
-    In a distributed run the mean over processes of this loss, and so of its gradient, is the loss of all their turns as
-    one batch, however unevenly these are spread.
+    In distributed training, the average of this loss (and of its gradient) over processes equals the loss of all their
+    turns in one batch, even if the turns are distributed unevenly.
     """
     known = mean_over_processes((labels != MISSING).sum(0))
     return (losses.sum(0) / known.where(known > 0, 1)).sum()

@@ -1,4 +1,4 @@
-"""Dialogue state tracking as a LightningModule."""
+"""The LightningModule of dialogue state tracking: losses, scores and predictions of ``Sumbt``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradual.checks import integer
 from gradual.errors import InputError
 from gradual.nn.encoder import load_encoder, load_tokenizer
 from gradual.tasks.base import TaskModule
-from gradual.tasks.dialogue.data import Ontology, belief_state
+from gradual.tasks.dialogue.data import DialogueSpec, Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
 from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
@@ -19,25 +19,25 @@ from gradual.tasks.dialogue.vectors import text_vectors
 
 
 class DialogueStateTracker(TaskModule):
-    """SUMBT (Lee et al., 2019), as the paper's Section 4.1 trains it.
+    """Dialogue state tracking with SUMBT (Lee et al., 2019), trained as in Section 4.1 of the paper.
 
-    The ontology is the data module's. Logs ``loss``, ``slot_accuracy``, ``joint_accuracy`` (target domain),
-    ``slot_accuracy_all`` and ``joint_accuracy_all`` under ``train/``, ``val/`` and ``test/``.
+    The ontology comes from a ``DialogueDataModule``. Logs ``loss``, ``slot_accuracy`` and ``joint_accuracy`` (on the
+    target domain), ``slot_accuracy_all`` and ``joint_accuracy_all``, for ``train``, ``val`` and ``test``.
 
     Args:
-        encoder: A folder or a hub's name of a pretrained encoder, e.g. ``bert-base-uncased``.
-        encoder_layers: Keep the encoder's first so many layers; None keeps all. Slot and value vectors are always those
-            of the whole encoder.
-        vectors: Slot and value vectors are the first word piece's state (``cls``, the paper's) or the mean over word
-            pieces (``mean``, better with sentence encoders).
+        encoder: A pretrained encoder for ``transformers``: a folder, or a name on the Hugging Face Hub such as
+            ``bert-base-uncased``.
+        encoder_layers: Number of encoder layers to keep, from the first; None for all. Slot and value vectors always
+            come from the whole encoder.
+        vectors: Represent slots and values by the state of the first word piece (``cls``, as in the paper) or by the
+            mean over word pieces (``mean``, better with sentence encoders).
         vector_scale: Factor on slot and value vectors.
-        distance: Belief and value vectors are compared by ``euclidean`` distance (the paper's) or ``cosine``
-            similarity.
-        heads: Heads of the slot attention.
+        distance: Compare belief and value vectors by ``euclidean`` distance (as in the paper) or ``cosine`` similarity.
+        heads: Number of heads of the slot attention.
         hidden: Width of the belief tracker's GRU.
-        per_slot_scores: Also log the accuracy of each target slot.
-        trust_remote_code: Run Python code that comes with the encoder, from its folder or the hub; off, such an encoder
-            is refused.
+        per_slot_scores: Also log the accuracy of each slot of the target domain.
+        trust_remote_code: Run Python code that comes with the encoder, from its folder or the Hub. If off, such
+            encoders are refused.
     """
 
     def __init__(
@@ -58,26 +58,28 @@ class DialogueStateTracker(TaskModule):
         integer(1).check("hidden", hidden)
         pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
         if heads < 1 or pretrained.config.hidden_size % heads:
-            raise InputError(
-                f"heads is {heads}: accepted are divisors of the encoder's width, {pretrained.config.hidden_size}."
-            )
-        # a pretrained encoder comes in evaluation mode, and Lightning trains modules in the mode that it finds them in
+            raise InputError(f"heads is {heads}: it must divide the encoder's width, {pretrained.config.hidden_size}.")
+        # transformers loads encoders in evaluation mode, and Lightning trains modules in the mode it finds them in
         self.model = Sumbt(pretrained, heads, hidden, distance).train()
         self.ontology: Ontology | None = None
-        self._trained_on: Ontology | None = None  # what a checkpoint says
+        self._trained_on: Ontology | None = None  # according to a checkpoint
+        self._target_slots: tuple[int, ...] | None = None
+
+    def configure_data(self, spec: Any) -> None:
+        """Take the ontology, or check that it is the one the model was trained with."""
+        spec = self.expect(spec, DialogueSpec)
+        for known in (self._trained_on, self.ontology):
+            if known is not None:
+                _check_same(known, spec.ontology)
+        self.ontology = spec.ontology
+        if spec.target_slots != self._target_slots:
+            self._target_slots, per_slot = spec.target_slots, self.hparams["per_slot_scores"]
+            self.add_scores(lambda: BeliefScores(spec.ontology.slots, spec.target_slots, per_slot))
 
     def setup(self, stage: str) -> None:
-        """Take the ontology from the data module and encode it, once."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.ontology is None:
-            ontology: Ontology = datamodule.ontology
-            self.ontology = ontology
-            if self.model.slot_vectors is None:
-                self._encode_ontology(ontology)
-            self._check_trained_on(ontology)
-            for split in ("train", "val", "test"):
-                per_slot = self.hparams["per_slot_scores"]
-                self.add_module(f"{split}_scores", BeliefScores(ontology.slots, datamodule.target_slots, per_slot))
+        """Encode the slots and values of the ontology, unless a checkpoint has brought their vectors."""
+        if self.ontology is not None and self.model.slot_vectors is None:
+            self._encode_ontology(self.ontology)
 
     def _encode_ontology(self, ontology: Ontology) -> None:
         name, trusted = self.hparams["encoder"], self.trust_remote_code
@@ -93,54 +95,49 @@ class DialogueStateTracker(TaskModule):
         self.model.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the slots and their values beside the weights, whose vectors stand in their order."""
+        """Save the slots and their values, which decide the order of their vectors."""
         if self.ontology is not None:
             checkpoint["slots"] = self.ontology.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the slot and value vectors, which have the ontology's shape.
+        """Allocate the slot and value vectors, whose shape depends on the ontology.
 
         Raises:
-            InputError: The data has another ontology than the checkpoint, or the checkpoint's is none.
+            InputError: The data has another ontology than the checkpoint, or the checkpoint has an invalid one.
         """
-        if "slots" in checkpoint:  # checkpoints of old are without
+        if "slots" in checkpoint:  # not in those of early versions
             try:
                 self._trained_on = Ontology.from_mapping(checkpoint["slots"])
             except TypeError:
-                raise InputError("The checkpoint has no slots: accepted are those of a DialogueStateTracker.") from None
+                raise InputError("The checkpoint has no slots: it must come from a DialogueStateTracker.") from None
             if self.ontology is not None:
-                self._check_trained_on(self.ontology)
+                _check_same(self._trained_on, self.ontology)
         for name in ("slot_vectors", "value_vectors", "value_mask"):
             stored = checkpoint["state_dict"].get(f"model.{name}")
             if stored is not None and getattr(self.model, name) is None:
                 dtype = next(self.parameters()).dtype if stored.is_floating_point() else stored.dtype
                 setattr(self.model, name, torch.empty_like(stored, device=self.device, dtype=dtype))
 
-    def _check_trained_on(self, ontology: Ontology) -> None:
-        difference = self._trained_on and self._trained_on.difference(ontology)
-        if difference:
-            raise InputError(f"The checkpoint was trained with another ontology than {ontology.path}: {difference}.")
-
     def forward(self, batch: TurnBatch) -> Tensor:
-        """Logits of all candidate values, shape ``(turns, slots, values)``."""
+        """Return logits of all candidate values, shape ``(turns, slots, values)``."""
         return self.model(batch)
 
     def training_step(self, batch: TurnBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch: each slot's mean over turns, summed over slots."""
+        """Return the loss of a batch: the mean over turns for each slot, summed over slots."""
         losses, _ = self._step(batch, "train")
         loss = batch_loss(losses, batch.labels)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
         return loss
 
     def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:
-        """Add a batch to the test scores; returns the accuracies of each dialogue, in the order of the data."""
+        """Add a batch to the test scores, and return the accuracies of each dialogue, in the order of the data."""
         _, predicted = self._step(batch, "test")
         dialogue = torch.tensor(batch.dialogue, device=predicted.device)
         records = dialogue_scores(predicted, batch.labels, dialogue, batch.ids, self.scores_of("test").target)
         return [records[index] for index in sorted(range(len(records)), key=batch.positions.__getitem__)]
 
     def predict_step(self, batch: TurnBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """The belief state of each turn: dialogue id, turn, and the filled slots; in the order of the data."""
+        """Return dialogue id, turn and filled slots for each turn, in the order of the data."""
         assert self.ontology is not None
         predicted = self(batch).argmax(-1).tolist()
         records: list[list[dict[str, Any]]] = [[] for _ in batch.ids]
@@ -150,9 +147,15 @@ class DialogueStateTracker(TaskModule):
         return [record for turns in records for record in turns]
 
     def _step(self, batch: TurnBatch, split: str) -> tuple[Tensor, Tensor]:
-        """The losses and the predicted value indices, both of shape ``(turns, slots)``."""
+        """Return the losses and the predicted value indices, both of shape ``(turns, slots)``."""
         logits = self(batch)
         losses = turn_losses(logits, batch.labels)
         predicted = logits.detach().argmax(-1)
         self.scores_of(split).update(predicted, batch.labels, losses)
         return losses, predicted
+
+
+def _check_same(trained_on: Ontology, data: Ontology) -> None:
+    """Raise an InputError if a model and its data have different ontologies."""
+    if difference := trained_on.difference(data):
+        raise InputError(f"The model was trained with another ontology than {data.path}: {difference}.")

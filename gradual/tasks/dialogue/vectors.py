@@ -1,4 +1,4 @@
-"""Vectors of short texts, such as the names of slots and values, under a frozen encoder."""
+"""Vectors of short texts, such as names of slots and values, from a frozen encoder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def text_vectors(
     max_length: int = 32,
     batch_size: int = 256,
 ) -> Tensor:
-    """Vectors of short texts: the last layer's state of the first word piece, or the mean over all.
+    """Encode short texts as last-layer states: of the first word piece, or averaged over all of them.
 
     Returns:
-        Shape ``(texts, d)``, on the CPU.
+        Vectors of shape ``(texts, d)``, on the CPU.
     """
     encoder.eval()
     vectors = torch.empty(len(texts), encoder.config.hidden_size)

@@ -1,4 +1,4 @@
-"""Event extraction with DyGIE++ (Wadden et al., 2019) on documents in its format."""
+"""Event extraction with DyGIE++ (Wadden et al., 2019), on documents in its format."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

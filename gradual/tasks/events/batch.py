@@ -1,8 +1,8 @@
-"""Sentences of several documents in one batch: no padding between them, and all indices that the model needs.
+"""Batches of documents: sentences without padding between them, and all indices that the model needs.
 
-Everything of variable number (tokens, spans, candidates, pairs) lies in flat rows, one after another; what belongs
-together is found by index. The indices depend on sentence lengths alone, so they are made here, by the loader's
-processes, and a training step has neither loops over sentences nor waits for a GPU's results.
+Everything that varies in number (tokens, spans, candidates, pairs) is stored in flat rows and connected by indices. The
+indices depend only on sentence lengths, so they are computed here, in the processes of the data loader: a training step
+neither loops over sentences nor waits for results from a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradual.tasks.events.metrics import Annotations
 
 @dataclass
 class PieceGroup:
-    """Windows of similar length, encoded together.
+    """Windows of similar length that are encoded together.
 
     Attributes:
         input_ids: Word pieces, shape ``(windows, length)``.
@@ -37,13 +37,13 @@ class PieceGroup:
 
 @dataclass
 class Candidates:
-    """The items of each sentence that have the highest scores, so many of each.
+    """Indices for keeping the items with the highest scores in each sentence.
 
     Attributes:
-        slot: For each item its cell in a table of sentences by items, flattened.
-        shape: The table's.
-        most: The largest number that a sentence keeps.
-        kept: For each kept candidate, sentence by sentence, its cell in a table of sentences by ``most``, flattened.
+        slot: For each item, its cell in a flattened table of sentences by items.
+        shape: The shape of that table.
+        most: The largest number of items that a sentence keeps.
+        kept: For each kept candidate, in sentence order, its cell in a flattened table of sentences by ``most``.
     """
 
     slot: Tensor
@@ -54,11 +54,11 @@ class Candidates:
 
 @dataclass
 class Pairs:
-    """All pairs of a sentence's candidates of one kind with its candidates of another.
+    """All pairs of two candidates of the same sentence, each of its own kind.
 
     Attributes:
-        first: For each pair, the first one's place among all candidates of its kind.
-        second: The second one's.
+        first: For each pair, the position of its first member among all candidates of the first kind.
+        second: The position of its second member among those of the second kind.
     """
 
     first: Tensor
@@ -70,30 +70,31 @@ class SentenceBatch:
     """The sentences of several documents. ``s`` sentences, ``T`` tokens, ``M`` spans, ``P`` word pieces.
 
     Attributes:
-        groups: The word pieces by length.
-        cells: For each word piece of the windows, special ones included, its cell in the flattened, concatenated
+        groups: The windows, grouped by length.
+        cells: For each word piece of the windows, including special ones, its cell in the flattened, concatenated
             groups.
-        piece: For each word piece its cell in the flattened, concatenated groups; shape ``(P,)``.
+        piece: For each word piece of a token, the cell from which its state is taken; shape ``(P,)``.
         piece_token: The token that it belongs to, shape ``(P,)``.
-        piece_share: One by the number of that token's pieces, shape ``(P,)``.
+        piece_share: The reciprocal of the number of pieces of that token, shape ``(P,)``.
         token_sentence: The sentence of each token, shape ``(T,)``.
-        token_position: Its place in the sentence, shape ``(T,)``.
-        span_start: First token of each span, shape ``(M,)``; spans with one start stand by width.
+        token_position: Its position in the sentence, shape ``(T,)``.
+        span_start: First token of each span, shape ``(M,)``; spans with the same start are ordered by width.
         span_end: Last token of each span, shape ``(M,)``.
-        trigger_candidates: The tokens that may be triggers of arguments.
-        argument_candidates: The spans that may be arguments.
-        argument_pairs: Those tokens by those spans.
-        relation_candidates: The spans that may be related.
-        relation_pairs: Those spans by themselves.
-        ner_labels: 0 for none, else 1 + the label, of each span; shape ``(M,)``.
-        trigger_labels: The same of each token, shape ``(T,)``.
-        argument_labels: Rows of token * M + span, and 1 + the role, sorted by the first; shape ``(arguments, 2)``.
-        relation_labels: Rows of span * M + span, and 1 + the label; shape ``(relations, 2)``.
-        weights: Weight of each sentence's loss by layer, 0 where the layer is not annotated; shape ``(s, 3)``.
-        schema: Which labels each sentence may have; shape ``(s,)``.
+        trigger_candidates: Selects the tokens that may be triggers of arguments.
+        argument_candidates: Selects the spans that may be arguments.
+        argument_pairs: Pairs of such a token and such a span.
+        relation_candidates: Selects the spans that may be related.
+        relation_pairs: Pairs of such spans.
+        ner_labels: For each span, 0 for none or 1 + its label; shape ``(M,)``.
+        trigger_labels: The same for each token, shape ``(T,)``.
+        argument_labels: Rows of token * M + span and 1 + role, sorted by the first; shape ``(arguments, 2)``.
+        relation_labels: Rows of span * M + span and 1 + label, sorted by the first; shape ``(relations, 2)``.
+        weights: Weight of each sentence's loss by layer, 0 if the layer is not annotated; shape ``(s, 3)``.
+        schema: Which labels each sentence may have, shape ``(s,)``.
         document: The document of each sentence, shape ``(s,)``.
         ids: Keys of the documents.
-        gold: All annotations, also those that the model cannot give, such as longer spans.
+        records: The documents as JSON, for predictions to be added to.
+        gold: All annotations, including those the model cannot predict, such as spans that are too wide.
     """
 
     groups: list[PieceGroup]
@@ -118,19 +119,22 @@ class SentenceBatch:
     schema: Tensor
     document: Tensor
     ids: list[str]
+    records: list[str]
     gold: Annotations
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """How many candidates a sentence keeps, as shares of its tokens (Wadden et al., 2019).
+    """How many candidates a sentence keeps, relative to its number of tokens (Wadden et al., 2019).
+
+    At least one trigger candidate and one argument candidate are kept.
 
     Attributes:
-        triggers: Share of trigger candidates, rounded down.
-        max_triggers: At most so many; at least one.
-        arguments: Share of argument candidates, rounded down.
-        max_arguments: At most so many; at least one.
-        relations: Share of spans that may be related, rounded up.
+        triggers: Trigger candidates per token, rounded down.
+        max_triggers: Maximum number of trigger candidates.
+        arguments: Argument candidates per token, rounded down.
+        max_arguments: Maximum number of argument candidates.
+        relations: Spans per token that may be related, rounded up.
     """
 
     triggers: float = 0.3
@@ -149,10 +153,10 @@ class SentenceCollator:
 
     Args:
         pad_token_id: The tokenizer's padding token.
-        max_span_width: Tokens of a span at most.
+        max_span_width: Maximum length of a span in tokens.
         pruning: How many candidates a sentence keeps.
-        relations: Whether pairs of spans are made; without relations in the data they would cost for nothing.
-        max_padding: Largest share of padding inside attention; elsewhere there is none.
+        relations: Whether to make pairs of spans, which is wasted effort if the data has no relations.
+        max_padding: Maximum share of padding inside attention; there is none anywhere else.
     """
 
     def __init__(
@@ -167,7 +171,7 @@ class SentenceCollator:
         self.pruning, self.relations = pruning or Pruning(), relations
 
     def __call__(self, documents: list[EncodedDocument]) -> SentenceBatch:
-        """Group, pad and index."""
+        """Group and pad the windows, and compute the indices."""
         sentences = [sentence for document in documents for sentence in document.sentences]
         document = np.repeat(np.arange(len(documents)), [len(d.sentences) for d in documents])
         lengths = np.array([sentence.length for sentence in sentences], dtype=np.int64)
@@ -186,7 +190,7 @@ class SentenceCollator:
         ner, relations, triggers, arguments = gold
 
         def span(rows: Ints, column: int) -> Ints:
-            """Indices of the spans in two columns; -1 for those that are too wide."""
+            """Return the indices of the spans in two columns, -1 for spans that are too wide."""
             width = rows[:, column + 1] - rows[:, column]
             start = first_token[rows[:, 0]] + rows[:, column]
             return np.where(width < self.max_span_width, first_span[start] + width, -1)
@@ -228,11 +232,12 @@ class SentenceCollator:
             schema=torch.tensor([d.schema for d in documents])[document],
             document=torch.from_numpy(document),
             ids=[d.id for d in documents],
+            records=[d.record for d in documents],
             gold=Annotations(*map(torch.from_numpy, gold)),
         )
 
     def _pieces(self, sentences: Sequence[Any]) -> tuple[list[PieceGroup], Ints]:
-        """The windows in groups by length, and the cell of every sentence's pieces in them."""
+        """Group the windows by length, and find the cell of each word piece of each sentence."""
         windows = [window for sentence in sentences for window in sentence.windows]
         lengths = np.array([len(window) for window in windows])
         by_length = np.argsort(-lengths, kind="stable")
@@ -252,23 +257,23 @@ class SentenceCollator:
 
 
 def _starts(counts: npt.NDArray[Any]) -> Ints:
-    """Where each of several runs of so many rows begins."""
+    """Return where each run of rows starts, given the length of each."""
     return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
 
 
 def _places(counts: Ints) -> Ints:
-    """0, 1, 2, ... in each of several runs of so many rows."""
+    """Return 0, 1, 2, ... within each run of rows, given the length of each."""
     return np.arange(counts.sum()) - np.repeat(_starts(counts), counts)
 
 
 def _flat(parts: Sequence[Ints]) -> Ints:
-    """The rows of all sentences, the sentence in a first column."""
+    """Concatenate the rows of all sentences, with the index of the sentence as the first column."""
     sentence = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return np.column_stack([sentence, np.concatenate(parts)])
 
 
 def _put(labels: Ints, places: Ints, values: Ints) -> None:
-    """Set labels; of several for one place the first stays."""
+    """Set labels; the first of several for the same place wins."""
     inside = places >= 0
     labels[places[inside][::-1]] = values[inside][::-1]
 
@@ -291,5 +296,5 @@ def _pairs(first: Ints, second: Ints) -> Pairs:
 
 def _pair_labels(first: Ints, second: Ints, labels: Ints, spans: int) -> Tensor:
     possible = (first >= 0) & (second >= 0)
-    keys, rows = np.unique((first * spans + second)[possible], return_index=True)  # of several labels the first
+    keys, rows = np.unique((first * spans + second)[possible], return_index=True)  # the first of several labels
     return torch.from_numpy(np.column_stack([keys, labels[possible][rows] + 1]))

@@ -1,7 +1,7 @@
-"""``gradual convert standoff``: annotated texts of brat or the BioNLP shared tasks to documents in DyGIE's format.
+"""``gradual convert standoff``: annotated texts from brat or the BioNLP shared tasks to documents in DyGIE's format.
 
-A document's tokens and sentences are those of a spaCy tokenizer that needs no model. What the format cannot hold is
-counted, and the counts are printed at the end.
+Tokens and sentences come from a spaCy tokenizer that needs no model. What the format cannot represent is counted, and
+the counts are printed at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gradual.errors import InputError
 from gradual.files import write_atomically
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.standoff import AnnotatedText, TextBound, layers_in_use, read_standoff, text_files
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -31,7 +31,7 @@ class Tokens(NamedTuple):
 
     Attributes:
         spans: First character of each token and the one after its last, in order and without overlap.
-        first: Index of the first token of each sentence.
+        first: Index of the first token in each sentence.
     """
 
     spans: list[tuple[int, int]]
@@ -39,34 +39,33 @@ class Tokens(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of ``gradual convert``.
+    """Declare the options of ``gradual convert``.
 
     Args:
         parser: The parser of this subcommand.
     """
-    parser.add_argument("format", choices=["standoff"], help=".txt files with .ann (brat) or .a1 and .a2 (BioNLP)")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder with the annotated texts")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file of JSON lines to write")
+    parser.add_argument("format", choices=["standoff"], help=".txt files with .ann (brat), or .a1 and .a2 (BioNLP)")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of annotated texts")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON lines file to write")
     parser.add_argument(
-        "--language", metavar="CODE", default="en", help="whose tokens: en, ar, de, ... or xx for any (default: en)"
+        "--language",
+        metavar="CODE",
+        default="en",
+        help="language of the texts: en, ar, de, ..., or xx for any (default: en)",
     )
-    parser.add_argument(
-        "--wrapped", action="store_true", help="a sentence goes on after a line end; only an empty line ends it"
-    )
-    parser.add_argument(
-        "--skip", metavar="TYPE", nargs="+", default=[], help="types of entities and triggers to leave out"
-    )
+    parser.add_argument("--wrapped", action="store_true", help="line breaks do not end sentences, only empty lines do")
+    parser.add_argument("--skip", metavar="TYPE", nargs="+", default=[], help="entity and trigger types to leave out")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Converts a folder, and prints to stderr what became of it.
+    """Convert a folder, and print a summary to stderr.
 
     Args:
         arguments: The parsed options that ``add_arguments`` declares.
 
     Raises:
-        InputError: The folder has no texts or one that cannot be used, the language is unknown, spaCy is not
-            installed, or the file cannot be written.
+        InputError: The folder has no texts or an invalid one, the language is unknown, spaCy is not installed, or the
+            file cannot be written.
     """
     paths, skip, out = text_files(arguments.folder), frozenset(arguments.skip), arguments.out
     layers = layers_in_use(read_standoff(path, skip) for path in paths)
@@ -97,16 +96,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def tokenizer(language: str, wrapped: bool = False) -> Callable[[str], Tokens]:
-    """A function that finds the tokens and sentences of a text; white space is no token.
+    """Return a function that finds the tokens and sentences of a text; white space is not a token.
 
-    A sentence ends where spaCy's sentencizer says and at a line end.
+    Sentences end where spaCy's sentencizer says, and at line breaks.
 
     Args:
-        language: A language code of spaCy's; ``xx`` is any.
-        wrapped: Whether it takes an empty line, rather than a line end, to end a sentence.
+        language: A language code from spaCy; ``xx`` stands for any language.
+        wrapped: Whether only empty lines end sentences, rather than all line breaks.
 
     Raises:
-        InputError: spaCy does not know the language, or is not installed.
+        InputError: spaCy does not support the language, or is not installed.
     """
     try:
         import spacy
@@ -120,7 +119,7 @@ def tokenizer(language: str, wrapped: bool = False) -> Callable[[str], Tokens]:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"--language {language}: spaCy has no tokenizer for it here ({reason}).") from None
     pipeline.add_pipe("sentencizer")
-    pipeline.max_length = sys.maxsize  # the limit is for parsers, which take much memory
+    pipeline.max_length = sys.maxsize  # the limit is meant for parsers, which need much memory
     line_ends = 2 if wrapped else 1
 
     def tokenize(text: str) -> Tokens:
@@ -128,7 +127,7 @@ def tokenizer(language: str, wrapped: bool = False) -> Callable[[str], Tokens]:
         begins = True
         before = 0
         for token in pipeline(text):
-            begins = begins or bool(token.is_sent_start)  # of white space too: then the token after it begins one
+            begins = begins or bool(token.is_sent_start)  # if white space starts a sentence, the token after it does
             if token.is_space:
                 continue
             if begins or len(_LINE_END.findall(text, before, token.idx)) >= line_ends:
@@ -144,17 +143,18 @@ def tokenizer(language: str, wrapped: bool = False) -> Callable[[str], Tokens]:
 def document(
     annotated: AnnotatedText, tokens: Tokens, layers: Set[str], changes: Counter[str]
 ) -> dict[str, Any] | None:
-    """A text and its annotations as a document in DyGIE's format; None for a text without tokens.
+    """Convert a text and its annotations to a document in DyGIE's format; None for a text without tokens.
 
-    Each annotation is widened to whole tokens, and a discontinuous one filled up. A trigger is its last token, and an
-    argument that is an event is that one's trigger. Events with one trigger and type are one. Sentences that an entity
-    runs across are joined; arguments and relations between two sentences are left out.
+    Annotations are widened to whole tokens, and gaps in discontinuous ones are filled. A trigger is reduced to its last
+    token. An argument that is an event becomes the trigger of that event. Events with the same trigger and type are
+    merged. Sentences are joined if an entity crosses their boundary; arguments and relations that cross one are left
+    out.
 
     Args:
-        annotated: The text and what is annotated in it.
-        tokens: Its tokens.
-        layers: Those to write, of the ones that the text has.
-        changes: Gains what was done, and how often, where the document is not what was annotated.
+        annotated: The text and its annotations.
+        tokens: The tokens of the text.
+        layers: The layers to write, if the text has them.
+        changes: Counts what differs from the annotation; updated.
     """
     changes.update(annotated.changes)
     if not tokens.spans:
@@ -187,15 +187,15 @@ def document(
 
 
 def _aligned(bound: TextBound, text: str, tokens: Tokens, changes: Counter[str]) -> tuple[int, int]:
-    """First and last token of an annotation, which has more than white space."""
+    """Return the first and the last token of an annotation, which must not be white space only."""
     (start, end), *others = bound.fragments
     holes = False
     for next_start, next_end in others:
-        holes = holes or bool(text[end:next_start].strip())  # brat ends a piece at each line end, too
+        holes = holes or bool(text[end:next_start].strip())  # brat also ends a fragment at each line break
         end = next_end
     first = bisect_right(tokens.spans, start, key=lambda span: span[1])
     last = bisect_left(tokens.spans, end, key=lambda span: span[0]) - 1
-    changes["changed: entities and triggers of several pieces, now with what lies between them"] += holes
+    changes["changed: discontinuous entities and triggers, now with the text in between"] += holes
     changes["changed: entities and triggers widened to whole tokens"] += (
         tokens.spans[first][0] < start or end < tokens.spans[last][1]
     )
@@ -203,11 +203,11 @@ def _aligned(bound: TextBound, text: str, tokens: Tokens, changes: Counter[str])
 
 
 def _joined(starts: list[int], entities: Iterable[tuple[int, int, str]], changes: Counter[str]) -> list[int]:
-    """The first tokens of the sentences, less those inside an entity: a sentencizer is often wrong there."""
+    """Remove sentence boundaries inside entities, where sentencizers are often wrong."""
     inside: set[int] = set()
     for first, last, _ in entities:
         inside.update(starts[bisect_right(starts, first) : bisect_right(starts, last)])
-    changes["changed: sentences joined with the one before, as an entity runs across"] += len(inside)
+    changes["changed: sentences joined with the one before, as an entity spans both"] += len(inside)
     return [start for start in starts if start not in inside]
 
 
@@ -245,7 +245,7 @@ def _events(
 
 
 def _once(items: Iterable[_Item], what: str, changes: Counter[str]) -> list[_Item]:
-    """The items without repetitions, sorted."""
+    """Return the items sorted, without duplicates."""
     items = list(items)
     distinct = sorted(set(items))
     changes[f"merged: {what} equal to another"] += len(items) - len(distinct)
@@ -257,7 +257,7 @@ def _sentence(starts: list[int], token: int) -> int:
 
 
 def _sizes(record: dict[str, Any]) -> dict[str, int]:
-    """What a document adds to the numbers that are printed."""
+    """Count the contents of a document, for the summary."""
     items = {layer: list(chain(*record.get(layer, []))) for layer in LAYERS}
     return {
         "documents": 1,

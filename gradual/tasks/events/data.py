@@ -1,4 +1,4 @@
-"""Files to examples: documents in DyGIE's format, a JSON object a line."""
+"""Reads documents in DyGIE's format, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,84 +7,31 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from gradual.data.text import JSONError, is_line, parse_json, read_text
-from gradual.errors import InputError, nearest
+from gradual.errors import InputError, did_you_mean
+from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
-LAYERS = ("ner", "relations", "events")
 _FIELDS = {"doc_key", "dataset", "sentences", "weight", "sentence_start", "clusters", "event_clusters", *LAYERS}
 _KINDS = {"ner": "entity types", "relations": "relation types", "triggers": "event types", "roles": "roles"}
 _Annotation = TypeVar("_Annotation")
 
 
-class Event(NamedTuple):
-    """An event of a sentence.
-
-    Attributes:
-        trigger: Index of its trigger, a token.
-        type: Its type.
-        arguments: First token, last token and role of each.
-    """
-
-    trigger: int
-    type: str
-    arguments: list[tuple[int, int, str]]
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence and its annotations, whose token indices count from its start; the last one of a span is inclusive.
-
-    Attributes:
-        tokens: Its tokens, at least one.
-        ner: First token, last token and type of each entity.
-        relations: First and last token of one span, of another, and the type, of each relation.
-        events: Its events, as they stand in the file: one trigger may come in several.
-    """
-
-    tokens: list[str]
-    ner: list[tuple[int, int, str]] = field(default_factory=list)
-    relations: list[tuple[int, int, int, int, str]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document.
-
-    Attributes:
-        id: Its ``doc_key``.
-        sentences: Its sentences, at least one.
-        weight: Multiplies its loss.
-        layers: Those of ``LAYERS`` that it is annotated with; the annotation may be that there is nothing.
-        record: The line as it was read, whose token indices count from the document's start. Predictions are written
-            into it, so that what is not used here goes through.
-    """
-
-    id: str
-    sentences: list[Sentence]
-    weight: float = 1.0
-    layers: frozenset[str] = frozenset(LAYERS)
-    record: dict[str, Any] = field(default_factory=dict)
-
-
 def read_documents(path: str | Path, labels: LabelSpace | None = None) -> list[Document]:
-    """Read a file of documents, a JSON object a line.
+    """Read a file of documents, one JSON object per line.
 
     Args:
         path: The file.
-        labels: The labels that a model knows; a label that is not among them is then an error.
+        labels: The labels that a model knows, to refuse any others; None to accept all.
 
     Raises:
         InputError: The file is missing, empty or not UTF-8, or a line is not JSON, lacks ``doc_key`` or ``sentences``,
-            has a ``doc_key`` of several lines or that was there before, an empty sentence or token, an annotation that
-            is not in the form of its layer, or one whose tokens are not in its sentence. The message names file, line
-            and field.
+            repeats a ``doc_key`` or has a line break in it, has an empty sentence or token, a malformed annotation, or
+            an annotation of tokens outside its sentence. The message names file, line and field.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -94,15 +41,15 @@ def read_documents(path: str | Path, labels: LabelSpace | None = None) -> list[D
         document = line.document(text)
         first = line_of.setdefault(document.id, number)
         if first != number:
-            line.refuse("doc_key", f"{reprlib.repr(document.id)} as in line {first}", "a key that no other line has")
+            line.refuse("doc_key", f"{reprlib.repr(document.id)} as in line {first}", "a unique key")
         documents.append(document)
     if not documents:
-        raise InputError(f"{path}: is empty; accepted is a JSON object a line, each a document.")
+        raise InputError(f"{path}: the file is empty; it must hold one JSON object per line, each a document.")
     return documents
 
 
 def statistics(documents: Sequence[Document]) -> dict[str, int]:
-    """The sizes of the paper's Table 3, and those of the other layers where they have annotations."""
+    """Count what Table 3 of the paper counts, and the annotations in other layers if there are any."""
     labels = LabelSpace.of(documents)
     sentences = [sentence for document in documents for sentence in document.sentences]
     events = [event for sentence in sentences for event in sentence.events]
@@ -124,10 +71,9 @@ def statistics(documents: Sequence[Document]) -> dict[str, int]:
 
 
 def oddities(documents: Sequence[Document]) -> Counter[str]:
-    """What is fine but odd in documents, and how often: worth a line in the log, not an error.
+    """Count what is valid but unusual in documents: worth a line in the log, not an error.
 
-    Annotations that come more than once are merged by the model. Of several labels of one span, pair or token it can
-    find only one.
+    The model merges duplicate annotations, and can predict only one of several labels of a span, pair or token.
     """
     counts: Counter[str] = Counter()
     for document in documents:
@@ -154,21 +100,21 @@ def oddities(documents: Sequence[Document]) -> Counter[str]:
 
 
 class _Line:
-    """Turns one line into a document, or refuses it with its place."""
+    """Turns one line into a document, or refuses it, naming file, line and field."""
 
     def __init__(self, where: str, labels: LabelSpace | None) -> None:
         self.where = where
         self.labels = labels
-        self.starts: list[int] = []  # of each sentence, and the number of tokens at the end
+        self.starts: list[int] = []  # first token of each sentence, then the number of tokens
 
     def refuse(self, field: str, found: str, accepted: str) -> NoReturn:
-        raise InputError(f"{self.where}: {field}: found {found}; accepted is {accepted}.")
+        raise InputError(f"{self.where}: {field}: found {found}, expected {accepted}.")
 
     def document(self, text: str) -> Document:
         record = self._record(text)
         for name in ("doc_key", "sentences"):
             if name not in record:
-                self.refuse(name, "no such field", "a document with the fields doc_key and sentences")
+                raise InputError(f"{self.where}: {name}: missing; every document has doc_key and sentences.")
         tokens = self._sentences(record["sentences"])
         self.starts = list(accumulate(map(len, tokens), initial=0))
         per_sentence = {
@@ -193,18 +139,18 @@ class _Line:
             if isinstance(record, dict):
                 return record
             problem = f"found {reprlib.repr(record)}"
-        raise InputError(f"{self.where}: {problem}; accepted is one JSON object a line.")
+        raise InputError(f"{self.where}: {problem}, expected one JSON object per line.")
 
     def _sentences(self, sentences: Any) -> list[list[str]]:
         if not isinstance(sentences, list) or not sentences:
-            self.refuse("sentences", reprlib.repr(sentences), "a list of sentences, at least one")
+            self.refuse("sentences", reprlib.repr(sentences), "a list of at least one sentence")
         for number, tokens in enumerate(sentences):
             if not isinstance(tokens, list) or not tokens:
-                self.refuse(f"sentences[{number}]", reprlib.repr(tokens), "a list of tokens, at least one")
+                self.refuse(f"sentences[{number}]", reprlib.repr(tokens), "a list of at least one token")
             for position, token in enumerate(tokens):
                 if not isinstance(token, str) or not token.strip():
                     self.refuse(
-                        f"sentences[{number}][{position}]", reprlib.repr(token), "a token: text that is not empty"
+                        f"sentences[{number}][{position}]", reprlib.repr(token), "a token, text that is not empty"
                     )
         return sentences
 
@@ -216,16 +162,16 @@ class _Line:
     def _layer(
         self, record: dict[str, Any], layer: str, annotation: Callable[[Any, int, str], _Annotation]
     ) -> list[list[_Annotation]]:
-        """The annotations of each sentence."""
+        """Return the annotations of each sentence."""
         count = len(self.starts) - 1
         lists = record.get(layer, [[]] * count)
         if not isinstance(lists, list):
-            self.refuse(layer, reprlib.repr(lists), "a list with a list for each sentence")
+            self.refuse(layer, reprlib.repr(lists), "a list with one list per sentence")
         if len(lists) != count:
-            self.refuse(layer, f"{len(lists)} entries for {count} sentences", "a list with a list for each sentence")
+            self.refuse(layer, f"{len(lists)} entries for {count} sentences", "a list with one list per sentence")
         for sentence, items in enumerate(lists):
             if not isinstance(items, list):
-                self.refuse(f"{layer}[{sentence}]", reprlib.repr(items), "the list of the sentence's annotations")
+                self.refuse(f"{layer}[{sentence}]", reprlib.repr(items), "a list of annotations")
         return [
             [annotation(item, sentence, f"{layer}[{sentence}][{number}]") for number, item in enumerate(items)]
             for sentence, items in enumerate(lists)
@@ -250,7 +196,7 @@ class _Line:
         *tokens, type_ = self._columns(item[0], (2, 3), first, "[trigger, type] or [start, end, type]")
         trigger, end = self._span(tokens[0], tokens[-1], sentence, first)
         if trigger != end:
-            self.refuse(first, f"a trigger of {end - trigger + 1} tokens", "a trigger of one token, start == end")
+            self.refuse(first, f"a trigger of {end - trigger + 1} tokens", "a trigger of one token, with start == end")
         type_ = self._label(type_, "triggers", first)
         return Event(trigger, type_, [self._argument(a, sentence, f"{field}[{i}]") for i, a in enumerate(item) if i])
 
@@ -264,11 +210,11 @@ class _Line:
         return item
 
     def _span(self, start: Any, end: Any, sentence: int, field: str) -> tuple[int, int]:
-        """From indices that count from the document's start to those that count from the sentence's."""
+        """Convert indices that count from the start of the document to those that count from the sentence."""
         begin, after = self.starts[sentence : sentence + 2]
         for index in (start, end):
             if type(index) is not int:
-                self.refuse(field, f"the token index {reprlib.repr(index)}", "a whole number")
+                self.refuse(field, f"the token index {reprlib.repr(index)}", "an integer")
             if not begin <= index < after:
                 total = self.starts[-1]
                 other = bisect_right(self.starts, index) - 1
@@ -277,7 +223,7 @@ class _Line:
                     field,
                     f"the token index {reprlib.repr(index)}, which is {place}",
                     f"an index from {begin} to {after - 1}, the tokens of sentence {sentence} (tokens and sentences "
-                    f"count from 0, tokens from the document's start)",
+                    f"are counted from 0, tokens from the start of the document)",
                 )
         if end < start:
             self.refuse(field, f"the end {end} before the start {start}", "a span whose end is its last token")
@@ -287,15 +233,13 @@ class _Line:
         text = self._text(label, field)
         if self.labels is not None and text not in self.labels.index(kind):
             known = self.labels.index(kind)
-            near = nearest(text, known)
-            hint = f"; the closest there is {reprlib.repr(near)}" if near is not None else ""
-            found = f"{reprlib.repr(text)} is not among the model's {len(known)} {_KINDS[kind]}"
-            raise InputError(f"{self.where}: {field}: {found}{hint}.")
+            found = f"{reprlib.repr(text)} is not one of the {len(known)} {_KINDS[kind]} that the model knows"
+            raise InputError(f"{self.where}: {field}: {found}.{did_you_mean(text, known)}")
         return text
 
     def _key(self, key: Any) -> str:
         if not isinstance(key, str) or not is_line(key):
-            self.refuse("doc_key", reprlib.repr(key), "text in one line, not empty")
+            self.refuse("doc_key", reprlib.repr(key), "a single line of text, not empty")
         return key
 
     def _text(self, text: Any, field: str) -> str:
@@ -305,7 +249,7 @@ class _Line:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The numbers and texts of the lines that are not blank."""
+    """Yield number and text of each line that is not blank."""
     for number, text in enumerate(read_text(path).split("\n"), start=1):
         if text.strip(" \t\r"):
             yield number, text

@@ -1,4 +1,4 @@
-"""Files to batches of documents for event extraction."""
+"""The data of event extraction: documents in-domain, and a pool of others."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from gradual.errors import InputError
 from gradual.logging import note, note_oddities
 from gradual.nn.encoder import load_tokenizer, padding_piece, resolve_max_length
 from gradual.tasks.events.batch import Pruning, SentenceCollator
-from gradual.tasks.events.data import Document, oddities, read_documents, statistics
+from gradual.tasks.events.data import oddities, read_documents, statistics
+from gradual.tasks.events.documents import Document
 from gradual.tasks.events.features import DocumentFeatures
-from gradual.tasks.events.labels import LabelSpace
+from gradual.tasks.events.labels import EventSpec, LabelSpace
 
 _LONGEST = 512
 
 
 class EventDataModule(MixedDomainDataModule):
-    """Documents with entities, relations and events, in DyGIE's format (a JSON object a line).
+    """Documents with entities, relations and events, in DyGIE's format (one JSON object per line).
 
-    In-domain and out-of-domain are files: other languages, other texts, other label sets. The label space is the union
-    of their labels. Amounts of out-of-domain data are documents.
+    In-domain and out-of-domain documents are in separate files, and may differ in language, genre and label set. The
+    label space is the union of all labels. Amounts of out-of-domain data count documents.
 
     Args:
-        in_domain: File of the target domain's training documents.
-        val: File of its validation documents.
-        test: File of its test documents; None for none.
+        in_domain: File of training documents from the target domain.
+        val: File of validation documents.
+        test: File of test documents; None for none.
         out_of_domain: File of the pool; None for none.
-        tokenizer: The encoder's folder or hub name; on the command line it is by default the model's.
-        out_of_domain_labels: What an out-of-domain document may have: ``all`` labels of the label space, or, where its
-            schema cannot have the target's labels, only the pool's ``own`` (the paper's footnote 3).
+        tokenizer: The tokenizer, as a folder or a name on the Hugging Face Hub. On the command line, it defaults to
+            that of the model's encoder.
+        out_of_domain_labels: The labels that out-of-domain documents may have: ``all`` labels of the label space, or
+            only the pool's ``own``, if its annotation scheme lacks the others (footnote 3 of the paper).
         predict_file: File of documents to predict; None for the test documents.
-        max_span_width: Tokens of a span at most.
+        max_span_width: Maximum length of a span in tokens.
         pruning: How many candidates for arguments and relations a sentence keeps.
-        max_length: Word pieces of a window at most: longer sentences are encoded in several, overlapping. None for what
-            tokenizer and encoder take, at most 512.
-        max_padding: Largest share of padding inside attention; elsewhere there is none.
-        batch_tokens: Word pieces of a batch, on average at most; a batch holds whole documents.
-        eval_batch_size: Documents of a batch in prediction.
-        num_workers: Processes that make batches; 0 makes them in the main one.
-        trust_remote_code: Run Python code that comes with the tokenizer; on the command line it is the model's.
+        max_length: Maximum length of a window in word pieces; longer sentences are encoded in several overlapping
+            windows. None for the maximum of tokenizer and encoder, but not more than 512.
+        max_padding: Maximum share of padding inside attention; there is none anywhere else.
+        batch_tokens: Maximum size of a batch in word pieces, on average; batches hold whole documents.
+        eval_batch_size: Number of documents in a batch for prediction.
+        num_workers: Number of processes that make batches; 0 to make them in the main process.
+        trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
     """
 
     def __init__(
@@ -72,13 +74,13 @@ class EventDataModule(MixedDomainDataModule):
         self.max_span_width, self.pruning = max_span_width, pruning
         self.max_length, self.max_padding = max_length, max_padding
         if out_of_domain_labels not in ("all", "own"):
-            raise InputError(f"out_of_domain_labels is '{out_of_domain_labels}': accepted are all and own.")
+            raise InputError(f"out_of_domain_labels is '{out_of_domain_labels}': it must be all or own.")
         for name, value, least in (("max_span_width", max_span_width, 1), ("max_length", max_length, 8)):
             if value is not None:
                 integer(least).check(name, value)
 
     def load(self) -> Domains:
-        """Read and tokenize the files."""
+        """Read the files and tokenize the documents."""
         documents = {name: self._read(path) for name, path in self.files.items() if path is not None}
         pool = documents.get("out_of_domain", [])
         self.labels = LabelSpace.of(*documents.values())
@@ -108,22 +110,20 @@ class EventDataModule(MixedDomainDataModule):
         )
         windowed = sum(part.windowed for part in vars(datasets).values() if part is not None)
         if windowed:
-            note("%d sentences are longer than %d word pieces and are encoded in windows.", windowed, longest)
+            note("%d sentences are longer than %d word pieces and are encoded in several windows.", windowed, longest)
         return datasets
 
     def content_of(self, part: str) -> str | None:
-        """A digest of the part's file."""
+        """Return a digest of the file of a part."""
         path = self.files[part]
         return None if path is None else digest_of_files([Path(path)])
 
-    def document(self, id_: str) -> Document:
-        """The document to predict that has a key."""
-        predicted = self.domains.predict or self.domains.test
-        assert isinstance(predicted, DocumentFeatures)
-        return predicted.documents[predicted.ids.index(id_)]
+    def spec(self) -> EventSpec:
+        """Return the label space, the maximum width of a span, and the labels that each schema allows."""
+        return EventSpec(self.labels, self.max_span_width, self.allowed)
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        """The paper's Table 3, a column a file."""
+        """Return Table 3 of the paper, with one column per file."""
         headings = {
             "in_domain": "train (in-domain)",
             "out_of_domain": "pool (out-of-domain)",
@@ -142,7 +142,7 @@ class EventDataModule(MixedDomainDataModule):
             note_pool_labels(kind, labels, others[kind])
 
     def _allowed(self, own: LabelSpace) -> dict[str, list[list[bool]]]:
-        """For each kind of label those of each schema: all, and the pool's own."""
+        """Return the labels that each schema allows: all of them, and only the pool's own."""
         mine = own.to_dict()
         return {
             kind: [[True] * len(labels), [label in mine[kind] for label in labels]]

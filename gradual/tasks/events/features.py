@@ -1,7 +1,8 @@
-"""Documents to word pieces and integer annotations, once a run."""
+"""Documents to word pieces and integer annotations, encoded once per run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,22 +11,22 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS, Document, Sentence
+from gradual.tasks.events.documents import LAYERS, Document, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
 Ints = npt.NDArray[np.int64]
 
 
 class EncodedSentence(NamedTuple):
-    """A sentence as the model reads it; all indices count from the sentence's start, labels from 0.
+    """A sentence as the model reads it. Indices count from the start of the sentence, labels from 0.
 
     Attributes:
-        windows: Word-piece ids with the special ones around them; several, overlapping, where the sentence is longer
-            than the encoder takes.
-        row: For each word piece, the window that its state is taken from: the one whose edges are farthest.
-        column: Its place in that window.
+        windows: Word-piece ids with special pieces around them; several overlapping windows if the sentence is longer
+            than the encoder accepts.
+        row: For each word piece, the window to take its state from: the one whose edges are farthest away.
+        column: Its position in that window.
         token: The token that it belongs to.
-        length: Tokens.
+        length: Number of tokens.
         ner: Start, end, label; shape ``(entities, 3)``.
         relations: Start and end of the first, of the second, label; shape ``(relations, 5)``.
         triggers: Token, event type; shape ``(triggers, 2)``.
@@ -50,8 +51,9 @@ class EncodedDocument(NamedTuple):
         id: Its key.
         sentences: Its sentences.
         weight: Factor on its loss.
-        layers: Which of ``LAYERS`` are annotated: what is not counts neither in the loss nor in the scores.
-        schema: 0 where it may have any label of the label space, 1 where only those of the pool's own.
+        layers: Which of ``LAYERS`` are annotated; the others count neither in the loss nor in the scores.
+        schema: 0 if it may have any label of the label space, 1 if only labels that occur in the pool.
+        record: The document as it was read, as JSON.
     """
 
     id: str
@@ -59,29 +61,28 @@ class EncodedDocument(NamedTuple):
     weight: float
     layers: tuple[bool, ...]
     schema: int
+    record: str
 
 
 class DocumentFeatures(Dataset[EncodedDocument]):
     """Documents with their tokens split into word pieces.
 
     Args:
-        documents: What to encode.
-        tokenizer: A fast tokenizer of ``transformers`` that takes words.
-        labels: The label space; a label that it lacks is an error.
-        max_length: Word pieces of a window at most, special ones included.
+        documents: The documents to encode.
+        tokenizer: A fast tokenizer from ``transformers`` that accepts words.
+        labels: The label space, which must contain every label of the documents.
+        max_length: Maximum length of a window in word pieces, including special ones.
         schema: Which labels the documents may have; see ``EncodedDocument``.
 
     Attributes:
-        documents: The documents as they were read.
-        ids: Their keys.
-        lengths: Word pieces of each, special ones included.
+        ids: The keys of the documents.
+        lengths: Number of word pieces in each document, including special ones.
         windowed: Number of sentences that are encoded in more than one window.
     """
 
     def __init__(
         self, documents: Sequence[Document], tokenizer: Any, labels: LabelSpace, max_length: int, schema: int = 0
     ):
-        self.documents = list(documents)
         self.ids = [document.id for document in documents]
         sentences = [sentence for document in documents for sentence in document.sentences]
         encoded = iter(_encode(sentences, tokenizer, labels, max_length))
@@ -92,6 +93,7 @@ class DocumentFeatures(Dataset[EncodedDocument]):
                 document.weight,
                 tuple(layer in document.layers for layer in LAYERS),
                 schema,
+                json.dumps(document.record),
             )
             for document in documents
         ]
@@ -117,7 +119,7 @@ def _encode(
     prefix, suffix = _special_pieces(tokenizer)
     room = max_length - len(prefix) - len(suffix)
     words = [sentence.tokens for sentence in sentences]
-    # verbose would warn of sentences over the encoder's limit, which windows are for
+    # verbose would warn about sentences over the encoder's limit, which windows take care of
     batch = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
     index = {layer: labels.index(layer) for layer in ("ner", "relations", "triggers", "roles")}
     encoded = []
@@ -136,7 +138,7 @@ def _encode(
 
 
 def _special_pieces(tokenizer: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Those that the tokenizer puts before and after a text."""
+    """Return the special pieces that the tokenizer adds before and after a text."""
     encoding = tokenizer("a", return_special_tokens_mask=True)
     special = np.array(encoding["special_tokens_mask"], dtype=bool)
     ids = np.array(encoding["input_ids"], dtype=np.int32)
@@ -148,21 +150,21 @@ def _special_pieces(tokenizer: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[
 def _fill_gaps(
     ids: npt.NDArray[np.int32], token: Ints, tokens: Sequence[str], unknown: int | None
 ) -> tuple[npt.NDArray[np.int32], Ints]:
-    """An unknown piece for every token that the tokenizer makes nothing of, such as a control character."""
+    """Insert an unknown piece for every token without word pieces, such as a control character."""
     missing = np.setdiff1d(np.arange(len(tokens)), token)
     if not len(missing):
         return ids, token
     if unknown is None:
         raise InputError(
-            f"The tokenizer makes nothing of the token {tokens[missing[0]]!r:.80}, and has no unknown token for it "
-            "(unk_token): take it out of the documents."
+            f"The tokenizer has no word pieces for the token {tokens[missing[0]]!r:.80}, and no unknown token "
+            "(unk_token): remove the token from the documents."
         )
     places = np.searchsorted(token, missing)
     return np.insert(ids, places, unknown), np.insert(token, places, missing)
 
 
 def _window_starts(pieces: int, room: int) -> Ints:
-    """Where overlapping windows of ``room`` pieces begin: every half a window, the last one at the end."""
+    """Return where overlapping windows of ``room`` pieces start: half a window apart, the last one at the end."""
     if pieces <= room:
         return np.zeros(1, dtype=np.int64)
     starts = np.arange(0, pieces - room, max(1, room // 2), dtype=np.int64)
@@ -170,10 +172,10 @@ def _window_starts(pieces: int, room: int) -> Ints:
 
 
 def _most_central(pieces: int, starts: Ints, room: int) -> tuple[Ints, Ints]:
-    """For each piece the window in which it is farthest from the edges, and its place there."""
+    """Return, for each piece, the window in which it is farthest from the edges, and its position there."""
     place = np.arange(pieces)[None] - starts[:, None]  # windows, pieces
-    distance = np.minimum(place, room - 1 - place)  # negative outside of a window
-    # the text's own ends are no edges: nothing is cut off there
+    distance = np.minimum(place, room - 1 - place)  # negative outside a window
+    # the ends of the text itself do not count as edges: nothing is cut off there
     distance = np.where((starts[:, None] == 0) & (place < room), np.maximum(distance, room - 1 - place), distance)
     distance = np.where((starts[:, None] + room >= pieces) & (place >= 0), np.maximum(distance, place), distance)
     row = distance.argmax(0)

@@ -1,27 +1,25 @@
-"""The labels of entities, relations, triggers and arguments, and the position of each among a scorer's outputs."""
+"""The labels of entities, relations, triggers and arguments: what an event model must know of its data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gradual.tasks.events.data import Document
+from gradual.tasks.events.documents import Document
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """What can be predicted; the null class is not among the labels.
+    """The labels that can be predicted, without the null class.
 
-    Each is sorted and without repetitions, whatever the order it is given in: a label's position is the same in every
-    process and after every restart.
+    Labels are sorted and unique, in whatever order they are given: a label has the same position in every process and
+    after every restart.
 
     Attributes:
         ner: Entity types.
         relations: Relation types.
-        triggers: Event types, the labels of triggers.
+        triggers: Event types, which are the labels of triggers.
         roles: Labels of arguments.
     """
 
@@ -36,7 +34,7 @@ class LabelSpace:
 
     @classmethod
     def of(cls, *document_lists: Iterable[Document]) -> LabelSpace:
-        """All labels that occur in documents: the union of in-domain and out-of-domain schemas, for one."""
+        """Collect all labels in lists of documents, such as the union of in-domain and out-of-domain schemas."""
         sentences = [sentence for documents in document_lists for doc in documents for sentence in doc.sentences]
         events = [event for sentence in sentences for event in sentence.events]
         return cls(
@@ -48,15 +46,15 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Iterable[str]]) -> LabelSpace:
-        """The label space that ``to_dict`` gave."""
+        """Rebuild the label space from what ``to_dict`` returned."""
         return cls(**{kind: tuple(labels) for kind, labels in content.items()})
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Plain data, for configurations and checkpoints."""
+        """Return plain data, for configurations and checkpoints."""
         return {kind.name: list(getattr(self, kind.name)) for kind in fields(self)}
 
     def index(self, kind: str) -> dict[str, int]:
-        """Positions of labels.
+        """Map the labels of a kind to their positions.
 
         Args:
             kind: ``ner``, ``relations``, ``triggers`` or ``roles``.
@@ -64,7 +62,7 @@ class LabelSpace:
         return self._positions[kind]
 
     def difference(self, other: LabelSpace) -> dict[str, list[str]]:
-        """What another label space has that this one lacks, by kind, such as ``{"triggers": ["Attack"]}``."""
+        """Return the labels that only ``other`` has, by kind, such as ``{"triggers": ["Attack"]}``."""
         lacking = {
             kind: [label for label in labels if label not in self.index(kind)]
             for kind, labels in other.to_dict().items()
@@ -74,3 +72,19 @@ class LabelSpace:
     @cached_property
     def _positions(self) -> dict[str, dict[str, int]]:
         return {kind: {label: at for at, label in enumerate(labels)} for kind, labels in self.to_dict().items()}
+
+
+@dataclass(frozen=True)
+class EventSpec:
+    """What an event model must know of its data.
+
+    Attributes:
+        labels: The label space.
+        max_span_width: Maximum length of a span in tokens.
+        allowed: For each kind of label, which labels each schema allows, as rows of booleans: one row per schema, one
+            column per label. Empty if every document may have every label.
+    """
+
+    labels: LabelSpace
+    max_span_width: int
+    allowed: Mapping[str, Sequence[Sequence[bool]]] = field(default_factory=dict)

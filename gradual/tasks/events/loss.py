@@ -1,4 +1,4 @@
-"""Losses of the four scorers, and what they predict."""
+"""Losses and predictions of the four scorers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradual.tasks.events.batch import SentenceBatch
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.metrics import Annotations
 from gradual.tasks.events.model import Scores
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the parts of the loss; a layer of weight 0 is neither trained nor scored.
+    """Factors on the parts of the loss. Layers with weight 0 are neither trained nor scored.
 
     Attributes:
         ner: Entities.
         relations: Relations.
         events: Triggers and arguments together.
-        triggers: Triggers, within the events' loss.
-        arguments: Arguments, within it.
+        triggers: Triggers, within the loss of events.
+        arguments: Arguments, within the loss of events.
     """
 
     ner: float = 0.5
@@ -41,16 +41,16 @@ class LossWeights:
 
 @dataclass
 class Head:
-    """One scorer's scores, and which rows are right: what losses and predictions are made of.
+    """The logits of one scorer and the correct classes: what losses and predictions are computed from.
 
     Attributes:
         name: ``ner``, ``triggers``, ``arguments`` or ``relations``.
         kind: The kind of its labels in the label space.
         layer: The annotation layer that it belongs to.
-        logits: With the null class first; ``-inf`` where a sentence's schema lacks the class.
-        labels: 0 for none, else 1 + the label.
+        logits: One row per item, with the null class first; ``-inf`` for classes outside the sentence's schema.
+        labels: 0 for none, else 1 + label.
         sentence: The sentence of each row.
-        places: What each row is about: spans, tokens or pairs, as in ``Scores``.
+        places: The spans, tokens or pairs that the rows are about, as in ``Scores``.
     """
 
     name: str
@@ -63,12 +63,13 @@ class Head:
 
 
 def heads(scores: Scores, batch: SentenceBatch, allowed: dict[str, Tensor]) -> Iterator[Head]:
-    """The scorers that the model has.
+    """Yield a head for each scorer that the model has.
 
     Args:
-        scores: What the model says.
-        batch: Of this batch.
-        allowed: For each kind of label those of each schema, shape ``(schemas, labels)``; empty where all may have all.
+        scores: The output of the model.
+        batch: The batch that it belongs to.
+        allowed: For each kind of label, which labels each schema allows, shape ``(schemas, labels)``; empty if all
+            schemas allow all labels.
     """
     spans = len(batch.span_start)
     span_sentence = batch.token_sentence[batch.span_start]
@@ -100,19 +101,19 @@ def heads(scores: Scores, batch: SentenceBatch, allowed: dict[str, Tensor]) -> I
 
 
 def loss_of(head: Head, batch: SentenceBatch) -> Tensor:
-    """Cross-entropy summed over rows, each times its document's weight; rows of unannotated layers do not count."""
+    """Sum the cross-entropy over rows, weighted by document; rows in layers without annotation do not count."""
     weights = batch.weights[:, LAYERS.index(head.layer)]
     return (F.cross_entropy(head.logits, head.labels, reduction="none") * weights[head.sentence]).sum()
 
 
 @dataclass
 class Predictions:
-    """The rows of a head whose best class is a real one.
+    """The rows of a head whose best class is not the null class.
 
     Attributes:
-        places: What each is about.
-        label: The class, counted from 0 without the null class.
-        logit: Its score.
+        places: The spans, tokens or pairs that they are about.
+        label: The predicted label, counted from 0.
+        logit: Its logit.
         probability: Its softmax probability.
     """
 
@@ -123,7 +124,7 @@ class Predictions:
 
 
 def decode(found: dict[str, Head], batch: SentenceBatch) -> dict[str, Predictions]:
-    """What the heads predict, by name; an argument counts only where its token is predicted as a trigger."""
+    """Return the predictions of the heads by name; arguments need a token that is predicted as a trigger."""
     decoded = {}
     for name, head in found.items():
         best = head.logits.argmax(-1)
@@ -143,7 +144,7 @@ def decode(found: dict[str, Head], batch: SentenceBatch) -> dict[str, Prediction
 
 
 def as_annotations(decoded: dict[str, Predictions], batch: SentenceBatch) -> Annotations:
-    """Predictions as rows with indices that count from the sentence's start, as the scores compare them."""
+    """Convert predictions to rows with indices that count from the start of a sentence, for scoring."""
     position, sentence = batch.token_position, batch.token_sentence
 
     def span(spans: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +174,7 @@ def as_annotations(decoded: dict[str, Predictions], batch: SentenceBatch) -> Ann
 
 
 def annotated(rows: Annotations, batch: SentenceBatch) -> Annotations:
-    """Without the sentences whose layer is not annotated: nobody knows what is right there."""
+    """Remove the rows in layers that a sentence is not annotated with, where the truth is unknown."""
     known = batch.weights > 0
 
     def of(layer: str, part: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ def annotated(rows: Annotations, batch: SentenceBatch) -> Annotations:
 
 
 def _look_up(keys: Tensor, labels: Tensor) -> Tensor:
-    """The label of each key, 0 where it has none; ``labels`` has sorted keys and labels as columns."""
+    """Return the label of each key, 0 if it has none; the columns of ``labels`` are sorted keys and labels."""
     if not len(labels):
         return torch.zeros_like(keys)
     place = torch.searchsorted(labels[:, 0].contiguous(), keys).clamp_(max=len(labels) - 1)

@@ -1,20 +1,20 @@
-"""Precision, recall and F1 of triggers, arguments, entities and relations: micro averages over a corpus.
+"""Precision, recall and F1 of triggers, arguments, entities and relations, micro-averaged over a corpus.
 
-An item is the token of a trigger, a pair of a trigger and an argument, an entity or a relation; the same annotation
-given twice is one item. An item is right if the other side has one that agrees with it in what the score looks at:
+An item is the token of a trigger, a pair of trigger and argument, an entity, or a relation; duplicate annotations are
+one item. A predicted item is correct if some gold item matches it in what the score compares:
 
 - ``trig_id``: the token. Several event types on one token are one item.
-- ``trig_c``: and the event type. Several event types on one token are several items.
-- ``arg_id``: the argument's tokens and the event type. The trigger's token need not agree, but tells items apart: an
+- ``trig_c``: the token and the event type. Several event types on one token are several items.
+- ``arg_id``: the argument's tokens and the event type. The trigger's token need not match, but distinguishes items: an
   argument of two events is two items. Several roles of one argument in one event are one item.
-- ``arg_c``: and the role. Several roles are several items.
+- ``arg_c``: these and the role. Several roles are several items.
 - ``ner``: the tokens and the type.
-- ``relation``: both spans, in their order, and the type.
+- ``relation``: both spans, in order, and the type.
 
-As in DyGIE++, a predicted item is right if there is a gold one that it agrees with, whoever else agrees with it: two
-predicted events of one type that share an argument are both right about it where one gold event has it. Precision,
-recall and F1 are made of this one count, of all predicted and of all gold items; where so many predictions share gold
-items that recall or F1 would exceed 1, it is 1.
+As in DyGIE++, several predicted items may match the same gold item: if two predicted events of one type share an
+argument and one gold event has it, both are correct. Precision, recall and F1 are computed from the number of correct
+predicted items, of all predicted items and of all gold items. Recall and F1 are capped at 1, which they would exceed if
+many predictions matched the same gold items.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradual.tasks.base import TaskScores
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
+from gradual.tasks.scores import TaskScores
 
 
 @dataclass
 class Annotations:
-    """The annotations of a batch, predicted or gold: integers, a row an item, repetitions allowed.
+    """The predicted or gold annotations of a batch: integers, one row per item, possibly with duplicates.
 
-    Sentences count from the batch's start, tokens from their sentence's; a span's end is its last token. Labels are
-    positions in the label space. All are below 2^31.
+    Sentences are counted from the start of the batch, tokens from the start of their sentence; the end of a span is its
+    last token. Labels are positions in the label space. All numbers are below 2^31.
 
     Attributes:
         ner: Sentence, start, end, label; shape ``(entities, 4)``.
@@ -55,10 +55,10 @@ class _Score(NamedTuple):
 
     Attributes:
         name: Its name, without ``_f1`` and the like.
-        layer: The layer of ``LAYERS`` that it belongs to.
-        part: The rows of ``Annotations`` that it is about.
-        match: Columns in which right items agree.
-        apart: Further columns that tell items apart.
+        layer: The member of ``LAYERS`` that it belongs to.
+        part: The field of ``Annotations`` that holds its items.
+        match: The columns in which a predicted and a gold item must agree.
+        apart: Further columns that distinguish items.
     """
 
     name: str
@@ -81,16 +81,16 @@ _SCORES = (
 def document_scores(
     predicted: Annotations, gold: Annotations, document: Tensor, ids: Sequence[str], layers: Sequence[str] = LAYERS
 ) -> list[dict[str, Any]]:
-    """The F1 scores of each document, as ``[2 * right, predicted + gold]``: what significance tests resample.
+    """Return the F1 scores of each document as ``[2 * correct, predicted + gold]``, which significance tests resample.
 
-    Summed over documents these are the F1 scores of ``ExtractionScores``.
+    Sums over documents give the F1 scores of ``ExtractionScores``.
 
     Args:
-        predicted: What the model found.
-        gold: What there is.
+        predicted: The predicted annotations.
+        gold: The gold annotations.
         document: For each sentence, the index of its document in ``ids``.
         ids: Keys of the documents.
-        layers: Those of ``LAYERS`` that are scored.
+        layers: The members of ``LAYERS`` to score.
     """
     records: list[dict[str, Any]] = [{"id": id_} for id_ in ids]
     for score in _SCORES:
@@ -103,15 +103,14 @@ def document_scores(
 
 
 class ExtractionScores(TaskScores):
-    """Scores of extraction, summed over batches and processes.
+    """Extraction scores over all batches and processes.
 
     ``trig_id``, ``trig_c``, ``arg_id``, ``arg_c``, ``ner`` and ``relation``, each with ``_precision``, ``_recall`` and
-    ``_f1``, from 0 to 1, and 0 where there is nothing to divide by; what they count stands at the head of this module.
-    ``loss`` is the mean over documents. Sentences whose layer is not annotated belong on neither side: the caller
-    leaves them out.
+    ``_f1``, from 0 to 1, and 0 if the denominator is 0; the docstring of this module defines them. ``loss`` is the mean
+    over documents. The caller must leave out sentences that are not annotated with the layer, on both sides.
 
     Args:
-        layers: Those of ``LAYERS`` that are scored; the others' scores do not appear.
+        layers: The members of ``LAYERS`` to score; scores of the others do not appear.
     """
 
     counts: Tensor
@@ -121,18 +120,18 @@ class ExtractionScores(TaskScores):
     def __init__(self, layers: Sequence[str]):
         super().__init__()
         self.scores = tuple(score for score in _SCORES if score.layer in layers)
-        self.add_count("counts", len(self.scores), 3)  # of each score: right, predicted, gold
+        self.add_count("counts", len(self.scores), 3)  # for each score: correct, predicted, gold
         self.add_sum("loss_sum")
         self.add_count("documents")
 
     def update(self, predicted: Annotations, gold: Annotations, loss: Tensor, documents: int) -> None:
-        """Add a batch; nothing in it waits for a GPU.
+        """Add a batch, without waiting for a GPU.
 
         Args:
-            predicted: What the model found.
-            gold: What there is.
-            loss: The loss, summed over the batch; a scalar.
-            documents: Number of documents of the batch.
+            predicted: The predicted annotations.
+            gold: The gold annotations.
+            loss: The loss summed over the batch, a scalar.
+            documents: Number of documents in the batch.
         """
         for index, score in enumerate(self.scores):
             self.counts[index] += _counts(score, predicted, gold)[0]
@@ -140,7 +139,7 @@ class ExtractionScores(TaskScores):
         self.documents += documents
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores, each a scalar."""
+        """Return the scores by name, each a scalar."""
         scores = {"loss": (self.loss_sum / self.documents.clamp_min(1)).float()}
         for score, (right, predicted, gold) in zip(self.scores, self.counts):
             scores[f"{score.name}_precision"] = right / predicted.clamp_min(1)
@@ -152,7 +151,7 @@ class ExtractionScores(TaskScores):
 def _counts(
     score: _Score, predicted: Annotations, gold: Annotations, document: Tensor | None = None, documents: int = 1
 ) -> Tensor:
-    """Right, predicted and gold items of each document, shape ``(documents, 3)``; without ``document`` all is one."""
+    """Count correct, predicted and gold items, shape ``(documents, 3)``; without ``document``, all in one row."""
     parts = [getattr(side, score.part) for side in (predicted, gold)]
     rows = torch.cat(parts)
     each = torch.arange(len(rows), device=rows.device)
@@ -170,13 +169,13 @@ def _counts(
 
 
 def _group(columns: Sequence[Tensor]) -> Tensor:
-    """A number for each row, the same for rows that agree in all columns, and smaller than the number of rows.
+    """Number the rows, from 0 to below their count, so that rows that agree in all columns have the same number.
 
-    Column by column, so that no key exceeds 63 bits however large the values are; by sorting, since the size of what
-    ``torch.unique`` gives is waited for.
+    Works column by column, so that no key exceeds 63 bits, and by sorting, since ``torch.unique`` would wait for the
+    device to learn the size of its result.
     """
     group = torch.zeros_like(columns[0])
     for column in columns:
         keys = (group << 31) + column
-        group = torch.searchsorted(keys.sort().values, keys)  # how many are smaller
+        group = torch.searchsorted(keys.sort().values, keys)  # the number of smaller keys
     return group

@@ -1,13 +1,14 @@
-"""DyGIE++ (Wadden et al., 2019): entities, relations and events over shared token and span vectors.
+"""DyGIE++ (Wadden et al., 2019): entities, relations and events from shared token and span vectors.
 
-Shapes: ``T`` tokens and ``M`` spans of a batch, ``P`` pairs of kept candidates, ``d`` the encoder's width. A scorer
-gives the real classes alone; the null class always has score 0.
+Shapes: ``T`` tokens and ``M`` spans in a batch, ``P`` pairs of kept candidates, ``d`` the width of the encoder. Scorers
+have outputs for the real classes only; the null class always scores 0.
 
-Memory of a batch in training, beside the encoder's: for every scorer on spans (entities, argument candidates, relation
-candidates) four tensors of ``M x hidden`` floats, its two layers after ReLU and after dropout, and two masks of a byte
-each; ``M`` is at most ``max_span_width`` times ``T``. With 8 tokens a span and 150 units: 22 kB a token and scorer.
-Pairs take as much, with ``P`` instead of ``M``, and those of relations three span vectors each besides, for their
-product. The vectors ``[start; end; width]`` of all spans, ``2 d`` floats each, are never made: see ``SpanLinear``.
+Memory for a training batch, besides the encoder's: each scorer on spans (entities, argument candidates, relation
+candidates) needs four tensors of ``M x hidden`` floats, for its two layers after ReLU and after dropout, and two masks
+of bytes. ``M`` is at most ``max_span_width`` times ``T``: with spans of up to 8 tokens and 150 hidden units, that is 22
+kB per token and scorer. Pairs need the same with ``P`` instead of ``M``; pairs of spans for relations additionally need
+three span vectors each for their product. The vectors ``[start; end; width]`` of all spans, with more than ``2 d``
+floats each, are never materialized: see ``SpanLinear``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from gradual.nn.fast_cpu import QuickDropout, QuickLinear
 from gradual.nn.packing import Packing, encode, take_rows
 from gradual.tasks.events.batch import Candidates, SentenceBatch
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.labels import LabelSpace
 
 DISTANCES = 10
@@ -33,15 +34,15 @@ _BUCKET_ENDS = (0, 1, 2, 3, 4, 7, 15, 31, 63)
 
 @dataclass
 class Scores:
-    """What the scorers say of a batch; a layer that the model has no scorer for is None.
+    """The scores of a batch; None where the model has no scorer.
 
     Attributes:
-        ner: Of every span, shape ``(M, entity types)``.
-        triggers: Of every token, shape ``(T, event types)``.
-        arguments: Of every kept pair of token and span, shape ``(P, roles)``.
-        argument_pairs: The token and the span of each, two tensors of shape ``(P,)``.
-        relations: Of every kept pair of spans, shape ``(pairs, relation types)``.
-        relation_pairs: The two spans of each.
+        ner: Scores of every span, shape ``(M, entity types)``.
+        triggers: Scores of every token, shape ``(T, event types)``.
+        arguments: Scores of every kept pair of token and span, shape ``(P, roles)``.
+        argument_pairs: The tokens and the spans of these pairs, two tensors of shape ``(P,)``.
+        relations: Scores of every kept pair of spans, shape ``(pairs, relation types)``.
+        relation_pairs: The first and the second spans of these pairs.
     """
 
     ner: Tensor | None = None
@@ -53,15 +54,15 @@ class Scores:
 
 
 class Scorer(nn.Module):
-    """Two hidden layers with ReLU and dropout, and an output for each class, from whatever makes the first layer.
+    """Two hidden layers with ReLU and dropout, and one output per class.
 
-    All weights begin Xavier-normal, as the published code has it.
+    All weights are initialized Xavier-normal, as in the published code.
 
     Args:
-        first: Its first layer, ``hidden`` wide; called with what the scorer is called with.
+        first: The first hidden layer, ``hidden`` wide; called with the scorer's own inputs.
         hidden: Width of the hidden layers.
-        classes: Outputs.
-        dropout: After each hidden layer.
+        classes: Number of outputs.
+        dropout: Dropout rate after each hidden layer.
     """
 
     def __init__(self, first: nn.Module, hidden: int, classes: int, dropout: float):
@@ -71,26 +72,26 @@ class Scorer(nn.Module):
         self.output = QuickLinear(hidden, classes)
         self.dropout = QuickDropout(dropout)
         for layer in (first, self.second, self.output):
-            if isinstance(layer, nn.Linear):  # the others have begun so
+            if isinstance(layer, nn.Linear):  # the others initialize themselves
                 nn.init.xavier_normal_(layer.weight)
 
     def forward(self, *inputs: Any) -> Tensor:
-        """Scores, shape ``(rows, classes)``."""
+        """Return scores, shape ``(rows, classes)``."""
         rows = self.dropout(F.relu(self.first(*inputs)))
         return self.output(self.dropout(F.relu(self.second(rows))))
 
 
 class SpanLinear(nn.Module):
-    """A linear layer on span vectors ``[x_start; x_end; width]`` that never makes them.
+    """A linear layer on span vectors ``[x_start; x_end; width]`` that never materializes them.
 
-    The layer's product with the whole vector is the sum of its products with the parts. Those with the tokens are
-    computed once a token, not once a span, of which there are up to eight times as many.
+    The product with the whole vector is the sum of products with its parts. Products with tokens are computed once per
+    token rather than once per span, of which there are up to ``max_span_width`` times as many.
 
     Args:
         width: ``d``.
         features: Width of the embedding of a span's width.
-        hidden: Outputs.
-        bias: Add a bias.
+        hidden: Number of outputs.
+        bias: Whether to add a bias.
     """
 
     def __init__(self, width: int, features: int, hidden: int, bias: bool = True):
@@ -101,13 +102,13 @@ class SpanLinear(nn.Module):
         _initialise_as_one(self.start, self.end, self.width)
 
     def forward(self, tokens: Tensor, widths: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """The layer's outputs.
+        """Return the outputs of the layer, shape ``(rows, hidden)``.
 
         Args:
             tokens: Token vectors, shape ``(T, d)``.
             widths: Embedding of each width, shape ``(widths, features)``.
             start: First token of each span, shape ``(rows,)``.
-            end: Last token, same shape.
+            end: Last token of each span, same shape.
 
         Returns:
             Shape ``(rows, hidden)``.
@@ -121,8 +122,8 @@ class ArgumentLinear(nn.Module):
 
     Args:
         width: ``d``.
-        features: Width of the embeddings of a span's width and of a distance.
-        hidden: Outputs.
+        features: Width of the embeddings of span widths and of distances.
+        hidden: Number of outputs.
     """
 
     def __init__(self, width: int, features: int, hidden: int):
@@ -135,11 +136,11 @@ class ArgumentLinear(nn.Module):
     def forward(
         self, tokens: Tensor, widths: Tensor, distances: Tensor, trigger: Tensor, start: Tensor, end: Tensor
     ) -> Tensor:
-        """The layer's outputs for pairs of a trigger and a span, ``distances`` embedding every bucket."""
+        """Return the outputs for pairs of a trigger and a span; ``distances`` holds the embedding of every bucket."""
         before, inside = trigger < start, (trigger >= start) & (trigger <= end)
         distance = torch.minimum((trigger - start).abs(), (trigger - end).abs()).masked_fill(inside, 0)
         bucket = torch.bucketize(distance, torch.tensor(_BUCKET_ENDS, device=distance.device))
-        # all that says where the two lie is one of so many cases: the layer's product is looked up among them
+        # bucket, before and inside have few combinations: compute the layer's product once for each, then look it up
         cases = torch.cat(
             [distances.repeat_interleave(3, 0), _PLACES.to(distances).repeat(len(distances), 1)], 1
         )  # buckets * 3, features + 2
@@ -149,16 +150,16 @@ class ArgumentLinear(nn.Module):
 
 
 _PLACES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-"""After the span, before it, inside it."""
+"""Trigger after the span, before it, inside it."""
 
 
 class RelationLinear(nn.Module):
-    """A linear layer on ``[a; b; a * b]`` of two span vectors; only the products of kept pairs are made.
+    """A linear layer on ``[a; b; a * b]`` for two span vectors; only the products of kept pairs are computed.
 
     Args:
         width: ``d``.
         features: Width of the embedding of a span's width.
-        hidden: Outputs.
+        hidden: Number of outputs.
     """
 
     def __init__(self, width: int, features: int, hidden: int):
@@ -171,7 +172,7 @@ class RelationLinear(nn.Module):
     def forward(
         self, tokens: Tensor, widths: Tensor, start: Tensor, end: Tensor, first: Tensor, second: Tensor
     ) -> Tensor:
-        """The layer's outputs for pairs of kept spans, given as places in ``start`` and ``end``."""
+        """Return the outputs for pairs of kept spans, given as positions in ``start`` and ``end``."""
         spans = torch.cat([_take(tokens, start), _take(tokens, end), _take(widths, end - start)], 1)
         products = self.product(_take(spans, first) * _take(spans, second))
         one = self.first(tokens, widths, start, end)
@@ -183,13 +184,13 @@ class Dygie(nn.Module):
     """Scores spans as entities, tokens as triggers, and pairs of kept candidates as arguments and relations.
 
     Args:
-        encoder: A pretrained encoder of ``transformers``; fine-tuned.
-        features: Width of the embeddings of widths and distances.
-        hidden: Width of the scorers' hidden layers.
-        dropout: Of the scorers.
+        encoder: A pretrained encoder from ``transformers``, to be fine-tuned.
+        features: Width of the embeddings of span widths and of distances.
+        hidden: Width of the hidden layers of the scorers.
+        dropout: Dropout rate in the scorers.
 
     Attributes:
-        scorers: The scorers that ``add_scorers`` made, by name.
+        scorers: The scorers by name; empty until ``add_scorers`` is called.
     """
 
     def __init__(self, encoder: Any, features: int = 20, hidden: int = 150, dropout: float = 0.4):
@@ -200,12 +201,12 @@ class Dygie(nn.Module):
         self.scorers = nn.ModuleDict()
 
     def add_scorers(self, labels: LabelSpace, max_span_width: int, layers: Sequence[str] = LAYERS) -> None:
-        """Make the scorers, once it is known what there is to score.
+        """Make the scorers, once the labels are known.
 
         Args:
             labels: The label space.
-            max_span_width: Tokens of a span at most.
-            layers: Those to train; one of them that has no labels gets no scorer and costs nothing.
+            max_span_width: Maximum length of a span in tokens.
+            layers: The layers to train; those without labels get no scorer.
         """
         width = self.encoder.config.hidden_size
 
@@ -226,7 +227,7 @@ class Dygie(nn.Module):
                 add("trigger_candidates", QuickLinear(width, self.hidden), 1)
                 add("argument_candidates", span(), 1)
                 add("arguments", ArgumentLinear(width, self.features, self.hidden), len(labels.roles))
-        # no parameter without a gradient: distributed training would wait for it
+        # distributed training waits for the gradient of every parameter: make none that is not used
         if set(self.scorers) - {"triggers"}:
             self.widths = nn.Embedding(max_span_width, self.features)
             nn.init.xavier_normal_(self.widths.weight)
@@ -235,7 +236,7 @@ class Dygie(nn.Module):
             nn.init.xavier_normal_(self.distances.weight)
 
     def forward(self, batch: SentenceBatch) -> Scores:
-        """Score a batch."""
+        """Return the scores of a batch."""
         tokens, scorers, scores = self.encode(batch), self.scorers, Scores()
         if "triggers" in scorers:
             scores.triggers = scorers["triggers"](tokens)
@@ -271,12 +272,14 @@ class Dygie(nn.Module):
         return scores
 
     def encode(self, batch: SentenceBatch) -> Tensor:
-        """Token vectors, each the mean of its word pieces' last-layer states; shape ``(T, d)``."""
+        """Return token vectors, the mean of the last-layer states of each token's word pieces; shape ``(T, d)``."""
         packing = Packing([group.attention_mask.bool() for group in batch.groups], batch.cells)
         ids = torch.cat([group.input_ids.flatten() for group in batch.groups])[batch.cells]
-        words = self.encoder.get_input_embeddings()(ids)  # one look-up: its gradient is as large as the vocabulary
+        words = self.encoder.get_input_embeddings()(
+            ids
+        )  # a single look-up, as its gradient has the size of the vocabulary
         segments = torch.zeros_like(ids) if getattr(self.encoder.config, "type_vocab_size", 0) > 1 else None
-        # the mean is made in single precision, and the scorers take what their weights are in
+        # compute the mean in single precision, then convert it to the type of the scorers' weights
         states = packing.spread(encode(self.encoder, words, segments, packing).float())
         pieces = _take(states, batch.piece) * batch.piece_share[:, None]
         tokens = pieces.new_zeros(len(batch.token_sentence), pieces.shape[1])
@@ -284,14 +287,14 @@ class Dygie(nn.Module):
 
 
 def keep(scores: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
-    """Prune: the candidates with the highest scores of each sentence.
+    """Keep the items with the highest scores in each sentence.
 
     Args:
-        scores: Of all items, shape ``(items, 1)``.
-        candidates: How many of each sentence.
+        scores: Scores of all items, shape ``(items, 1)``.
+        candidates: How many items each sentence keeps.
 
     Returns:
-        The kept items, sentence by sentence, shape ``(kept,)``, and their scores, shape ``(kept, 1)``.
+        The kept items in sentence order, shape ``(kept,)``, and their scores, shape ``(kept, 1)``.
     """
     rows, columns = candidates.shape
     table = scores.detach().new_full((rows * columns,), -torch.inf)
@@ -305,12 +308,12 @@ def keep(scores: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
 
 
 def _take(rows: Tensor, index: Tensor) -> Tensor:
-    """``rows[index]``, whose gradient is summed row by row rather than by a general scatter."""
+    """Return ``rows[index]``; its gradient is summed row by row, faster than by a general scatter."""
     return F.embedding(index, rows)
 
 
 def _initialise_as_one(*layers: nn.Linear) -> None:
-    """Initialise layers on the parts of a vector as one layer on the whole of it would be: Xavier-normal."""
+    """Initialize layers on parts of a vector as a single Xavier-normal layer on the whole vector would be."""
     whole = nn.Linear(sum(layer.in_features for layer in layers), layers[0].out_features)
     nn.init.xavier_normal_(whole.weight)
     for layer, weight in zip(layers, whole.weight.split([layer.in_features for layer in layers], dim=1)):

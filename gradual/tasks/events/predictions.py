@@ -1,44 +1,39 @@
-"""Predictions in DyGIE's format, a document an object."""
+"""Predictions in DyGIE's format, one JSON object per document."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from gradual.tasks.events.batch import SentenceBatch
-from gradual.tasks.events.data import Document
 from gradual.tasks.events.labels import LabelSpace
 from gradual.tasks.events.loss import Predictions
 
 _DIGITS = 4
 
 
-def predicted_record(
-    documents: Sequence[Document],
-    predicted: dict[str, Predictions],
-    batch: SentenceBatch,
-    labels: LabelSpace,
-    layers: Sequence[str],
+def predicted_records(
+    predicted: dict[str, Predictions], batch: SentenceBatch, labels: LabelSpace, layers: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The documents as they were read, with what is predicted for each sentence.
+    """Return the documents of a batch as they were read, with the predictions for each sentence added.
 
-    ``predicted_ner`` holds ``[start, end, label, logit, probability]``, ``predicted_relations`` two spans instead of
-    one, ``predicted_events`` a list an event, ``[[trigger, type, logit, probability], [start, end, role, logit,
-    probability], ...]``; indices are those of the document's tokens, the last one inclusive.
+    ``predicted_ner`` holds ``[start, end, label, logit, probability]``; ``predicted_relations`` has two spans instead
+    of one; ``predicted_events`` has one list per event, ``[[trigger, type, logit, probability], [start, end, role,
+    logit, probability], ...]``. Indices count tokens of the document, and spans include their last token.
 
     Args:
-        documents: The documents of the batch.
-        predicted: What was predicted, by scorer.
+        predicted: The predictions by scorer.
         batch: The batch.
         labels: The label space.
         layers: The layers that the model has scorers for.
     """
-    sentences = [sentence for document in documents for sentence in document.sentences]
-    found: dict[str, list[list[Any]]] = {layer: [[] for _ in sentences] for layer in layers}
+    documents = [json.loads(record) for record in batch.records]
+    found: dict[str, list[list[Any]]] = {layer: [[] for _ in batch.document] for layer in layers}
     token_sentence = batch.token_sentence.tolist()
-    # tokens of a batch count through its documents, tokens of a document from its start
+    # token indices run on through the documents of a batch; those in the output count from a document's start
     per_document = torch.bincount(batch.document[batch.token_sentence], minlength=len(documents))
     first_token = (per_document.cumsum(0) - per_document)[batch.document[batch.token_sentence]]
     token = (torch.arange(len(token_sentence), device=first_token.device) - first_token).tolist()
@@ -59,15 +54,15 @@ def predicted_record(
         events[trigger].append([*span(index), *label])
     records, place = [], 0
     for document in documents:
-        end_place = place + len(document.sentences)
+        end_place = place + len(document["sentences"])
         predictions = {f"predicted_{layer}": found[layer][place:end_place] for layer in layers}
-        records.append({**document.record, **predictions})
+        records.append({**document, **predictions})
         place = end_place
     return records
 
 
 def _rows(predicted: dict[str, Predictions], name: str, labels: Sequence[str]) -> list[Any]:
-    """``[places, label, logit, probability]`` of every prediction of a scorer; none where the model lacks it."""
+    """List ``[places, label, logit, probability]`` for every prediction of a scorer that the model has."""
     if name not in predicted:
         return []
     rows = predicted[name]

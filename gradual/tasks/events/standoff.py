@@ -1,4 +1,4 @@
-"""Annotations beside texts: brat's `.txt` and `.ann`, or `.txt`, `.a1` and `.a2` of the BioNLP shared tasks."""
+"""Reads texts with standoff annotations: brat's `.txt` and `.ann`, or the BioNLP shared tasks' `.txt`, `.a1`, `.a2`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from gradual.data.text import read_text
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 
 _IGNORED = {"*": "equivalences", "A": "attributes", "M": "modifications", "N": "normalizations", "#": "notes"}
 _ID = re.compile(r"\*|#.*|[TREAMN]\S+")
@@ -26,8 +26,8 @@ class TextBound(NamedTuple):
 
     Attributes:
         type: Its type.
-        fragments: First character and the one after the last, of each of its pieces.
-        text: What the line says that these characters are.
+        fragments: First character and the one after the last, for each of its fragments.
+        text: The annotated characters, according to the line.
         where: File and line.
     """
 
@@ -38,7 +38,7 @@ class TextBound(NamedTuple):
 
 
 class StandoffRelation(NamedTuple):
-    """An ``R`` line: its type and the ids of the two annotations, each a ``T`` or an ``E``."""
+    """An ``R`` line: its type, and the ids of the two annotations (each a ``T`` or an ``E``)."""
 
     type: str
     first: str
@@ -46,7 +46,7 @@ class StandoffRelation(NamedTuple):
 
 
 class StandoffEvent(NamedTuple):
-    """An ``E`` line: type, id of the trigger (a ``T``), and role and id (a ``T`` or an ``E``) of each argument."""
+    """An ``E`` line: its type, the id of its trigger (a ``T``), and role and id (``T`` or ``E``) of each argument."""
 
     type: str
     trigger: str
@@ -58,13 +58,13 @@ class AnnotatedText:
     """A text and its annotations.
 
     Attributes:
-        id: The file's name without its suffix.
-        text: The text that the annotations' offsets count in, line ends as in the file.
-        layers: Those of ``LAYERS`` that the files beside the text can hold.
-        bounds: By id, what the ``T`` lines say.
-        relations: What the ``R`` lines say.
-        events: By id, what the ``E`` lines say.
-        changes: What was left out so far, and how often.
+        id: The name of the file without its suffix.
+        text: The text that offsets refer to, with line breaks as in the file.
+        layers: The members of ``LAYERS`` that the annotation files can hold.
+        bounds: The ``T`` lines by id.
+        relations: The ``R`` lines.
+        events: The ``E`` lines by id.
+        changes: What has been left out so far, and how often.
     """
 
     id: str
@@ -77,12 +77,12 @@ class AnnotatedText:
 
     @property
     def entities(self) -> dict[str, TextBound]:
-        """The text-bound annotations that no event has as its trigger."""
+        """The text-bound annotations that are not the trigger of an event."""
         triggers = {event.trigger for event in self.events.values()}
         return {id_: bound for id_, bound in self.bounds.items() if id_ not in triggers}
 
     def without(self, skipped: Set[str], reason: str) -> AnnotatedText:
-        """The same less some text-bound annotations, their events, and the arguments and relations that need either."""
+        """Remove text-bound annotations and their events, and the arguments and relations that refer to either."""
         gone = {*skipped, *(id_ for id_, event in self.events.items() if event.trigger in skipped)}
         relations = [r for r in self.relations if not {r.first, r.second} & gone]
         events = {
@@ -104,10 +104,10 @@ class AnnotatedText:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """The ``.txt`` files of a folder by name, those in its subfolders and hidden ones left out.
+    """List the ``.txt`` files of a folder by name, ignoring subfolders and hidden files.
 
     Raises:
-        InputError: It is no folder, has no such file, or annotations without their text.
+        InputError: It is not a folder, has no such file, or has annotations without a text.
     """
     try:
         names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -118,22 +118,22 @@ def text_files(folder: Path) -> list[Path]:
     for name in sorted(names):
         stem, _, suffix = name.rpartition(".")
         if suffix in ("ann", "a1", "a2") and stem not in stems:
-            raise InputError(f"{folder / name}: there is no {stem}.txt beside it, the text that it annotates.")
+            raise InputError(f"{folder / name}: there is no {stem}.txt beside it, which is the text that it annotates.")
     if not texts:
         raise InputError(f"{folder} has no .txt file (subfolders are not searched).")
     return [folder / name for name in texts]
 
 
 def read_standoff(path: Path, skip: Set[str] = frozenset()) -> AnnotatedText:
-    """Read a text and the annotations beside it.
+    """Read a text and its annotations.
 
     Args:
-        path: The ``.txt`` file. Without any annotations beside it, its text has no layers.
+        path: The ``.txt`` file. If there are no annotation files beside it, it has no layers.
         skip: Types of text-bound annotations to leave out.
 
     Raises:
-        InputError: A file cannot be read, a line is malformed, an id is defined twice or not at all, or a ``T`` line's
-            text is not what the text has there.
+        InputError: A file cannot be read, a line is malformed, an id is defined twice or not at all, or the text of a
+            ``T`` line differs from the text at its offsets.
     """
     suffixes, layers = _annotations_of(path)
     lines = _Lines()
@@ -143,16 +143,16 @@ def read_standoff(path: Path, skip: Set[str] = frozenset()) -> AnnotatedText:
     text = read_text(path)
     mistake = _misplaced(text, path, lines.bounds)
     if mistake and path.read_bytes().startswith(codecs.BOM_UTF8):
-        # brat counts a byte order mark as a character, others do not; the annotated words tell which
+        # brat counts a byte order mark as a character, others do not: see which of them matches the annotated words
         text = " " + text
         mistake = _misplaced(text, path, lines.bounds) and mistake
     if mistake:
         raise InputError(mistake)
     changes = +lines.ignored
     if not layers:
-        changes["without layers: texts that have no annotations beside them"] = 1
+        changes["without layers: texts that have no annotation files"] = 1
     elif "events" not in layers:
-        changes["without relations and events: texts that have an .a1 and no .a2"] = 1
+        changes["without relations and events: texts that have .a1 but no .a2"] = 1
     annotated = AnnotatedText(path.stem, text, layers, lines.bounds, lines.relations, lines.events, changes)
     skipped = {id_ for id_, bound in lines.bounds.items() if bound.type in skip}
     blank = {
@@ -164,7 +164,7 @@ def read_standoff(path: Path, skip: Set[str] = frozenset()) -> AnnotatedText:
 
 
 def layers_in_use(texts: Iterable[AnnotatedText]) -> frozenset[str]:
-    """The layers that any of the texts has an annotation in: the others are not part of the folder's scheme."""
+    """Return the layers in which any of the texts is annotated; the folder's annotation scheme lacks the others."""
     used: set[str] = set()
     for text in texts:
         content = (text.entities, text.relations, text.events)
@@ -173,12 +173,14 @@ def layers_in_use(texts: Iterable[AnnotatedText]) -> frozenset[str]:
 
 
 def _annotations_of(path: Path) -> tuple[list[str], frozenset[str]]:
-    """The suffixes of the files to read beside a text, and the layers that they can hold."""
+    """Return the suffixes of a text's annotation files, and the layers that they can hold."""
     ann, a1, a2 = (path.with_suffix(suffix).exists() for suffix in (".ann", ".a1", ".a2"))
     if ann and (a1 or a2):
-        raise InputError(f"{path}: has both .ann and .a1 or .a2 beside it; accepted is .ann, or .a1 with .a2.")
+        raise InputError(f"{path}: has both .ann and .a1 or .a2 beside it; it must have either .ann, or .a1 and .a2.")
     if a2 and not a1:
-        raise InputError(f"{path.with_suffix('.a2')}: there is no {path.stem}.a1 beside it, which has the entities.")
+        raise InputError(
+            f"{path.with_suffix('.a2')}: there is no {path.stem}.a1 beside it, which would hold the entities."
+        )
     everything = frozenset(LAYERS)
     if ann:
         return [".ann"], everything
@@ -188,14 +190,14 @@ def _annotations_of(path: Path) -> tuple[list[str], frozenset[str]]:
 
 
 def _misplaced(text: str, path: Path, bounds: dict[str, TextBound]) -> str | None:
-    """The first annotation that is not where its offsets say, as a sentence."""
-    counted = "offsets count characters from 0, line ends included"
+    """Describe the first annotation whose text differs from the text at its offsets, in a sentence."""
+    counted = "offsets count characters from 0, including line breaks"
     for id_, bound in bounds.items():
         if bound.fragments[-1][1] > len(text):
             end = bound.fragments[-1][1]
             return f"{bound.where}: {id_} ends at {end}, but {path.name} has {len(text)} characters ({counted})."
         found = " ".join(text[start:end] for start, end in bound.fragments)
-        if found.split() != bound.text.split():  # a line end in the text is a space in the annotation
+        if found.split() != bound.text.split():  # a line break in the text is a space in the annotation
             stated = f"{id_} is {reprlib.repr(bound.text)}"
             return f"{bound.where}: {stated}, but {path.name} has {reprlib.repr(found)} there ({counted})."
     return None
@@ -203,13 +205,13 @@ def _misplaced(text: str, path: Path, bounds: dict[str, TextBound]) -> str | Non
 
 @dataclass
 class _Lines:
-    """What the lines of the annotation files of one text say."""
+    """The lines of the annotation files of one text."""
 
     bounds: dict[str, TextBound] = field(default_factory=dict)
     relations: list[StandoffRelation] = field(default_factory=list)
     events: dict[str, StandoffEvent] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
-    _places: dict[str, str] = field(default_factory=dict)  # of each id
+    _places: dict[str, str] = field(default_factory=dict)  # where each id is defined
     _references: list[tuple[str, str, str]] = field(default_factory=list)  # place, id, the kinds that it may be
 
     def read(self, path: Path) -> None:
@@ -223,7 +225,7 @@ class _Lines:
                 accepted = " or ".join(f"{kind} and a number" for kind in kinds)
                 _refuse(where, f"the id {reprlib.repr(id_)}", accepted)
             if id_ not in self.bounds and id_ not in self.events:
-                raise InputError(f"{where}: refers to {reprlib.repr(id_)}, which no line defines.")
+                raise InputError(f"{where}: refers to {reprlib.repr(id_)}, which is not defined.")
 
     def _line(self, line: str, where: str) -> None:
         id_, tab, content = line.partition("\t")
@@ -249,9 +251,7 @@ class _Lines:
         before = 0
         for start, end in fragments:
             if not before <= start < end:
-                _refuse(
-                    where, f"the offsets {match[2]}", "pieces that do not overlap, each with its START before its END"
-                )
+                _refuse(where, f"the offsets {match[2]}", "fragments that do not overlap, each with START before END")
             before = end
         self.bounds[id_] = TextBound(match[1], fragments, text, where)
 
@@ -275,7 +275,7 @@ class _Lines:
         self.events[id_] = StandoffEvent(type_, trigger, [(_NUMBER.sub("", role), target) for role, target in pairs])
 
     def _pairs(self, content: str, where: str, form: str) -> tuple[str, list[tuple[str, str]]]:
-        """The first word, and name and id of each further one."""
+        """Return the first word, and the name and id in each further one."""
         head, *words = content.split() or [""]
         pairs = [(name, id_) for name, _, id_ in (word.rpartition(":") for word in words)]
         if not head or not all(name and id_ for name, id_ in pairs):
@@ -284,4 +284,4 @@ class _Lines:
 
 
 def _refuse(where: str, found: str, accepted: str) -> NoReturn:
-    raise InputError(f"{where}: found {found}; accepted is {accepted}.")
+    raise InputError(f"{where}: found {found}, expected {accepted}.")

@@ -168,7 +168,7 @@ def test_a_missing_file_is_an_input_error(make, folder, name):
 def test_an_unknown_domain_is_answered_with_those_there_are(make, folder):
     (folder.parent / "bus").mkdir()
     with pytest.raises(
-        InputError, match=r"hotels is no folder with dialogue files; the domains there are bus, hotel\.$"
+        InputError, match=r"hotels is not a folder of dialogue files; the domains there are bus, hotel\.$"
     ):
         make(domain="hotels").setup()
 
@@ -181,7 +181,7 @@ def test_a_root_without_domains_is_answered_with_how_to_get_some(make, tmp_path)
 
 def test_a_domain_without_slots_is_an_input_error(make, folder):
     folder.rename(folder.parent / "taxi")
-    with pytest.raises(InputError, match=r"no slot of the domain 'taxi'; accepted are bus, hotel\.$"):
+    with pytest.raises(InputError, match=r"the domain 'taxi' has no slots; it must be bus or hotel\.$"):
         make(domain="taxi").setup()
 
 
@@ -215,10 +215,10 @@ def test_labels_of_other_slots_are_missing_in_the_pool_alone(make, slots, missin
 
 def test_unknown_slots_of_the_pool_are_an_input_error(make, folder):
     with pytest.raises(
-        InputError, match=r"out_of_domain_slots is 'some': accepted are all, shared, or a list of slots\.$"
+        InputError, match=r"out_of_domain_slots is 'some': it must be all, shared or a list of slots\.$"
     ):
         make(out_of_domain_slots="some")
-    with pytest.raises(InputError, match=r"'taxi-\*' is no slot") as caught:
+    with pytest.raises(InputError, match=r"'taxi-\*' matches no slot") as caught:
         make(out_of_domain_slots=["bus-*", "taxi-*"]).setup()
     assert str(folder / "ontology.json") in str(caught.value)
 
@@ -296,7 +296,7 @@ def test_long_turns_and_dialogues_are_cut_and_that_is_logged(make, folder, caplo
         data = make(max_length=20, max_turns=2)
         data.setup()
     messages = [record.getMessage() for record in caplog.records]
-    assert "2 turns are longer than 20 word pieces and were cut." in messages
+    assert "2 turns are longer than 20 word pieces and were truncated." in messages
     cut = {"train": 1, "train10": 2, "dev": 2}  # IN2; IN2 and OUT1; DEV1 and LONG
     for name, count in cut.items():
         expected = f"{folder / name}.tsv is fine but odd: {count} dialogues cut to 2 turns."

@@ -384,17 +384,14 @@ def make_tracker(demo, datamodule, **arguments):
     """A tracker that knows the ontology, in the mode that it was made in."""
     torch.manual_seed(0)
     tracker = DialogueStateTracker(str(demo / "encoder"), **{"hidden": 20, **arguments})
-    tracker.trainer = make_trainer(datamodule=datamodule)
+    datamodule.configure(tracker)
     tracker.setup("fit")
     return tracker
 
 
-def make_trainer(datamodule=None, **arguments):
+def make_trainer(**arguments):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
-    if datamodule is not None:
-        trainer.datamodule = datamodule
-    return trainer
+    return Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
 
 
 def test_a_trackers_parameters_are_one_encoder_and_the_head(demo, datamodule):
@@ -550,8 +547,8 @@ def turn_round(content):
 
 
 CHANGES = {
-    rename: "of the slots the checkpoint alone has 'hostel-area' and the data alone has 'hostel-zone'",
-    add_values: "of the values of 'hostel-area' the data alone has 'a', 'b', 'c' and 1 more",
+    rename: "among the slots, only the model has 'hostel-area', and only the data has 'hostel-zone'",
+    add_values: "among the values of 'hostel-area', only the data has 'a', 'b', 'c' and 1 more",
     turn_round: "the values of 'hostel-area' are in another order",
 }
 
@@ -678,7 +675,7 @@ def test_a_wrong_number_of_layers_is_an_input_error(demo, layers):
 
 @pytest.mark.parametrize("heads", [0, -1, 3, 128])
 def test_a_wrong_number_of_heads_is_an_input_error(demo, heads):
-    with pytest.raises(InputError, match=rf"heads is {heads}: accepted .* 64\.$"):
+    with pytest.raises(InputError, match=rf"heads is {heads}: it must divide the encoder's width, 64\.$"):
         DialogueStateTracker(str(demo / "encoder"), heads=heads)
 
 

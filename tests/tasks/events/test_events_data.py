@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mutations import mutate, mutations
 
 from gradual.errors import InputError
-from gradual.tasks.events.data import LAYERS, Document, Event, Sentence, oddities, read_documents, statistics
+from gradual.tasks.events.data import oddities, read_documents, statistics
+from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 from gradual.tasks.events.labels import LabelSpace
 
 # Two sentences, tokens 0 to 3 and 4 to 8 of the document.
@@ -65,11 +66,11 @@ def write(path, *lines):
 
 
 def input_error(*arguments):
-    """The message of the one error that a user's mistake may end in: one sentence on one line."""
+    """The message of the one error that a user's mistake may end in: one line, one sentence, and maybe a question."""
     with pytest.raises(InputError) as caught:
         read_documents(*arguments)
     message = str(caught.value)
-    assert message.endswith(".")
+    assert message.endswith((".", "?"))
     assert "\n" not in message
     return message
 
@@ -148,22 +149,22 @@ CROSSING = ["is in sentence 1", "from 0 to 3", "sentence 0"]
 OUTSIDE = ["outside the document of 9 tokens", "from 4 to 8", "sentence 1"]
 BAD_LINES = {
     "no JSON": ('{"doc_key": ', "not JSON", []),
-    "two objects": (json.dumps(LINE) * 2, "not JSON", ["one JSON object a line"]),
-    "the start of a list over several lines": ("[", "not JSON", ["one JSON object a line"]),
+    "two objects": (json.dumps(LINE) * 2, "not JSON", ["one JSON object per line"]),
+    "the start of a list over several lines": ("[", "not JSON", ["one JSON object per line"]),
     "NaN": ('{"doc_key": "a", "sentences": [["a"]], "weight": NaN}', "not JSON", ["NaN"]),
     "infinity": ('{"doc_key": "a", "sentences": [["a"]], "_x": -Infinity}', "not JSON", ["-Infinity"]),
     "nesting without end": ('{"_x": ' + "[" * 100_000, "not JSON", []),
     "digits without end": ('{"_x": ' + "1" * 5000 + "}", "not JSON", []),
     "half a character": (r'{"doc_key": "a", "sentences": [["\ud83d"]]}', r"has the escape \ud83d", []),
-    "a list": ([LINE], "found [", ["one JSON object a line"]),
+    "a list": ([LINE], "found [", ["one JSON object per line"]),
     "a text": ('"a\\nb"', "found 'a\\nb'", []),
     "nothing": ("null", "found None", []),
-    "no doc_key": (without("doc_key"), "doc_key: ", ["no such field"]),
-    "no sentences": (without("sentences"), "sentences: ", ["no such field"]),
+    "no doc_key": (without("doc_key"), "doc_key: ", ["missing"]),
+    "no sentences": (without("sentences"), "sentences: ", ["missing"]),
     "a number as doc_key": (LINE | {"doc_key": 7}, "doc_key: ", ["7", "text"]),
     "an empty doc_key": (LINE | {"doc_key": " "}, "doc_key: ", ["' '"]),
-    "a doc_key of two lines": (LINE | {"doc_key": "a\nb"}, "doc_key: ", [r"'a\nb'", "in one line"]),
-    "a doc_key of two lines for Python": (LINE | {"doc_key": "a\u2028b"}, "doc_key: ", ["in one line"]),
+    "a doc_key of two lines": (LINE | {"doc_key": "a\nb"}, "doc_key: ", [r"'a\nb'", "a single line"]),
+    "a doc_key of two lines for Python": (LINE | {"doc_key": "a\u2028b"}, "doc_key: ", ["a single line"]),
     "a field twice": (json.dumps(LINE)[:-1] + ', "ner": []}', "not JSON", ["'ner' comes twice"]),
     "a million characters": ("x" * 10**6, "not JSON", []),
     "a token index of a million digits": ('{"_x": ' + "9" * 10**6 + "}", "not JSON", []),
@@ -181,8 +182,8 @@ BAD_LINES = {
     "a text as weight": (LINE | {"weight": "1"}, "weight: ", ["'1'"]),
     "a truth value as weight": (LINE | {"weight": True}, "weight: ", ["True"]),
     "null as weight": (LINE | {"weight": None}, "weight: ", ["None"]),
-    "null as layer": (LINE | {"events": None}, "events: ", ["None", "a list for each sentence"]),
-    "a layer by label": (LINE | {"ner": {"PER": []}}, "ner: ", ["PER", "a list for each sentence"]),
+    "null as layer": (LINE | {"events": None}, "events: ", ["None", "one list per sentence"]),
+    "a layer by label": (LINE | {"ner": {"PER": []}}, "ner: ", ["PER", "one list per sentence"]),
     "a layer too short": (LINE | {"relations": [[]]}, "relations: ", ["1 entries for 2 sentences"]),
     "a layer too long": (LINE | {"events": [[], [], []]}, "events: ", ["3 entries for 2 sentences"]),
     "a layer of one list": (LINE | {"ner": [0, 0]}, "ner[0]: ", ["found 0"]),
@@ -220,12 +221,12 @@ BAD_LINES = {
     "an index that counts from the sentence": (
         changed("ner", 1, 1, [3, 3, "GPE"]),
         "ner[1][1]: ",
-        ["index 3, which is in sentence 0", "from 4 to 8", "from the document's start"],
+        ["index 3, which is in sentence 0", "from 4 to 8", "from the start of the document"],
     ),
-    "a float as index": (changed("ner", 0, 0, [0.0, 0, "PER"]), "ner[0][0]: ", ["index 0.0", "whole number"]),
-    "a truth value as index": (changed("events", 0, 0, 0, [True, "A"]), "events[0][0][0]: ", ["True", "whole number"]),
-    "a text as index": (changed("ner", 0, 0, [0, "0", "PER"]), "ner[0][0]: ", ["'0'", "whole number"]),
-    "null as index": (changed("ner", 0, 0, [None, 0, "PER"]), "ner[0][0]: ", ["None", "whole number"]),
+    "a float as index": (changed("ner", 0, 0, [0.0, 0, "PER"]), "ner[0][0]: ", ["index 0.0", "an integer"]),
+    "a truth value as index": (changed("events", 0, 0, 0, [True, "A"]), "events[0][0][0]: ", ["True", "an integer"]),
+    "a text as index": (changed("ner", 0, 0, [0, "0", "PER"]), "ner[0][0]: ", ["'0'", "an integer"]),
+    "null as index": (changed("ner", 0, 0, [None, 0, "PER"]), "ner[0][0]: ", ["None", "an integer"]),
     "a doc_key that was there": (LINE | {"doc_key": "first"}, "doc_key: ", ["'first'", "line 1"]),
 }
 
@@ -243,7 +244,7 @@ def test_a_bad_line_is_named(tmp_path, kind):
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b" \r\n\t\n"])
 def test_a_file_without_documents_is_an_input_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    assert input_error(tmp_path / "a.json").startswith(f"{tmp_path / 'a.json'}: is empty")
+    assert input_error(tmp_path / "a.json").startswith(f"{tmp_path / 'a.json'}: the file is empty")
 
 
 def test_a_file_that_is_not_utf_8_is_an_input_error(tmp_path):
@@ -272,7 +273,7 @@ def test_known_labels_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("line", "field", "found"),
     [
-        (changed("ner", 0, 1, [2, 3, "PRE"]), "ner[0][1]", ["'PRE'", "2 entity types", "closest there is 'PER'"]),
+        (changed("ner", 0, 1, [2, 3, "PRE"]), "ner[0][1]", ["'PRE'", "2 entity types", "Did you mean 'PER'?"]),
         (changed("relations", 1, 0, 4, "PHIS"), "relations[1][0]", ["'PHIS'", "1 relation types", "'PHYS'"]),
         (changed("events", 1, 0, 0, 1, "Arrest"), "events[1][0][0]", ["'Arrest'", "2 event types"]),
         (changed("events", 1, 0, 2, 2, "Attack"), "events[1][0][2]", ["'Attack'", "4 roles", "'Attacker'"]),

@@ -85,7 +85,7 @@ def test_a_token_of_which_nothing_is_left_needs_an_unknown_piece(bert):
     bert = copy.deepcopy(bert)
     bert.unk_token = None
     assert only(encode(bert, document("D", "two men"))).length == 2
-    with pytest.raises(InputError, match=r"makes nothing of the token '\\x07', and has no unknown token"):
+    with pytest.raises(InputError, match=r"no word pieces for the token '\\x07', and no unknown token"):
         encode(bert, document("D", sentence(["two", "\x07"])))
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.metrics import Annotations, ExtractionScores, document_scores
 
 LARGEST = 2**31 - 1

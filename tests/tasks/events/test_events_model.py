@@ -11,7 +11,7 @@ from torch import nn
 from transformers import RobertaConfig, RobertaModel
 
 from gradual.tasks.events.batch import Pruning, SentenceCollator
-from gradual.tasks.events.data import LAYERS
+from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.labels import LabelSpace
 from gradual.tasks.events.loss import as_annotations, decode, heads, loss_of
 from gradual.tasks.events.model import ArgumentLinear, Dygie, RelationLinear, Scorer, SpanLinear

@@ -93,11 +93,9 @@ def extractor(folder, **changes):
     return EventExtractor(str(folder / "encoder"), **{"hidden": 40, "features": 8, "dropout": 0.0, **changes})
 
 
-def trainer(datamodule=None, **arguments):
+def trainer(**arguments):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    made = Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
-    made.datamodule = datamodule
-    return made
+    return Trainer(accelerator="cpu", **quiet, **{"enable_checkpointing": False, **arguments})
 
 
 def configured(folder, datamodule=None, **changes):
@@ -106,7 +104,7 @@ def configured(folder, datamodule=None, **changes):
     datamodule.setup()
     torch.manual_seed(0)
     model = extractor(folder, **changes)
-    model.trainer = trainer(datamodule)
+    datamodule.configure(model)
     model.configure_model()
     return model.eval()
 
@@ -176,8 +174,8 @@ def test_labels_of_other_files_than_the_checkpoints_are_an_input_error(fitted, f
     write_documents(tmp_path / "other.json", other)
     checkpoint = run_dir / result.stages[-1].path / "best.ckpt"
     expected = (
-        r"^The checkpoint was trained with other labels than those of the data files: alone the data has triggers "
-        r"Transport; the data has roles Agent\.$"
+        r"^The model was trained with other labels than those in the data files: only the data has triggers "
+        r"Transport; only the data has roles Agent\.$"
     )
     for load in (
         lambda: trainer().test(extractor(folder), data(folder, val=str(tmp_path / "other.json")), str(checkpoint)),
@@ -191,9 +189,9 @@ def test_labels_of_other_files_than_the_checkpoints_are_an_input_error(fitted, f
     write_documents(tmp_path / "plain.json", [document("plain", "two men")])
     plain = str(tmp_path / "plain.json")
     fewer = data(folder, in_domain=str(folder / "pool.json"), out_of_domain=None, val=plain, test=plain)
-    with pytest.raises(InputError, match=r"the checkpoint has ner GPE; the checkpoint has relations PHYS; the "):
+    with pytest.raises(InputError, match=r"only the model has ner GPE; only the model has relations PHYS; "):
         trainer().test(extractor(folder), fewer, str(checkpoint))
-    with pytest.raises(InputError, match=r"max_span_width 8, and the data module has 5\.$"):
+    with pytest.raises(InputError, match=r"max_span_width 8, but the data module has 5\.$"):
         trainer().test(extractor(folder), data(folder, max_span_width=5), str(checkpoint))
 
 
@@ -285,7 +283,8 @@ def test_predictions_are_what_is_decoded(folder):
 
 def test_an_unknown_label_in_a_file_to_predict_is_an_input_error(folder, tmp_path):
     write_documents(tmp_path / "new.json", [document("N", sentence("two men", [(0, 1, "PERSON")]))])
-    with pytest.raises(InputError, match=r"new\.json:1: .*'PERSON' is not among the model's 2 entity types"):
+    unknown = "'PERSON' is not one of the 2 entity types that the model knows"
+    with pytest.raises(InputError, match=rf"new\.json:1: .*{unknown}"):
         data(folder, predict_file=str(tmp_path / "new.json")).setup()
 
 
@@ -317,14 +316,15 @@ def test_the_loss_is_weighted_and_averaged_over_documents(folder):
 
 
 def test_a_layer_without_weight_is_neither_trained_nor_scored(folder):
-    model = configured(folder, loss_weights=LossWeights(ner=0, relations=0))
+    datamodule = data(folder)
+    model = configured(folder, datamodule, loss_weights=LossWeights(ner=0, relations=0))
     assert set(model.model.scorers) == {"triggers", "trigger_candidates", "argument_candidates", "arguments"}
-    (scores,) = trainer().test(model, model.trainer.datamodule, verbose=False)
+    (scores,) = trainer().test(model, datamodule, verbose=False)
     assert set(scores) == {f"test/{name}" for name in NAMES if not name.startswith(("ner_", "relation_"))}
     with torch.inference_mode():
-        (record, *_) = model.test_step(next(iter(model.trainer.datamodule.test_dataloader())), 0)
+        (record, *_) = model.test_step(next(iter(datamodule.test_dataloader())), 0)
     assert set(record) == {"id", "trig_id_f1", "trig_c_f1", "arg_id_f1", "arg_c_f1"}
-    (record, *_) = predicted(model, model.trainer.datamodule)
+    (record, *_) = predicted(model, datamodule)
     assert [name for name in record if name.startswith("predicted")] == ["predicted_events"]
 
 
@@ -387,7 +387,7 @@ def test_windows_are_no_longer_than_the_encoder_takes(folder, tmp_path):
 
 
 def test_a_wrong_choice_of_the_pools_labels_is_an_input_error(folder):
-    with pytest.raises(InputError, match=r"out_of_domain_labels is 'some': accepted are all and own\.$"):
+    with pytest.raises(InputError, match=r"out_of_domain_labels is 'some': it must be all or own\.$"):
         data(folder, out_of_domain_labels="some")
 
 

@@ -15,7 +15,8 @@ from mutations import mutate, mutations
 from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.tasks.events.convert import Tokens, document, tokenizer
-from gradual.tasks.events.data import Event, Sentence, read_documents
+from gradual.tasks.events.data import read_documents
+from gradual.tasks.events.documents import Event, Sentence
 from gradual.tasks.events.standoff import read_standoff
 
 # characters:  0   4    9      16  20  24   29   34  36     43     50  54     61 64    70
@@ -164,7 +165,7 @@ class TestLayers:
     def test_of_a_text_without_annotations(self, tmp_path, capsys):
         _, bare = convert(write(tmp_path / "in", a_txt=NEWS_TEXT, a_ann=NEWS_ANN, bare_txt="Go."))
         assert bare == {"doc_key": "bare", "sentences": [["Go", "."]]}
-        assert report(capsys)["without layers: texts that have no annotations beside them"] == 1
+        assert report(capsys)["without layers: texts that have no annotation files"] == 1
 
     def test_of_a_text_annotated_with_nothing(self, tmp_path):
         _, empty = convert(write(tmp_path / "in", a_txt=NEWS_TEXT, a_ann=NEWS_ANN, b_txt="Go.", b_ann=""))
@@ -186,7 +187,7 @@ class TestLayers:
         assert given_events["events"] == [[[[1, "Move"], [0, 0, "Who"]]]]
         assert "events" not in not_given
         assert not_given["ner"] == given_events["ner"] == [[[0, 0, "PER"]]]
-        assert report(capsys) == {"without relations and events: texts that have an .a1 and no .a2": 1}
+        assert report(capsys) == {"without relations and events: texts that have .a1 but no .a2": 1}
 
 
 class TestOffsets:
@@ -214,7 +215,7 @@ class TestOffsets:
         #                                  0    5   9     15
         folder = write(tmp_path / "in", a_txt="left and right arms up", a_ann="T1\tBody 0 4;15 19\tleft arms\n")
         assert only(folder)["ner"] == [[[0, 3, "Body"]]]
-        key = "changed: entities and triggers of several pieces, now with what lies between them"
+        key = "changed: discontinuous entities and triggers, now with the text in between"
         assert report(capsys) == {key: 1}
 
     def test_of_pieces_that_a_line_end_parts(self, tmp_path, capsys):
@@ -260,7 +261,7 @@ class TestSentences:
         record = only(folder)
         assert record["sentences"] == [["A", "!"], ["B", "!", "C", "!"], ["D", "."], ["E"]]
         assert record["ner"] == [[], [[2, 4, "X"]], [], [[8, 8, "Y"]]]
-        assert report(capsys) == {"changed: sentences joined with the one before, as an entity runs across": 1}
+        assert report(capsys) == {"changed: sentences joined with the one before, as an entity spans both": 1}
 
     def test_are_not_joined_for_a_trigger(self, tmp_path):
         folder = write(tmp_path / "in", a_txt="A ! B ! C", a_ann="T1\tX 0 5\tA ! B\nE1\tX:T1\n")
@@ -311,24 +312,24 @@ def test_texts_without_words_are_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("T1 PER 0 3 Ali", "found 'T1 PER 0 3 Ali'; accepted is an id"),
-        ("no annotation", "found 'no annotation'; accepted is an id"),
-        ("X1\tPER 0 3\tAli", "accepted is an id that starts with one of T, R, E,"),
-        ("T1\tPER 0\tAli", "found 'PER 0\\tAli'; accepted is TYPE START END"),
-        ("T1\tPER 0 3", "accepted is TYPE START END, a tab and the text"),
-        ("T1\tPER 3 3\tAli", "found the offsets 3 3; accepted is pieces"),
-        ("T1\tPER 0 3;2 5\tAli", "found the offsets 0 3;2 5; accepted is pieces that do not overlap"),
+        ("T1 PER 0 3 Ali", "found 'T1 PER 0 3 Ali', expected an id"),
+        ("no annotation", "found 'no annotation', expected an id"),
+        ("X1\tPER 0 3\tAli", "expected an id that starts with one of T, R, E,"),
+        ("T1\tPER 0\tAli", "found 'PER 0\\tAli', expected TYPE START END"),
+        ("T1\tPER 0 3", "expected TYPE START END, a tab and the text"),
+        ("T1\tPER 3 3\tAli", "found the offsets 3 3, expected fragments"),
+        ("T1\tPER 0 3;2 5\tAli", "found the offsets 0 3;2 5, expected fragments that do not overlap"),
         ("T1\tPER 0 9\tAli", "T1 ends at 9, but a.txt has 8 characters"),
         ("T1\tPER 1 4\tAli", "T1 is 'Ali', but a.txt has 'li ' there"),
         ("T9\tPER 0 3\tAli", "the id 'T9' is already defined at"),
-        ("E1\tGo:T8", "refers to 'T8', which no line defines"),
-        ("E1\tGo:T9 Who:E2", "refers to 'E2', which no line defines"),
-        ("E1\tGo:E1", "found the id 'E1'; accepted is T and a number"),
-        ("E1\tGo:T9 Who:R1", "found the id 'R1'; accepted is T and a number or E and a number"),
+        ("E1\tGo:T8", "refers to 'T8', which is not defined"),
+        ("E1\tGo:T9 Who:E2", "refers to 'E2', which is not defined"),
+        ("E1\tGo:E1", "found the id 'E1', expected T and a number"),
+        ("E1\tGo:T9 Who:R1", "found the id 'R1', expected T and a number or E and a number"),
         ("E1\tGo", "found an event without a trigger, 'Go'"),
-        ("E1\tGo:T9 Who", "found 'Go:T9 Who'; accepted is TYPE:ID ROLE:ID ..."),
-        ("E1\t", "accepted is TYPE:ID ROLE:ID ..."),
-        ("R1\tGo Arg1:T9", "found 'Go Arg1:T9'; accepted is TYPE Arg1:ID Arg2:ID"),
+        ("E1\tGo:T9 Who", "found 'Go:T9 Who', expected TYPE:ID ROLE:ID ..."),
+        ("E1\t", "expected TYPE:ID ROLE:ID ..."),
+        ("R1\tGo Arg1:T9", "found 'Go Arg1:T9', expected TYPE Arg1:ID Arg2:ID"),
         ("R1\tGo Arg1:T9 Arg2:T8", "refers to 'T8'"),
     ],
 )

@@ -1,0 +1,70 @@
+"""Map-style datasets joined, and parts of them by position."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from gradual.errors import InputError
+
+
+class Joined(ConcatDataset[Any]):
+    """Several datasets as one. Reads all examples of a batch at once from datasets that support it."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        examples: list[Any] = [None] * len(indices)
+        part_of = np.searchsorted(self.cumulative_sizes, indices, side="right")
+        for part, dataset in enumerate(self.datasets):
+            places = np.flatnonzero(part_of == part).tolist()
+            start = self.cumulative_sizes[part] - size_of(dataset)
+            inside = [indices[place] - start for place in places]
+            read = getattr(dataset, "__getitems__", None)
+            found = read(inside) if read and inside else [dataset[index] for index in inside]
+            for place, example in zip(places, found, strict=True):
+                examples[place] = example
+        return examples
+
+
+def subset(dataset: Dataset[Any], indices: npt.NDArray[np.int64]) -> Subset[Any]:
+    """Return the examples at these positions."""
+    numbers = array("q")  # eight bytes each, but Python integers for the dataset
+    numbers.frombytes(indices.view(np.uint8).data)
+    return Subset(dataset, numbers)
+
+
+def skipping(left_out: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Convert positions among the kept examples to positions in the dataset; ``left_out`` is sorted."""
+    if not len(left_out):
+        return kept
+    return kept + np.searchsorted(left_out - np.arange(len(left_out)), kept, side="right")
+
+
+def positions_of(ids: Iterable[Any], held_out: set[Any]) -> npt.NDArray[np.int64]:
+    """Return the positions of held-out ids among ``ids``."""
+    if hasattr(ids, "isin"):
+        return np.flatnonzero(ids.isin(list(held_out)))
+    return np.fromiter((position for position, id_ in enumerate(ids) if id_ in held_out), dtype=np.int64)
+
+
+def entries_at(column: Any, indices: npt.NDArray[np.int64]) -> Any:
+    """Return entries of a column, in one step if it is an array of some kind (NumPy, pandas, Arrow)."""
+    return column[indices] if hasattr(column, "__array__") else [column[index] for index in indices.tolist()]
+
+
+def size_of(dataset: Dataset[Any]) -> int:
+    """Return the number of examples."""
+    return len(dataset)  # type: ignore[arg-type]
+
+
+def lengths_of(dataset: Dataset[Any]) -> npt.NDArray[np.integer]:
+    """Return the number of tokens in each example."""
+    whole = dataset.dataset if isinstance(dataset, Subset) else dataset
+    lengths = getattr(whole, "lengths", None)
+    if lengths is None:
+        raise InputError(f"batch_tokens needs the length of each example, but {type(whole).__name__} has no lengths.")
+    return np.asarray(entries_at(lengths, np.asarray(dataset.indices)) if isinstance(dataset, Subset) else lengths)

@@ -1,0 +1,44 @@
+"""The base class of the tasks' metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+_WITHOUT_DOUBLE = ("mps",)  # types of devices
+
+
+class TaskScores(Metric):
+    """A metric computed from sums over examples.
+
+    Counts are integers. Sums of real numbers are kept in double precision even when the module around the metric is
+    converted to another type; in single precision on devices that have no double.
+    """
+
+    full_state_update = False
+
+    def add_count(self, name: str, *size: int) -> None:
+        """Add an integer state of the given shape, summed over processes."""
+        self.add_state(name, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
+
+    def add_sum(self, name: str, *size: int) -> None:
+        """Add a real-valued state of the given shape, summed over processes."""
+        self.add_state(name, _exact(torch.zeros(size)), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> nn.Module:
+        sums = [name for name, start in self._defaults.items() if start.is_floating_point()]  # type: ignore[union-attr]
+        super()._apply(fn, [*exclude_state, *sums])
+        for name in sums:
+            self._defaults[name] = _exact(self._defaults[name], self.device)  # type: ignore[arg-type]
+            setattr(self, name, _exact(getattr(self, name), self.device))
+        return self
+
+
+def _exact(sums: Tensor, device: torch.device | None = None) -> Tensor:
+    """Convert sums to the most precise type of ``device``, which defaults to their own, and move them there."""
+    device = device or sums.device
+    return sums.to(device, torch.float32 if device.type in _WITHOUT_DOUBLE else torch.float64)
