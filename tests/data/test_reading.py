@@ -9,7 +9,6 @@ import tempfile
 from itertools import permutations
 from pathlib import Path
 
-import gradual.data.tables
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradual.data.tables
 from gradual import FileDataModule, InputError
 from gradual.data.formats import Columns
 from gradual.data.tables import Part, common_types, fit, scan
