@@ -67,18 +67,31 @@ class StageTrainer(Trainer):
 
 
 class GradualCLI(WeightsOnlyCLI):
-    """The command line: model, data, trainer, and the settings of a gradual run."""
+    """The command line: model, data, trainer, and the settings of a gradual run.
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's, with one set of keys for all of them, and ``plan``."""
+    Args:
+        command: The subcommand that is run; the parsers of the others, which take most of the time, are not made. None
+            parses the settings alone.
+        arguments: Those of ``LightningCLI``.
+    """
+
+    def __init__(self, command: str | None, **arguments: Any):
+        self._command = command
+        own = {} if command is None else {command: {"command": command, "description": LIGHTNING_COMMANDS[command]}}
+        super().__init__(
+            LightningModule, MixedDomainDataModule, parser_kwargs=own, run=command is not None, **arguments
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand that is run, with the arguments of its method that are no settings."""
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
         own = {"fit": lightning["fit"] | skipped} | {
             name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
         }
         # checkpoints run no code, and no option can make them
-        return own | {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
+        own |= {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
+        return {name: skipped for name, skipped in own.items() if name == self._command}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
@@ -345,7 +358,7 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
-        cli = _cli([f"--config={file.name}"], run=False)
+        cli = _cli(None, [f"--config={file.name}"])
     return cli.experiment(RunDirectory(run_dir), {})
 
 
@@ -375,25 +388,22 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))
             return
-    _cli(given)
+    _cli(given[0], given)
 
 
-def _cli(arguments: list[str], run: bool = True) -> GradualCLI:
+def _cli(command: str | None, arguments: list[str]) -> GradualCLI:
     # a configuration makes what the types of arguments say, and nothing where they say Any: else it could call anything
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
-        LightningModule,
-        MixedDomainDataModule,
+        command,
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=StageTrainer,
         parser_class=Parser,
-        parser_kwargs={name: {"command": name, "description": text} for name, text in LIGHTNING_COMMANDS.items()},
         trainer_defaults={"use_distributed_sampler": False, "callbacks": DistributedMetrics()},
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=None,
-        run=run,
         args=arguments,
     )
 
