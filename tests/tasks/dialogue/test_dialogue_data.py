@@ -39,7 +39,7 @@ def ontology(folder):
 
 
 def input_error(call, *arguments):
-    """The message of the one error that a user's mistake may end in: one line, one sentence, and maybe a question."""
+    """The message of the one error that a user's mistake may end in: one line, a sentence and perhaps a question."""
     with pytest.raises(InputError) as caught:
         call(*arguments)
     message = str(caught.value)

@@ -26,6 +26,7 @@ from gradual.tasks.dialogue import (
     Sumbt,
     read_dialogues,
 )
+from gradual.tasks.dialogue.data import DialogueSpec
 from gradual.tasks.dialogue.demo import write_demo_data
 from gradual.tasks.dialogue.features import MISSING, TurnCollator
 from gradual.tasks.dialogue.model import SlotAttention, batch_loss, turn_losses
@@ -570,6 +571,23 @@ def test_a_checkpoint_is_for_data_with_its_ontology(demo, checkpoint, tmp_path, 
         make_trainer().test(DialogueStateTracker(str(demo / "encoder")), data, ckpt_path=checkpoint, verbose=False)
     with pytest.raises(InputError, match=said):
         make_trainer().test(DialogueStateTracker.load_from_checkpoint(checkpoint), data, verbose=False)
+
+
+def test_a_tracker_is_for_data_with_its_ontology(demo, datamodule, tmp_path):
+    tracker = make_tracker(demo, datamodule)
+    with pytest.raises(InputError, match=f"trained with another ontology than .*: {CHANGES[rename]}"):
+        make_trainer().test(tracker, with_ontology(demo, tmp_path, rename), verbose=False)
+
+
+def test_a_tracker_is_scored_on_the_slots_of_the_domain_that_it_is_tested_on(demo, datamodule):
+    tracker, ontology = make_tracker(demo, datamodule), datamodule.ontology
+    assert tracker.test_scores.target.tolist() == datamodule.target_slots
+    other = next(domain for domain in ontology.domains if domain != datamodule.domain)
+    tracker.configure_data(DialogueSpec(ontology, tuple(ontology.slots_of(other))))
+    assert tracker.test_scores.target.tolist() == ontology.slots_of(other)
+    scores = tracker.test_scores
+    tracker.configure_data(DialogueSpec(ontology, tuple(ontology.slots_of(other))))
+    assert tracker.test_scores is scores
 
 
 def test_a_checkpoint_says_its_ontology_and_older_ones_load_without(demo, datamodule, checkpoint, tmp_path):

@@ -66,7 +66,7 @@ def write(path, *lines):
 
 
 def input_error(*arguments):
-    """The message of the one error that a user's mistake may end in: one line, one sentence, and maybe a question."""
+    """The message of the one error that a user's mistake may end in: one line, a sentence and perhaps a question."""
     with pytest.raises(InputError) as caught:
         read_documents(*arguments)
     message = str(caught.value)
