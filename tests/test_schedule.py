@@ -68,7 +68,7 @@ def test_a_schedule_alike_follows_the_same_settings():
         ({"last_stage": {"max_epochs": 0}}, "max_epochs of a stage is 0"),
         ({"last_stage": Stage(0, patience=3)}, "last_stage is Stage"),
         ({"last_stage": {"amount": 0}}, "last_stage has no setting 'amount'"),
-        ({"later_stages": 3}, "later_stages is 3: accepted is a mapping of settings"),
+        ({"later_stages": 3}, "later_stages is 3: it must be a mapping of settings"),
     ],
 )
 def test_what_cannot_be_said_of_them_is_refused(given, says):
@@ -159,15 +159,15 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([-1], "holds -1"),
         ([-0.5], "holds -0.5"),
         ([], "empty"),
-        ([[500]], "holds [500]: accepted are numbers"),
-        ([True], "holds True: accepted are numbers"),
-        ([None], "holds None: accepted are numbers"),
-        (["500"], "holds '500': accepted are numbers"),
-        ([500, "none"], "holds 'none': accepted are numbers"),
-        ([1j], "holds 1j: accepted are numbers"),
+        ([[500]], "holds [500]: an amount must be a number"),
+        ([True], "holds True: an amount must be a number"),
+        ([None], "holds None: an amount must be a number"),
+        (["500"], "holds '500': an amount must be a number"),
+        ([500, "none"], "holds 'none': an amount must be a number"),
+        ([1j], "holds 1j: an amount must be a number"),
         ([float("nan")], "holds nan"),
         ([float("inf")], "holds inf"),
-        ([2.5], "holds 2.5: give a whole count, or a fraction of the pool from 0 to 1"),
+        ([2.5], "holds 2.5: an amount above 1 must be a whole number"),
         ("4000,0", "'4000,0': it must be a list of amounts"),
         (b"40", "it must be a list of amounts"),
         ({"amount": 5}, "it must be a list of amounts"),
@@ -175,7 +175,7 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         (None, "None: it must be a list of amounts"),
         ([5, {"patience": 3}], "Stage 2 of the schedule has no 'amount'"),
         ([{"amount": None}], "Stage 1 of the schedule: amount is None: it must be a number"),
-        ([{"amount": "many"}], "'many': accepted is a number"),
+        ([{"amount": "many"}], "'many': it must be a number"),
         ([{"amount": 5, "patiense": 3}], "no setting 'patiense'"),
         ([{"amount": 5, 7: 3}], "no setting '7'"),
         ([{"amount": 5, "patience": -1}], "patience of a stage is -1"),
@@ -189,7 +189,7 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([{"amount": 5, "gradient_clip_val": float("inf")}], "gradient_clip_val of a stage is inf"),
         ([{"amount": 5, "optimizer": "AdamW"}], "optimizer is 'AdamW'"),
         ([{"amount": 5, "optimizer": {"lr": -1e-5}}], "optimizer.lr is -1e-05"),
-        ([{"amount": 5, "optimizer": {"lr": "fast"}}], "lr is 'fast': accepted is a number"),
+        ([{"amount": 5, "optimizer": {"lr": "fast"}}], "lr is 'fast': it must be a number"),
         ([{"amount": 5, "optimizer": {"lr": True}}], "lr is True"),
         ([{"amount": 5, "optimizer": {"lr": float("nan")}}], "Stage 1 of the schedule, optimizer: lr is nan"),
         ([{"amount": 5, "optimizer": {"lr_by_name": [1e-5]}}], "lr_by_name is [1e-05]"),
@@ -200,7 +200,7 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([{"amount": 5, "optimizer": {"learning_rate": 1}}], "Stage 1 of the schedule, optimizer has no setting"),
         ([{"amount": 5, "lr_schedule": {"warmup": -1}}], "lr_schedule.warmup is -1"),
         ([{"amount": 5, "lr_schedule": {"warmup": True}}], "warmup is True"),
-        ([{"amount": 5, "lr_schedule": {"warmup": 2.5}}], "lr_schedule.warmup is 2.5: give a whole number"),
+        ([{"amount": 5, "lr_schedule": {"warmup": 2.5}}], "lr_schedule.warmup is 2.5: it must be a whole number"),
         ([{"amount": 5, "lr_schedule": {"name": 5}}], "name is 5: it must be text"),
     ],
 )
@@ -228,7 +228,7 @@ def test_more_than_the_pool_is_refused():
     message = refusal(Schedule([5, 0]).amounts, 4)
     assert "Stage 1" in message
     assert "asks for 5" in message
-    assert "holds 4" in message
+    assert "has only 4" in message
     assert Schedule([5, 0]).amounts(5) == [5, 0]
 
 
