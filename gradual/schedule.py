@@ -132,7 +132,7 @@ class Schedule(Sequence[Stage]):
             count = round(amount * pool_size) if isinstance(amount, float) else amount
             if count > pool_size:
                 raise InputError(
-                    f"Stage {position} of the schedule asks for {count} out-of-domain examples, but the pool has only "
+                    f"Stage {position} of the schedule asks for {count} out-of-domain examples, but the pool holds "
                     f"{pool_size}: ask for at most {pool_size}, or for a fraction of the pool such as 1.0."
                 )
             counts.append(count)

@@ -178,8 +178,7 @@ class CollapseConfig:
     """What to do when a stage collapses at its start: restart from its starting weights with lower learning rates.
 
     Attributes:
-        attempts: Maximum number of attempts at a stage; with 1 the first collapse ends the run, with 0 nothing is
-            watched.
+        attempts: Maximum number of attempts at a stage; 1 ends the run at a collapse, 0 watches for none.
         factor: Factor by which each further attempt lowers all learning rates.
         ratio: A score this many times below the parent stage's, or a loss this many times above it, is a collapse.
         scores: Scores to watch besides the monitor, for which higher is better; training scores (``train/accuracy``)
@@ -213,8 +212,8 @@ class TrainSettings:
         lr_schedule: The learning-rate schedule; it needs ``optimizer``.
         weight_averaging: Decay of an exponential moving average of the weights, e.g. 0.999. Each stage then validates,
             saves and carries forward the average instead of the weights themselves. None for no average.
-        smoothing: Number of validations over which the monitor is averaged before it decides on convergence and on the
-            best epoch; until a stage has had that many, it has no best epoch. None for no smoothing.
+        smoothing: Number of validations to average the monitor over, for convergence and the best epoch; a stage has no
+            best epoch before it has had that many. None for no smoothing.
         collapse: What to do when a stage collapses at its start.
         checkpoint_every: Minutes of training between two checkpoints to resume from; each epoch ends with one anyway.
         seed: Seed of the samples, the order of examples, and dropout.

@@ -228,7 +228,7 @@ def test_more_than_the_pool_is_refused():
     message = refusal(Schedule([5, 0]).amounts, 4)
     assert "Stage 1" in message
     assert "asks for 5" in message
-    assert "has only 4" in message
+    assert "holds 4" in message
     assert Schedule([5, 0]).amounts(5) == [5, 0]
 
 
