@@ -1,6 +1,6 @@
-"""The ``gradual`` command: light commands here, the others through LightningCLI.
+"""The ``gradual`` command: it runs light commands itself and passes the others to LightningCLI.
 
-Nothing heavy is imported until a command needs it, so that ``gradual --help`` answers at once.
+Nothing heavy is imported before a command needs it, so that ``gradual --help`` is fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with status 2 and one sentence where the input cannot be used, with 130 after Ctrl-C."""
+    """Run a command; exit with status 2 and one sentence if the input cannot be used, and with 130 after Ctrl-C."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if given and given[0] in LIGHTNING_COMMANDS:
@@ -41,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake behind an exception: parsers wrap what the classes they make raise."""
+    """The ``InputError`` behind an exception; parsers wrap the exceptions of the classes that they make."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says which command was meant."""
+    """A parser that suggests the command that was meant."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the mistake, and exit with status 2."""
+        """Print the usage and the error, and exit with status 2."""
         if unknown := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", message):
             commands = re.findall(r"[\w-]+", unknown[2])
             near = nearest(unknown[1], [*commands, *_OTHER_NAMES])
@@ -68,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="gradual",
-        description="Gradual fine-tuning: adapt a model to a scarce domain, stage by stage.",
-        epilog="To try it: gradual demo-data, then gradual fit --config configs/demo.yaml",
+        description="Gradual fine-tuning: adapt a model to a domain with little data, in stages with less and less "
+        "out-of-domain data.",
+        epilog="gradual COMMAND --help shows the options of a command. To try it: gradual demo-data, then gradual "
+        "compare --config configs/demo.yaml",
     )
     parser.add_argument("--version", action="version", version=f"gradual {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -77,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
         ("report", report, "write the report of a comparison again, without training"),
-        ("export", export, "write a checkpoint's weights as safetensors"),
-        ("demo-data", demo, "write a small dialogue corpus and a tiny encoder to try things with"),
-        ("download", download, "fetch public data"),
-        ("convert", convert, "turn annotated texts into documents for event extraction"),
+        ("export", export, "write the weights of a checkpoint as safetensors"),
+        ("demo-data", demo, "write a small dialogue corpus and a tiny encoder for the demo"),
+        ("download", download, "download public data"),
+        ("convert", convert, "convert annotated texts into documents for event extraction"),
     ):
         command = commands.add_parser(name, help=text, description=(module.__doc__ or "").strip().splitlines()[0])
         module.add_arguments(command)

@@ -1,4 +1,4 @@
-"""Configuration dataclasses: merged field by field, from mappings and to plain data."""
+"""Operations on configuration dataclasses: merge them, and convert them from mappings and to plain data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def merge(default: Config, override: Config) -> Config:
-    """``default`` with every field that ``override`` sets; mappings are merged, the override's entries first.
+    """Return ``default`` with every field that is set in ``override``.
 
-    Fields that are configurations themselves are merged likewise.
+    Nested configurations are merged in the same way. Mappings are merged with the entries of ``override`` first, since
+    the first pattern that matches applies.
     """
     changes: dict[str, Any] = {}
     for config_field in fields(override):
@@ -33,7 +34,7 @@ def merge(default: Config, override: Config) -> Config:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are set, as plain data that YAML and JSON can hold."""
+    """The fields of a dataclass that are set, as plain data for YAML and JSON."""
     plain = {}
     for config_field in fields(config):
         value = getattr(config, config_field.name)
@@ -44,30 +45,39 @@ def as_plain(config: Any) -> dict[str, Any]:
 
 
 def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """A configuration dataclass from a mapping, nested ones included.
+    """Make a configuration dataclass, with the nested ones, from a mapping.
+
+    Args:
+        cls: The dataclass.
+        values: The mapping.
+        where: What the mapping belongs to, for messages.
 
     Raises:
-        InputError: A name that is no field (with the closest one), or a value of another type; ``where`` says in what.
+        InputError: A name is no field of the class, or a value has the wrong type.
     """
     hints = get_type_hints(cls)
     arguments = {}
     for name, value in values.items():
         if name not in hints:
             hint = did_you_mean(name, hints)
-            raise InputError(f"{where} has no setting '{name}'; accepted are {', '.join(hints)}.{hint}")
+            raise InputError(f"{where} has no setting '{name}'; its settings are {', '.join(hints)}.{hint}")
         if is_dataclass(hints[name]) and value is None:
-            continue  # a YAML key with nothing behind it
+            continue  # a YAML key without a value
         if is_dataclass(hints[name]) and isinstance(value, Mapping):
             value = from_mapping(hints[name], value, f"{where}, {name}")
         arguments[name] = _as_type(value, hints[name], f"{where}: {name}")
     try:
         return cls(**arguments)
     except TypeError as error:
-        raise InputError(f"{where} lacks a setting: {error}.") from error
+        raise InputError(f"{where} is incomplete: {error}.") from error
+    except InputError as error:
+        if str(error).startswith(where):  # as groups of the experiment, such as optimizer
+            raise
+        raise InputError(f"{where}: {error}") from error
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:
-    """``value`` checked against a field's type; YAML 1.1 reads ``1e-4`` as text, so such text becomes a number."""
+    """Check ``value`` against a field's type; text such as ``1e-4``, which YAML 1.1 reads as text, becomes a number."""
     accepted = getattr(hint, "__args__", (hint,))
     if isinstance(value, str) and float in accepted and str not in accepted:
         return _number(value, int in accepted, where)
@@ -85,4 +95,4 @@ def _number(text: str, may_be_int: bool, where: str) -> int | float:
             return kind(text)
         except ValueError:
             continue
-    raise InputError(f"{where} is {text!r}: accepted is a number.")
+    raise InputError(f"{where} is {text!r}: it must be a number.")

@@ -1,6 +1,6 @@
-"""What is trained, stage by stage: amounts of out-of-domain data and what each stage overrides.
+"""Stages and schedules: how much out-of-domain data each stage trains on, and which settings it overrides.
 
-Nothing here knows torch or files; numbers come in, checked numbers go out.
+This module knows neither torch nor files.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from gradual.overrides import as_plain, from_mapping, merge
 from gradual.settings import StageOverrides
 
 Amount = int | float
-"""Out-of-domain examples: a count (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
+"""A number of out-of-domain examples (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
 
 SCHEDULE = Accepted(
-    "a list of amounts, such as [4000, 2000, 500, 0]", lambda value: None if is_listed(value) else _of_schedule(value)
+    "a list of amounts, such as [4000, 2000, 500, 0]", lambda value: None if is_listed(value) else _advice(value)
 )
-"""What a schedule is made of; its elements are checked by ``Schedule``."""
+"""Anything that ``Schedule`` can be made of; ``Schedule`` checks the elements."""
 
 
 @dataclass(frozen=True)
 class Stage(StageOverrides):
-    """One stage: an amount of out-of-domain data, and what this stage does differently from the experiment's default.
+    """One stage: an amount of out-of-domain data and the settings that this stage overrides.
 
     Attributes:
-        amount: Out-of-domain examples: a count, or a fraction (a float from 0 to 1) of the pool.
+        amount: The number of out-of-domain examples, or a fraction (a float from 0 to 1) of the pool.
     """
 
     amount: Amount
@@ -41,30 +41,35 @@ class Stage(StageOverrides):
         super().__post_init__()
 
     def overrides(self) -> dict[str, Any]:
-        """What this stage sets besides its amount, as plain data: ``{}`` where it follows the defaults."""
+        """The settings that this stage overrides, as plain data; ``{}`` if none."""
         return {name: value for name, value in as_plain(self).items() if name != "amount"}
 
-    def with_defaults(self, settings: StageOverrides) -> Stage:
-        """This stage, with ``settings`` where it sets nothing itself."""
-        return merge(Stage(self.amount, **vars(settings)), self)
+    def with_defaults(self, overrides: StageOverrides) -> Stage:
+        """This stage with ``overrides`` added; its own take precedence."""
+        return merge(Stage(self.amount, **vars(overrides)), self)
+
+    def with_overrides(self, overrides: StageOverrides) -> Stage:
+        """This stage with ``overrides`` added, which take precedence over its own."""
+        return merge(self, Stage(self.amount, **vars(overrides)))
 
 
 class Schedule(Sequence[Stage]):
     """The stages in order, with non-increasing amounts (the paper's ``S``).
 
-    ``Schedule([4000, 2000, 500, 0])`` is the short form; an element may also be a ``Stage`` or a mapping with a stage's
-    fields, e.g. ``{"amount": 0, "optimizer": {"lr": 4e-5}}``.
+    ``Schedule([4000, 2000, 500, 0])`` is the short form; an element may also be a ``Stage`` or a mapping with the
+    fields of one, e.g. ``{"amount": 0, "optimizer": {"lr": 4e-5}}``. A stage's own overrides take precedence over
+    ``last_stage``, and ``last_stage`` over ``later_stages``.
 
     Args:
-        stages: The stages; those of another schedule bring what it says of later ones and the last.
-        later_stages: What all stages but the first do where they say nothing themselves, as ``StageOverrides`` or a
-            mapping of its fields, e.g. ``{"optimizer": {"lr_scale": 0.4}}``.
-        last_stage: What the last of several stages does where it says nothing itself, e.g. the paper's
-            ``{"optimizer": {"lr": 4e-5}}`` (Appendix A.2); before what ``later_stages`` says.
+        stages: The stages. Another schedule passes its ``later_stages`` and ``last_stage`` on.
+        later_stages: Overrides for every stage but the first, as ``StageOverrides`` or a mapping of its fields, e.g.
+            ``{"optimizer": {"lr_scale": 0.4}}``.
+        last_stage: Overrides for the last of several stages, e.g. the paper's ``{"optimizer": {"lr": 4e-5}}``
+            (Appendix A.2).
 
     Raises:
-        InputError: No stage, an element that is no amount or stage, a negative amount, or amounts that rise. Amounts
-            of both kinds, counts and fractions, are compared as soon as the size of the pool is known (``amounts``).
+        InputError: There is no stage, an element is neither an amount nor a stage, an amount is negative, or the
+            amounts rise. Counts and fractions are compared once the size of the pool is known (``amounts``).
     """
 
     _later: StageOverrides
@@ -80,10 +85,12 @@ class Schedule(Sequence[Stage]):
         if isinstance(stages, Schedule):
             later_stages = stages._later if later_stages is None else later_stages
             last_stage = stages._last if last_stage is None else last_stage
-        self._later, self._last = _settings("later_stages", later_stages), _settings("last_stage", last_stage)
+        self._later, self._last = _overrides("later_stages", later_stages), _overrides("last_stage", last_stage)
         listed = [_stage(element, position) for position, element in enumerate(stages, start=1)]
         if not listed:
-            raise InputError("The schedule is empty: give at least one amount, such as [0] for in-domain data only.")
+            raise InputError(
+                "The schedule is empty: it must have at least one amount, such as [0] for in-domain data only."
+            )
         if len(listed) > 1:
             listed[-1] = listed[-1].with_defaults(self._last)
         self._stages = (listed[0], *(stage.with_defaults(self._later) for stage in listed[1:]))
@@ -100,7 +107,7 @@ class Schedule(Sequence[Stage]):
         return iter(self._stages)
 
     def __eq__(self, other: object) -> bool:
-        # as text: 1 is an example and 1.0 the whole pool, and the order of patterns says which one holds
+        # as text: 1 is one example and 1.0 the whole pool, and the order of patterns decides which one matches
         return isinstance(other, Schedule) and str(self.to_list()) == str(other.to_list())
 
     def __hash__(self) -> int:
@@ -110,14 +117,14 @@ class Schedule(Sequence[Stage]):
         return f"Schedule({self.to_list()})"
 
     def with_stages(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]) -> Schedule:
-        """Another schedule, whose later stages and last one follow the same settings."""
+        """Other stages with the same ``later_stages`` and ``last_stage``."""
         return Schedule(stages, self._later, self._last)
 
     def amounts(self, pool_size: int) -> list[int]:
-        """Each stage's number of out-of-domain examples, drawn from a pool of ``pool_size``.
+        """The number of out-of-domain examples of each stage, for a pool of ``pool_size``.
 
         Raises:
-            InputError: An amount is more than the pool holds, or the amounts rise.
+            InputError: A stage needs more examples than the pool has, or the amounts rise.
         """
         counts = []
         for position, stage in enumerate(self._stages, start=1):
@@ -126,44 +133,46 @@ class Schedule(Sequence[Stage]):
             if count > pool_size:
                 raise InputError(
                     f"Stage {position} of the schedule asks for {count} out-of-domain examples, but the pool holds "
-                    f"{pool_size}: give at most {pool_size}, or a fraction of the pool such as 1.0."
+                    f"{pool_size}: ask for at most {pool_size}, or for a fraction of the pool such as 1.0."
                 )
             counts.append(count)
         _check_falls(counts)
         return counts
 
     def to_list(self) -> list[Any]:
-        """The short form, as plain data: a number for a stage that overrides nothing, else a mapping."""
+        """The short form as plain data: a number for a stage without overrides, a mapping for one with."""
         return [{"amount": stage.amount, **stage.overrides()} if stage.overrides() else stage.amount for stage in self]
 
 
 def remark_on_end(amounts: Sequence[int]) -> str:
-    """What to say of amounts whose last one is not 0; nothing of others."""
+    """A remark on a schedule that does not end with in-domain data alone; empty for one that does."""
     if not amounts[-1]:
         return ""
-    return f"The schedule ends with {amounts[-1]} out-of-domain examples: the paper's last stage has 0."
+    return f"The schedule ends with {amounts[-1]} out-of-domain examples; the paper's ends with 0."
 
 
 def check_amount(amount: Any) -> Amount:
-    """An amount of out-of-domain data: an int is a count, a float from 0 to 1 a fraction of the pool.
+    """Return ``amount`` as an int (a number of examples) or as a float from 0 to 1 (a fraction of the pool).
 
     Raises:
-        InputError: Not a number, negative, not finite, or a fraction above 1 that is not a whole number.
+        InputError: It is not a number, negative, not finite, or above 1 and not whole.
     """
     if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
-        raise InputError(f"The schedule holds {amount!r}: accepted are numbers (counts, or fractions from 0 to 1).")
+        raise InputError(
+            f"The schedule holds {amount!r}: an amount must be a number of examples or a fraction of the pool."
+        )
     number: Amount = int(amount) if isinstance(amount, numbers.Integral) else float(amount)
     if not math.isfinite(number) or number < 0:
-        raise InputError(f"The schedule holds {number}: an amount of out-of-domain data is finite and not negative.")
+        raise InputError(f"The schedule holds {number}: an amount must be finite and at least 0.")
     if isinstance(number, float) and number > 1:
         if not number.is_integer():
-            raise InputError(f"The schedule holds {number}: give a whole count, or a fraction of the pool from 0 to 1.")
+            raise InputError(f"The schedule holds {number}: an amount above 1 must be a whole number of examples.")
         return int(number)
     return number
 
 
-def _of_schedule(value: Any) -> str:
-    """What to write instead of an amount or the text of a list."""
+def _advice(value: Any) -> str:
+    """Say what to write instead of a single amount or of a list in quotation marks."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return f"write [{value}]"
     return "write it without quotation marks" if isinstance(value, str) and value.strip().startswith("[") else ""
@@ -174,18 +183,18 @@ def _stage(element: Any, position: int) -> Stage:
         return element
     if isinstance(element, Mapping):
         if "amount" not in element:
-            raise InputError(f"Stage {position} of the schedule has no 'amount' of out-of-domain data.")
+            raise InputError(f"Stage {position} of the schedule has no 'amount'.")
         return from_mapping(Stage, element, f"Stage {position} of the schedule")
     return Stage(check_amount(element))
 
 
-def _settings(name: str, given: StageOverrides | Mapping[str, Any] | None) -> StageOverrides:
+def _overrides(name: str, given: StageOverrides | Mapping[str, Any] | None) -> StageOverrides:
     if given is None:
         return StageOverrides()
     if isinstance(given, Mapping):
         given = from_mapping(StageOverrides, given, name)
     if not isinstance(given, StageOverrides) or isinstance(given, Stage):
-        raise InputError(f"{name} is {given!r}: accepted is a mapping of settings, such as {{max_epochs: 8}}.")
+        raise InputError(f"{name} is {given!r}: it must be a mapping of settings, such as {{max_epochs: 8}}.")
     return given
 
 
@@ -193,6 +202,6 @@ def _check_falls(amounts: Sequence[Amount]) -> None:
     for before, after in pairwise(amounts):
         if after > before:
             raise InputError(
-                f"The schedule rises from {before} to {after}: each stage samples from the one before it, so the "
-                "amounts may only fall or stay."
+                f"The schedule rises from {before} to {after}: each stage's sample is part of the one before, so the "
+                "amounts must not rise."
             )

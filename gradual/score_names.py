@@ -1,4 +1,4 @@
-"""Names of scores, and what they say."""
+"""Names of scores, and which values are better according to them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ _RISE = """
 """
 _BETTER: dict[str, Mode] = {**dict.fromkeys(_FALL.split(), "min"), **dict.fromkeys(_RISE.split(), "max")}
 _PHRASES = sorted((name for name in _BETTER if "_" in name), key=len, reverse=True)
-_TURNED = {"neg", "negative", "minus", "inverse", "inverted"}  # before a score they may turn it round, or not
+_TURNED = {"neg", "negative", "minus", "inverse", "inverted"}  # before the name of a score they may reverse it, or not
 _SAY_NOTHING = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "epoch", "step"}
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # F1Score, BinaryAUROC
 
 
 def without_split(name: str) -> str:
-    """A score's name without its split: ``loss`` for ``val/loss`` and ``val_loss``."""
+    """The name of a score without its split: ``loss`` for ``val/loss`` and ``val_loss``."""
     return re.sub(r"^(train|val|test)[/_]", "", name)
 
 
 def better(name: str) -> Mode | None:
-    """Which values of a score are better, by the last part of its name; None where it does not say.
+    """Return whether lower or higher values of a score are better, by the last part of its name.
 
-    ``val/error_rate`` falls, ``val_joint_accuracy_epoch`` rises, ``val/f1_loss`` is a loss. A name with words of both
-    kinds (``f1_error``, perhaps the F1 of a class) or with a word that may turn it round (``neg_f1``) says nothing.
+    For example ``min`` for ``val/error_rate`` and ``val/f1_loss``, ``max`` for ``val_joint_accuracy_epoch``. The answer
+    is None for an unknown name, for one with words of both kinds (``f1_error`` may be the F1 of a class called error),
+    and for one with a word that may reverse it (``neg_f1``).
     """
     words = _words(name)
     found = [_better(word) for word in words]
@@ -56,7 +57,7 @@ def _better(word: str) -> Mode | None:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name's last part that says something, in lower case; a phrase is one word."""
+    """The words, in lower case, of the last part of a name that is more than a split; a phrase counts as one word."""
     parts = [_CAPITALS.sub("_", part).lower() for part in name.split("/") if not part.startswith("dataloader_idx_")]
     for part in reversed(parts):
         part = re.sub(r"^1\s*-", "minus_", part)

@@ -1,4 +1,8 @@
-"""What holds for every stage of an experiment that does not override it."""
+"""The settings of an experiment, and what its stages may override of them.
+
+*Settings* (``TrainSettings``) belong to the whole experiment; *overrides* (``StageOverrides``) to a stage, to stages by
+their position, or to a strategy. ``TrainSettings.resolve`` combines them into all that one stage trains with.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,15 @@ from gradual.score_names import better
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimizer as configuration; what is None is left to the experiment's default.
+    """Configuration of an optimizer. None means not set: a stage then takes the experiment's value.
 
     Attributes:
         class_path: Class of the optimizer, e.g. ``torch.optim.AdamW`` (the default) or ``gradual.BertAdam``.
-        lr: Learning rate of the parameters that no pattern of ``lr_by_name`` matches.
-        lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match holds.
-        lr_scale: Factor on all learning rates, also on those of a module's own ``configure_optimizers``.
-        weight_decay: Weight decay of the parameters that no pattern of ``weight_decay_by_name`` matches.
-        weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match holds.
+        lr: Learning rate of all parameters that no pattern of ``lr_by_name`` matches.
+        lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match counts.
+        lr_scale: Factor for all learning rates, including those of the module's own ``configure_optimizers``.
+        weight_decay: Weight decay of all parameters that no pattern of ``weight_decay_by_name`` matches.
+        weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match counts.
         init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
     """
 
@@ -45,18 +49,19 @@ class OptimizerConfig:
 
 
 def is_configured(config: OptimizerConfig) -> bool:
-    """Whether ``config`` names an optimizer; ``lr_scale`` alone leaves a module's own in place."""
+    """Whether ``config`` defines an optimizer; ``lr_scale`` alone only scales the module's own."""
     return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
 
 
 @dataclass(frozen=True)
 class LRScheduleConfig:
-    """A learning-rate schedule as configuration; what is None is left to the experiment's default.
+    """Configuration of a learning-rate schedule. None means not set: a stage then takes the experiment's value.
 
     Attributes:
-        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...;
-            those that decay reach their end with the stage's last planned step (``max_epochs``).
-        warmup: Steps of linear warm-up (an int), or their fraction of the planned steps (a float from 0 to 1).
+        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...
+            One that decays reaches its end at the stage's last planned step (``max_epochs``).
+        warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
+            from 0 to 1).
     """
 
     name: str | None = None
@@ -68,22 +73,22 @@ class LRScheduleConfig:
             number(0).check("lr_schedule.warmup", self.warmup)
         if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
             raise InputError(
-                f"lr_schedule.warmup is {self.warmup}: give a whole number of steps, or a fraction from 0 to 1 of the "
-                "planned steps."
+                f"lr_schedule.warmup is {self.warmup}: it must be a whole number of steps, or a fraction from 0 to 1 "
+                "of the planned steps."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOverrides:
-    """What a stage does differently from the experiment's default.
+    """Settings of a stage that differ from the experiment's. None means not overridden.
 
     Attributes:
-        optimizer: Overrides of the optimizer, merged field by field (and pattern by pattern) into the default's.
-        lr_schedule: Overrides of the learning-rate schedule, merged likewise.
-        max_epochs: At most this many epochs.
-        patience: Validations without improvement after which the stage has converged.
-        batch_size: Training examples in a batch, per process.
-        gradient_clip_val: Largest gradient norm (or value, as the Trainer's ``gradient_clip_algorithm`` says).
+        optimizer: The optimizer, merged into the experiment's field by field (and pattern by pattern).
+        lr_schedule: The learning-rate schedule, merged in the same way.
+        max_epochs: Maximum number of epochs.
+        patience: Number of validations without improvement after which the stage has converged.
+        batch_size: Training examples per batch and process.
+        gradient_clip_val: Maximum gradient norm (or value, depending on the Trainer's ``gradient_clip_algorithm``).
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -98,23 +103,23 @@ class StageOverrides:
         check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
 
     def overrides(self) -> dict[str, Any]:
-        """What is set, as plain data: ``{}`` where all follows the defaults."""
+        """The settings that are overridden, as plain data; ``{}`` if none."""
         return as_plain(self)
 
 
 def group(cls: type[Any], example: str, advice: Callable[[Any], str] = lambda value: "") -> Accepted:
-    """A group of settings.
+    """A check for a group of settings.
 
     Args:
-        cls: Its dataclass.
-        example: A mapping, as it would be written.
-        advice: What to write instead of a value that is none.
+        cls: The dataclass of the group.
+        example: A mapping to show in the message.
+        advice: Returns what to write instead of a value that is refused.
     """
     return replace(of_hint(cls).advised(advice), words=f"a mapping of settings, such as {example}")
 
 
 def _of_optimizer(value: Any) -> str:
-    """The settings that an optimizer, its class, its name or a learning rate stands for."""
+    """Say which settings express an optimizer, a class, a name or a learning rate that was passed instead."""
     from torch import optim
 
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -131,7 +136,7 @@ def _of_optimizer(value: Any) -> str:
         of_torch = getattr(optim, cls.__name__, None) is cls
         class_path = f"torch.optim.{cls.__name__}" if of_torch else f"{cls.__module__}.{cls.__qualname__}"
     lr = value.defaults["lr"] if isinstance(value, optim.Optimizer) and "lr" in value.defaults else 0.001
-    return f"each stage makes its own: write optimizer={{'class_path': '{class_path}', 'lr': {lr}}}"
+    return f"each stage makes an optimizer of its own: write optimizer={{'class_path': '{class_path}', 'lr': {lr}}}"
 
 
 def _of_lr_schedule(value: Any) -> str:
@@ -145,17 +150,17 @@ LR_SCHEDULE = group(LRScheduleConfig, "{'name': 'linear'}", _of_lr_schedule)
 
 
 SEED = integer(0, 2**32 - 1)
-"""A seed of numpy's and torch's generators."""
+"""A seed that the generators of both numpy and torch accept."""
 
 MAX_EPOCHS = 100
-"""The Trainer's ``max_epochs`` where nobody sets one: enough for patience to end a stage, as it should."""
+"""The default of the Trainer's ``max_epochs``: enough for ``patience`` to end a stage, as it should."""
 
 
 def resolve_mode(monitor: str, mode: str) -> str:
-    """``min`` or ``max``; ``auto`` goes by the monitor's name.
+    """Return ``min`` or ``max``; ``auto`` is decided by the name of the monitor.
 
     Raises:
-        InputError: The mode is none of these, or ``auto`` with a name that does not say which values are better.
+        InputError: ``mode`` is none of these, or it is ``auto`` and the name does not say which values are better.
     """
     if mode not in ("auto", "min", "max"):
         raise InputError(f"mode is {mode!r}: it must be 'auto', 'min' or 'max'.")
@@ -170,14 +175,14 @@ def resolve_mode(monitor: str, mode: str) -> str:
 
 @dataclass(frozen=True)
 class CollapseConfig:
-    """What to do about a stage that collapses at its start: go back to its starting weights, with lower learning rates.
+    """What to do when a stage collapses at its start: restart from its starting weights with lower learning rates.
 
     Attributes:
-        attempts: How often a stage is tried at most; 1 stops at the first collapse, 0 looks for none.
-        factor: What each further attempt multiplies all learning rates with.
-        ratio: A score this many times below the parent stage's, or a loss this many times above, is a collapse.
-        scores: Scores to watch besides the monitor, the higher the better; one of training (``train/accuracy``) must be
-            logged by epoch. None for the validation scores with accuracy, acc or f1 in their names.
+        attempts: Maximum number of attempts at a stage; 1 ends the run at a collapse, 0 watches for none.
+        factor: Factor by which each further attempt lowers all learning rates.
+        ratio: A score this many times below the parent stage's, or a loss this many times above it, is a collapse.
+        scores: Scores to watch besides the monitor, for which higher is better; training scores (``train/accuracy``)
+            must be logged per epoch. None for the validation scores with accuracy, acc or f1 in their names.
     """
 
     attempts: int = 3
@@ -190,29 +195,28 @@ class CollapseConfig:
         check_fields(self, "collapse.{}", **accepted)
         for name in self.scores or ():
             if not str(name).startswith(("val/", "val_", "train/", "train_")):
-                raise InputError(f"collapse.scores holds {name!r}: accepted are names such as val/accuracy.")
+                raise InputError(f"collapse.scores holds {name!r}: it must hold names such as val/accuracy.")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What holds for every stage that does not override it.
+    """Settings of an experiment, which apply to every stage that does not override them.
 
     Attributes:
-        monitor: Validation metric that decides on convergence and on the best epoch.
-        mode: Which value of it is better: ``min``, ``max``, or ``auto`` to go by the last part of its name (losses and
-            errors fall; accuracy, F1, BLEU and the like rise). Once the settings are made it is ``min`` or ``max``.
-        patience: Validations without improvement after which a stage has converged.
-        min_delta: Least change of the metric that counts as an improvement.
-        optimizer: The optimizer; where it names none, the module's own ``configure_optimizers`` is used.
-        lr_schedule: The learning-rate schedule of a configured optimizer.
-        weight_averaging: Decay of an exponential moving average of a stage's weights, e.g. 0.999; the average is what
-            is validated, kept and carried forward. None for the weights themselves.
-        smoothing: Convergence and the best epoch are decided on the mean of the monitor's last so many values, from the
-            stage's so many-th validation on. None for its value.
-        collapse: What to do about a stage that collapses.
-        checkpoint_every: Minutes of training after which a stage saves all that it needs to go on from there, besides
-            the end of each epoch.
-        seed: Seed of samples, order and dropout.
+        monitor: Validation metric that decides when a stage has converged and which epoch is best.
+        mode: Whether lower (``min``) or higher (``max``) values of the monitor are better. ``auto`` decides by the last
+            part of its name: lower for losses and errors; higher for accuracy, F1, BLEU and the like.
+        patience: Number of validations without improvement after which a stage has converged.
+        min_delta: Minimum change of the monitor that counts as an improvement.
+        optimizer: The optimizer; if it is not set, the module's own ``configure_optimizers`` is used.
+        lr_schedule: The learning-rate schedule; it needs ``optimizer``.
+        weight_averaging: Decay of an exponential moving average of the weights, e.g. 0.999. Each stage then validates,
+            saves and carries forward the average instead of the weights themselves. None for no average.
+        smoothing: Number of validations to average the monitor over, for convergence and the best epoch; a stage has no
+            best epoch before it has had that many. None for no smoothing.
+        collapse: What to do when a stage collapses at its start.
+        checkpoint_every: Minutes of training between two checkpoints to resume from; each epoch ends with one anyway.
+        seed: Seed of the samples, the order of examples, and dropout.
     """
 
     monitor: str = "val/loss"
@@ -243,16 +247,16 @@ class TrainSettings:
         object.__setattr__(self, "mode", resolve_mode(self.monitor, self.mode))
 
     def to_plain(self) -> dict[str, Any]:
-        """The settings that are set, as plain data; without those that change no result."""
+        """The settings as plain data, without those that are not set or do not affect results."""
         plain = as_plain(self)
         del plain["checkpoint_every"]
         return plain
 
-    def of(self, stage: StageOverrides) -> dict[str, Any]:
-        """All that ``stage`` trains with, as plain data: the defaults with its overrides.
+    def resolve(self, stage: StageOverrides) -> dict[str, Any]:
+        """All settings that ``stage`` trains with, as plain data: these with its overrides.
 
         Raises:
-            InputError: It sets something of an optimizer, and there is none.
+            InputError: There are settings for an optimizer, but no optimizer.
         """
         optimizer = merge(self.optimizer, stage.optimizer)
         plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
@@ -261,7 +265,7 @@ class TrainSettings:
             unused += [f"lr_schedule.{name}" for name in lr_schedule]
             if unused:
                 raise InputError(
-                    f"{' and '.join(unused)} would do nothing, since the module's own configure_optimizers makes the "
+                    f"{' and '.join(unused)} would do nothing, because the module's own configure_optimizers makes the "
                     "optimizer: set optimizer.lr or optimizer.class_path as well."
                 )
         return {**self.to_plain(), **stage.overrides(), "optimizer": plain, "lr_schedule": lr_schedule}

@@ -1,4 +1,4 @@
-"""LightningCLI put together: one configuration for fit, plan, validate, test and predict."""
+"""The commands that run through LightningCLI, with one configuration for all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from gradual.checks import did_you_mean
 from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
+from gradual.cli.comparison import add_comparison_arguments, executor
 from gradual.cli.configuration import GROUPS, strategies_in
+from gradual.cli.evaluation import evaluate, predictions_path
 from gradual.cli.help import class_listing, describe_classes, describe_stages
 from gradual.cli.lightning_cli_internals import WeightsOnlyCLI, actions_of, subcommand_parser
 from gradual.cli.links import link_encoder
@@ -31,10 +34,8 @@ from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.comparison import Experiment, claim_comparison, compare_tree, plan_tree
 from gradual.experiment.driver import claim_fit, fit_path
-from gradual.experiment.executors import in_process, processes, ray_cluster
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, quieten
-from gradual.runs.checkpoint import WholeCheckpointIO, read_checkpoint
 from gradual.runs.directory import RunDirectory
 from gradual.runs.identity import identity_of_model
 from gradual.schedule import Schedule
@@ -44,20 +45,18 @@ from gradual.stage.callbacks.predictions import PredictionWriter
 from gradual.stage.requirements import installed
 from gradual.stage.train import trainer_errors
 
-_log = logging.getLogger(__name__)
-
-# what may change between two runs of one experiment: where data are kept, how they are read, what is evaluated on
+# what may change between two runs of one experiment: where data is kept, how it is read, what is evaluated on
 _NOT_IDENTITY_OF_DATA = (
     *("test", "predict", "predict_file", "cache_dir", "num_proc", "num_workers", "eval_batch_size"),
-    *("batch_size", "batch_tokens"),  # which every data module has, however it is made
+    *("batch_size", "batch_tokens"),  # which every data module has, whatever its class
 )
 
 
 class StageTrainer(Trainer):
-    """A Trainer with the project's further subcommands; LightningCLI takes their help from here."""
+    """A Trainer with the additional subcommands; LightningCLI takes their help from here."""
 
     def compare(self, model: LightningModule, datamodule: Any = None) -> None:
-        """Train several strategies under several seeds, each stage once, and report."""
+        """Train several strategies with several seeds, and write a report."""
 
     def plan(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print what each stage would train on, without training."""
@@ -94,56 +93,54 @@ class GradualCLI(WeightsOnlyCLI):
         return {name: skipped for name, skipped in own.items() if name == self._command}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The settings of a gradual run, the same for every subcommand, so that they share a configuration."""
+        """Add the settings of a gradual run to every subcommand, so that all can share a configuration."""
         parser.add_argument(
             "--schedule",
             type=Any,
             default=[0],
-            help="out-of-domain examples of each stage: counts, or fractions of the pool (0.5), non-increasing; a "
-            "stage that overrides something is a mapping, such as {amount: 0, max_epochs: 8, optimizer: {lr: 4.0e-5}}",
+            help="out-of-domain examples in each stage, such as [2000, 500, 0]: numbers of examples or fractions of "
+            "the pool (0.5), which must not rise; to override settings in a stage, write it as a mapping: {amount: 0, "
+            "max_epochs: 8, optimizer: {lr: 4.0e-5}}",
         )
-        for name, which in (
-            ("later_stages", "Every stage but the first"),
-            ("last_stage", "The last of several stages"),
-        ):
+        for name, which in (("later_stages", "all stages but the first"), ("last_stage", "the last of several stages")):
             parser.add_class_arguments(StageOverrides, name)
-            (parser.groups or {})[name].title = f"{which}, where the schedule says nothing else of it"
+            (parser.groups or {})[name].title = f"Overrides for {which}"
             describe_stages(actions_of(parser), name, which)
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
             type=str | None,
             default=None,
-            help="file that predict writes (default: beside the checkpoint)",
+            help="file to write the predictions to; default: predictions.jsonl beside the checkpoint",
         )
-        _add_comparison_arguments(parser)
+        add_comparison_arguments(parser)
         parser.add_class_arguments(TrainSettings, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The seed; Lightning's may also be random, and then the same command would not do the same again."""
-        text = "seed of samples, order, dropout and new weights"
+        """Add the seed. Lightning's own may also be random, and the same command would then not repeat a run."""
+        text = "seed of the samples, the order of examples, dropout and new weights"
         parser.add_argument("--seed_everything", type=int, default=self.seed_everything_default, help=text)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Lightning's, with what the help says of them."""
+        """Add Lightning's arguments, with help for model and data."""
         super().add_core_arguments_to_parser(parser)
         describe_classes(actions_of(parser))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, remember what the command line itself says, and check the seed before it is used."""
+        """Parse, remember which settings are on the command line, and check the seed before it is used."""
         self._named = named_settings(args)
         super().parse_arguments(parser, args)
         parsed = self.config[self.config.subcommand] if "subcommand" in self.config else self.config
         SEED.check("seed_everything", int(parsed.seed_everything))
 
     def before_instantiate_classes(self) -> None:
-        """Let the command line hold over files; refuse a value where a group of settings belongs."""
+        """Give options precedence over files, and refuse a value in place of a group of settings."""
         groups = [*GROUPS, *(f"{stages}.{group}" for stages in ("later_stages", "last_stage") for group in GROUPS)]
         for name in groups:
             value = self._settings.get(name)
             if value is not None and not isinstance(value, Namespace):
-                raise InputError(f"{name} is {value!r}: it is a group of settings, and must be a mapping.")
+                raise InputError(f"{name} is {value!r}: it must be a mapping, because it is a group of settings.")
         if self.subcommand is not None:
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
@@ -153,26 +150,27 @@ class GradualCLI(WeightsOnlyCLI):
                 note(sentence)
         data = self._settings.data
         if data.class_path == "gradual.MixedDomainDataModule" and data.init_args.in_domain is None:
-            raise InputError("There is no class of the data: give --data my_module.MyData, or class_path in a file.")
+            raise InputError("The data has no class: give --data my_module.MyData, or class_path in a file.")
         self._linked = link_encoder(self._settings)
 
     def instantiate_classes(self) -> None:
-        """Make what the configuration names."""
+        """Make the objects that the configuration describes."""
         with installed():
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The stages make their own Trainers; the other subcommands need one now."""
+        """Make a Trainer for the subcommands that evaluate; the stages make their own."""
         if self.subcommand in (None, "fit", "compare", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
-            own["callbacks"] = [PredictionWriter(self._predictions_path())]
+            path = predictions_path(self._settings.get("predictions"), self._settings.get("ckpt_path"))
+            own["callbacks"] = [PredictionWriter(path)]
         with trainer_errors():
             return super().instantiate_trainer(**own)
 
     def fit(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
-        """Train the stages of the schedule and print their table."""
+        """Train the stages of the schedule, and print a table of their scores."""
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             schedule, defaults, text = self._schedule(), self._defaults(), self._resolved()
@@ -183,7 +181,7 @@ class GradualCLI(WeightsOnlyCLI):
         rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
-        """Train the tree of the strategies, and print where its report is."""
+        """Train the tree of all strategies, and print the tables of the report and where it is."""
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             page = self._compare(run, datamodule)
@@ -195,36 +193,17 @@ class GradualCLI(WeightsOnlyCLI):
         print(f"Report: {page}")
 
     def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
-        get = self._settings.get
-        if get("jobs") > 1 or get("ray") is not None:
-            self._check_one_device()
         experiment = self.experiment(run, {"{}": datamodule})
-        strategies = parse_strategies(get("strategies"), self._schedule(), self._strategies_in_files())
-        tree = plan_tree(experiment, strategies, get("seeds"))
+        make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
+        execute = executor(experiment, make, self._settings)
+        strategies = parse_strategies(self._settings.strategies, self._schedule(), self._strategies_in_files())
+        tree = plan_tree(experiment, strategies, self._settings.seeds)
         trainer, arguments = self._identity()
         claim_comparison(experiment, tree, trainer, lambda _: self._resolved(), arguments)
-        make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
-        if get("ray") is not None:
-            execute = ray_cluster(make, get("ray"))
-        else:
-            execute = in_process(experiment) if get("jobs") == 1 else processes(make, get("jobs"))
-        return compare_tree(experiment, tree, execute, get("baseline"))
-
-    def _check_one_device(self) -> None:
-        """Refuse several devices a stage: the processes that Lightning starts for them would compare, too."""
-        trainer = self._settings.trainer
-        devices = trainer.devices
-        if isinstance(devices, str) and "," in devices:
-            devices = [part for part in devices.split(",") if part.strip()]
-        number = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else 1
-        if number > 1 or trainer.num_nodes > 1:
-            raise InputError(
-                f"trainer.devices is {trainer.devices}, trainer.num_nodes {trainer.num_nodes}: stages that are trained "
-                "at once, with jobs or ray, have one device each."
-            )
+        return compare_tree(experiment, tree, execute, self._settings.baseline)
 
     def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
-        """What the stages of a comparison train with, each model and data module made from the configuration."""
+        """The experiment, which makes models and data modules from the configuration."""
         return Experiment(
             lambda: self._instantiate("model", {}),
             lambda changes: self._instantiate("data", changes),
@@ -239,23 +218,25 @@ class GradualCLI(WeightsOnlyCLI):
         config = self._settings[group].clone()
         for name, value in changes.items():
             if name not in config.init_args:
+                known = list(config.init_args)
                 raise InputError(
-                    f"{config.class_path} has no setting '{name}'; accepted are {', '.join(config.init_args)}."
+                    f"{config.class_path} has no setting '{name}'; its settings are {', '.join(known)}."
+                    f"{did_you_mean(name, known)}"
                 )
             config.init_args[name] = value
         return subcommand_parser(self).instantiate_classes(Namespace({group: config}))[group]
 
     def _selected_strategies(self) -> Any:
-        """The strategies; those that are selected by name from a file as the file has them, so that they stay so."""
+        """The strategies of the configuration, with names that are defined in a file replaced by their definitions."""
         given, defined = self._settings.get("strategies"), self._strategies_in_files() or {}
         return {name: defined[name] for name in given} if isinstance(given, list) and {*given} <= {*defined} else given
 
     def _strategies_in_files(self) -> dict[str, Any] | None:
-        """The strategies that the configuration files define; names given on the command line are looked up there."""
+        """The strategies that configuration files define, for names on the command line to select from."""
         return strategies_in(self._settings.get("config") or [])
 
     def plan(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
-        """Print what each stage would train on."""
+        """Print what each stage would train on, without training."""
         limit = self._settings.trainer.max_epochs
         print_plan(model, datamodule, self._schedule(), self._defaults(), limit)
 
@@ -268,36 +249,19 @@ class GradualCLI(WeightsOnlyCLI):
 
     def validate(self, **arguments: Any) -> None:
         """Print the validation scores of a checkpoint."""
-        self._evaluate(self.trainer.validate, **arguments)
+        evaluate("validate", self.trainer, self.model, **arguments)
 
     def test(self, **arguments: Any) -> None:
         """Print the test scores of a checkpoint."""
-        self._evaluate(self.trainer.test, **arguments)
+        evaluate("test", self.trainer, self.model, **arguments)
 
     def predict(self, **arguments: Any) -> None:
         """Write the predictions of a checkpoint."""
-        self._evaluate(self.trainer.predict, **arguments)
-
-    def _evaluate(self, evaluate: Callable[..., Any], ckpt_path: str | None = None, **arguments: Any) -> None:
-        if ckpt_path is None:
-            _log.warning("There is no --ckpt_path: this is the model as it is made, before any stage.")
-        else:
-            read_checkpoint(ckpt_path)  # what is wrong with it, in a sentence
-        self.trainer.strategy.checkpoint_io = WholeCheckpointIO({}, self.model)
-        try:
-            evaluate(ckpt_path=ckpt_path, weights_only=True, **arguments)
-        except RuntimeError as error:
-            title, *differences = str(error).splitlines()
-            if not title.startswith("Error(s) in loading state_dict"):
-                raise
-            raise InputError(
-                f"{ckpt_path} has the weights of another model ({differences[0].strip().rstrip('.:')}): give the "
-                f"configuration that it was trained with."
-            ) from error
+        evaluate("predict", self.trainer, self.model, **arguments)
 
     @property
     def _settings(self) -> Namespace:
-        """The parsed configuration of the subcommand, or of a worker, which has none."""
+        """The parsed configuration of the subcommand; a worker process has no subcommand."""
         return self.config if self.subcommand is None else self.config[self.subcommand]
 
     @property
@@ -315,21 +279,21 @@ class GradualCLI(WeightsOnlyCLI):
         return TrainSettings(**{name: config[name] for name in names}, seed=int(config["seed_everything"]))
 
     def _trainer_arguments(self) -> dict[str, Any]:
-        """The Trainer's arguments with its callbacks and loggers made anew."""
+        """The Trainer's arguments, with new callbacks and loggers."""
         trainer = self._settings.trainer.clone()
         arguments: Namespace = subcommand_parser(self).instantiate_classes(Namespace(trainer=trainer))
         return check_trainer(dict(arguments.trainer), "trainer.{}")
 
     def _resolved(self) -> str:
-        """The whole configuration, as YAML that every subcommand accepts."""
+        """The whole configuration as YAML, which every subcommand accepts."""
         config = self._settings.clone()
         config.pop("config", None)
-        for name in self._linked:  # is linked again, maybe to another encoder
+        for name in self._linked:  # to be linked again, perhaps to another encoder
             config.pop(name)
         return subcommand_parser(self).dump(config, skip_none=False)
 
     def _identity(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """The Trainer's settings, and the arguments of model and data that make the experiment what it is."""
+        """The Trainer's settings, and the arguments of model and data that identify the experiment."""
         config = yaml.safe_load(self._resolved())
         arguments = {group: config[group].get("init_args", {}) for group in ("model", "data")}
         for group in arguments:
@@ -338,21 +302,9 @@ class GradualCLI(WeightsOnlyCLI):
             arguments["data"].pop(name, None)
         return config["trainer"], arguments
 
-    def _predictions_path(self) -> Path:
-        given, checkpoint = self._settings.get("predictions"), self._settings.get("ckpt_path")
-        beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
-        path = beside if given is None else Path(given)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("a").close()
-        except (OSError, ValueError) as error:  # a path may have a character that none can have
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"The predictions cannot be written to {str(path)!r}: {reason}.") from error
-        return path
-
 
 def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
-    """The experiment of a comparison in another process, from its resolved configuration; modules lie in ``folder``."""
+    """Make the experiment in another process, from its resolved configuration; its modules are in ``folder``."""
     _prepare_output()
     find_modules_in(folder)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
@@ -362,25 +314,8 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
     return cli.experiment(RunDirectory(run_dir), {})
 
 
-def _add_comparison_arguments(parser: LightningArgumentParser) -> None:
-    add = parser.add_argument
-    text = "what compare trains: a mapping from name to schedule, or to {schedule: ..., data: {...}} with changed data "
-    text += "settings; a list of names selects from the file's; default: the paper's four, derived from the schedule"
-    add("--strategies", type=dict[str, Any] | list[str] | None, default=None, help=text)
-    add("--seeds", type=list[int], default=[0, 1, 2], help="the seeds that compare trains each strategy with")
-    add(
-        "--metrics",
-        type=list[str] | None,
-        default=None,
-        help="the scores to report; default: all but the loss, or the loss alone",
-    )
-    add("--baseline", type=str | None, default=None, help="the strategy that differences are taken from")
-    add("--jobs", type=int, default=1, help="stages that compare trains at once, each in a process of its own")
-    add("--ray", type=str | None, default=None, help="address of a Ray cluster to train on; local starts one here")
-
-
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one of Lightning's subcommands, from ``arguments`` or the command line; returns None, as a script must."""
+    """Run a subcommand, from ``arguments`` or from the command line."""
     _prepare_output()
     find_modules_in(Path.cwd())
     given = ordered(sys.argv[1:] if arguments is None else arguments)
@@ -392,7 +327,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cli(command: str | None, arguments: list[str]) -> GradualCLI:
-    # a configuration makes what the types of arguments say, and nothing where they say Any: else it could call anything
+    # nothing is made for arguments of the type Any: else a configuration could call anything
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
         command,
@@ -409,7 +344,7 @@ def _cli(command: str | None, arguments: list[str]) -> GradualCLI:
 
 
 def _prepare_output() -> None:
-    """Our own log lines to standard error as they are; little of Lightning's."""
+    """Write our log messages to standard error as they are, and few of Lightning's."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("gradual").setLevel(logging.INFO)
     quieten()

@@ -1,4 +1,4 @@
-"""Paths of classes, such as ``my_module.MyModel``: where they are looked for, and what is wrong with one."""
+"""Class paths such as ``my_module.MyModel``: where classes are found, and what is wrong with a path."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ OWN_CLASSES = {
         "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
     },
 }
-"""The models and data modules that come with the package, and what each is for; named without importing them."""
+"""The models and data modules of the package, and what each is for; listed without importing them."""
 
 _BASES = {"model": "a LightningModule", "data": "a gradual.MixedDomainDataModule"}
 
 
 def find_modules_in(folder: str | Path) -> None:
-    """Let modules of ``folder`` be imported, before any others, as ``python -m`` does for the current folder."""
+    """Put ``folder`` first in the search path of imports, as ``python -m`` does with the current folder."""
     if not sys.flags.safe_path and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
 def public_path(cls: Any) -> str:
-    """The shortest path that gives the class."""
+    """The shortest path by which a class can be imported."""
     name = str(cls.__name__)
     parts = cls.__module__.split(".")
     for end in range(1, len(parts)):
@@ -48,12 +48,12 @@ def public_path(cls: Any) -> str:
 
 
 def what_is_wrong(name: str, path: str, bases: tuple[type, ...] = ()) -> str:
-    """Why a setting's class cannot be had, as one sentence with the nearest name.
+    """Explain in one sentence, with the nearest name, why a class path is refused.
 
     Args:
         name: The setting.
-        path: The path that was given.
-        bases: What the class must be derived from.
+        path: The path.
+        bases: The base classes, one of which the class must have.
     """
     asked = f"{name} is {path!r}"
     kind = _BASES.get(name) or "a " + " or ".join(base.__name__ for base in bases)
@@ -62,7 +62,8 @@ def what_is_wrong(name: str, path: str, bases: tuple[type, ...] = ()) -> str:
     module_name, _, class_name = path.rpartition(".")
     if not module_name:
         hint = _nearest(path, _paths_of_classes(name, bases))
-        return f"{asked}, which is not known: give the path of {kind} class, such as {hint or _example(name, bases)}."
+        example = hint or _example(name, bases)
+        return f"{asked}, which has no module: it must be the path of {kind} class, such as {example}."
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -71,14 +72,14 @@ def what_is_wrong(name: str, path: str, bases: tuple[type, ...] = ()) -> str:
             where = "neither in the current folder nor installed" if "." not in error.name else "not in that package"
             return f"{asked}: there is no module {error.name!r} ({where}).{hint}"
         return f"{asked}: importing {module_name} failed ({_reason(error)})."
-    except Exception as error:  # whatever a user's module does
+    except Exception as error:  # whatever a user's module raises
         return f"{asked}: importing {module_name} failed ({_reason(error)})."
     found = getattr(module, class_name, None)
     if found is None:
         hint = _hint(path, [*_paths_of_classes(name, bases), *_classes_in(module, bases)])
         return f"{asked}: the module {module_name} has no {class_name!r}.{hint}"
     if inspect.isclass(found) and bases and issubclass(found, bases) and inspect.isabstract(found):
-        return f"{asked}, which is abstract: give a class derived from it."
+        return f"{asked}, which is abstract: it must be a class derived from it."
     return f"{asked}, which is not {kind}.{_hint(path, _classes_in(module, bases))}"
 
 
@@ -89,7 +90,7 @@ def _example(name: str, bases: tuple[type, ...]) -> str:
 
 
 def _paths_of_classes(name: str, bases: Iterable[type]) -> list[str]:
-    """Paths of the classes that a setting may name, as far as they are known without importing anything."""
+    """The class paths that a setting accepts, as far as they are known without importing anything."""
     return [*OWN_CLASSES.get(name, ()), *(public_path(cls) for base in bases for cls in _derived(base))]
 
 
@@ -109,7 +110,7 @@ def _classes_in(module: object, bases: tuple[type, ...]) -> list[str]:
 
 
 def _modules_beside(missing: str, class_name: str) -> list[str]:
-    """The class's path in each module that the missing one may have been meant to be."""
+    """The path of the class in each module that may have been meant instead of the missing one."""
     package, _, _ = missing.rpartition(".")
     if package:
         spec = importlib.util.find_spec(package)
@@ -126,7 +127,7 @@ def _hint(path: str, known: Iterable[str]) -> str:
 
 
 def _nearest(path: str, known: Iterable[str]) -> str | None:
-    """The known path that is most like ``path``; where the class's name alone decides, the module may be any."""
+    """The known path that is closest to ``path``; the name of the class counts first, then the module."""
     unique = list(dict.fromkeys(known))
     last = path.rpartition(".")[2].lower()
     same = [other for other in unique if other.rpartition(".")[2].lower() == last]
@@ -141,7 +142,7 @@ def _nearest(path: str, known: Iterable[str]) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception of a user's module, with the line that raised it."""
+    """An exception from a user's module, with the line that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     if isinstance(error, SyntaxError):
         place = f", {error.filename}, line {error.lineno}"

@@ -1,11 +1,11 @@
-"""The commands that run through LightningCLI, and what each does; imports nothing, so that ``--help`` is quick."""
+"""The commands that run through LightningCLI, and what each does; without imports, so that ``--help`` is fast."""
 
 LIGHTNING_COMMANDS = {
-    "fit": "train all stages of a schedule, or go on with what was interrupted",
-    "compare": "train several strategies under several seeds, each stage once, and report",
+    "fit": "train all stages of a schedule, or resume where it was interrupted",
+    "compare": "train several strategies with several seeds, and write a report",
     "plan": "print what each stage would train on, without training",
     "stats": "print the sizes of the data",
-    "validate": "validation scores of a stage's checkpoint",
-    "test": "test scores of a stage's checkpoint",
-    "predict": "write a checkpoint's predictions as JSON lines",
+    "validate": "print the validation scores of a checkpoint",
+    "test": "print the test scores of a checkpoint",
+    "predict": "write the predictions of a checkpoint as JSON lines",
 }

@@ -1,8 +1,8 @@
-"""``gradual export``: a stage's weights as safetensors, a format that holds tensors and no code.
+"""Write the weights of a stage's checkpoint as safetensors, a format that can hold tensors but no code.
 
-The tensors have the names that the model gives them, without the mark of compiled parts. The file's metadata says where
-they come from: the class of the model, its hyperparameters and, as JSON, what its outputs mean: for dialogues the slots
-and their values, for event extraction the labels.
+The tensors have their names in the model, without the prefix of compiled modules. The metadata of the file has the
+class of the model, its hyperparameters and, as JSON, the meaning of its outputs: the slots and their values in dialogue
+state tracking, the labels in event extraction.
 """
 
 from __future__ import annotations
@@ -21,20 +21,13 @@ from gradual.files import whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of ``gradual export``.
-
-    Args:
-        parser: The parser of this subcommand.
-    """
+    """Add the options of ``gradual export``."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a stage's checkpoint, such as best.ckpt")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Exports a checkpoint's weights, and says how many there are.
-
-    Args:
-        arguments: The parsed options that ``add_arguments`` declares.
+    """Export the weights of a checkpoint, and print how many tensors there are.
 
     Raises:
         InputError: The checkpoint cannot be used, or the file cannot be written.
@@ -44,21 +37,21 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def export(checkpoint: str | Path, out: str | Path) -> int:
-    """Write the weights of a checkpoint; the file is there whole or not at all.
+    """Write the weights of a checkpoint to a file, completely or not at all.
 
     Args:
         checkpoint: A stage's checkpoint, such as ``best.ckpt``.
-        out: The file, which ends in ``.safetensors``.
+        out: The file; its name must end in ``.safetensors``.
 
     Returns:
         The number of tensors.
 
     Raises:
-        InputError: The checkpoint is missing, damaged or foreign, or the file cannot be written.
+        InputError: The checkpoint is missing, damaged or of another kind, or the file cannot be written.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
-        raise InputError(f"--out is {out}: accepted is a file whose name ends in .safetensors.")
+        raise InputError(f"--out is {out}: its name must end in .safetensors.")
 
     import torch
     from safetensors import SafetensorError
@@ -68,7 +61,7 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
     from gradual.runs.checkpoint import read_checkpoint
 
     content = read_checkpoint(checkpoint)
-    # copies: a file has no place for two names of one tensor
+    # copies, because a file cannot hold one tensor under two names
     tensors = {
         plain_name(name): tensor.clone(memory_format=torch.contiguous_format)
         for name, tensor in content["state_dict"].items()
@@ -83,13 +76,13 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why, as the system says it; safetensors only writes its number into a text of its own."""
+    """The system's own message; safetensors only has its number."""
     number = re.search(r"\(os error (\d+)\)", str(error))
     return os.strerror(int(number[1])) if number else str(getattr(error, "strerror", None) or error)
 
 
 def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
-    """What a checkpoint says of its model in plain data: text to text, as the format has it."""
+    """What a checkpoint says about its model in plain data, as the format's mapping from text to text."""
     hyperparameters = dict(content.get("hyper_parameters") or {})
     said = {
         "class": hyperparameters.pop("_class_path", None),
@@ -102,7 +95,7 @@ def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
     for name, value in said.items():
         try:
             text = value if isinstance(value, str) else json.dumps(value, allow_nan=False, ensure_ascii=False)
-        except (TypeError, ValueError):  # no plain data
+        except (TypeError, ValueError):  # not plain data
             continue
         if value:
             metadata[name] = text

@@ -1,4 +1,4 @@
-"""The help of the commands: the settings of a run first, Lightning's last, and none that a command ignores."""
+"""Help of the commands: the settings of a run first, those of Lightning's Trainer last, without any that is ignored."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gradual.cli.class_paths import OWN_CLASSES
 from gradual.cli.lightning_cli_internals import type_text
 
 _LONGEST_TYPE = 32
-_TEXTS = {  # where Lightning's or jsonargparse's do not say what holds here
-    "config": "configuration file in YAML, the same for all commands; of several the last holds, options over any",
-    "print_config": "print the configuration that results, as a file to start from, and exit",
-    "ckpt_path": "checkpoint of a stage, such as runs/mine/seed-0/2000/best.ckpt",
+_TEXTS = {  # where those of Lightning or jsonargparse do not fit
+    "config": "configuration file in YAML, for any command; later files, then options, take precedence",
+    "print_config": "print the resulting configuration, to start a file from, and exit",
+    "ckpt_path": "checkpoint of a stage, such as runs/gradual/seed-0/2000/best.ckpt",
 }
 _OPTIONS = ("help", "config", "print_config")
-_GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # shown as their settings, not as a whole
-_STAGES = ("later_stages", "last_stage")  # shown as a whole: their settings are a stage's
+_GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # each of their settings is shown
+_STAGES = ("later_stages", "last_stage")  # shown as a whole: their settings are those of a stage
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class _Section:
 
 _RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *_STAGES, "verbose"))
 _COMPARISON = _Section("The comparison", ("strategies", "seeds", "metrics", "baseline", "jobs", "ray"))
-_STAGE = _Section("Each stage", ())  # whatever is in no other section
-_OPTIMIZER = _Section("Optimizer (without one of these, the model's own configure_optimizers)", ("optimizer",))
+_STAGE = _Section("Each stage", ())  # all that is in no other section
+_OPTIMIZER = _Section("Optimizer (if none is set: the model's own configure_optimizers)", ("optimizer",))
 _LR_SCHEDULE = _Section("Learning-rate schedule", ("lr_schedule",))
 _CLASSES = _Section("Model and data", ("model", "data"))
 _TRAINER = _Section("Lightning's Trainer", ("trainer",))
@@ -70,7 +70,7 @@ def _shows(command: str, section: _Section, name: str) -> bool:
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Options as ``--NAME VALUE``, with a type that fits in a line; without lists of classes."""
+    """Writes options as ``--NAME VALUE`` with their types if these are short, and without lists of classes."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         options = [option for option in action.option_strings if not option.endswith("+")]
@@ -93,7 +93,7 @@ class HelpFormatter(DefaultHelpFormatter):
         return f"{text} ({', '.join(notes)})" if notes else text
 
     def start_section(self, heading: str | None) -> None:
-        """Begin a section; a long heading, such as a class's first sentence, takes several lines."""
+        """Begin a section, with a long heading (the first sentence of a class) on several lines."""
         width = shutil.get_terminal_size().columns - 3
         super().start_section(textwrap.fill(heading, width) if heading else heading)
 
@@ -108,7 +108,7 @@ def command_help(command: str, description: str, actions: Iterable[argparse.Acti
     Args:
         command: Its name.
         description: What it does, in a sentence.
-        actions: All of its parser's settings, those that it only accepts for the sake of a shared file included.
+        actions: All settings of its parser, including those that it only accepts in a file that commands share.
     """
     formatter = HelpFormatter(f"gradual {command}")
     formatter.add_usage(f"gradual {command} --config FILE [--SETTING VALUE ...]", [], [])
@@ -152,49 +152,49 @@ def _epilog(command: str) -> str:
     example = {"validate": "TRAINER__PRECISION", "test": "TRAINER__PRECISION", "stats": "MODEL"}.get(command, "")
     example = example or ("CKPT_PATH" if command == "predict" else "PATIENCE")
     text = (
-        f"A setting that neither the command line nor a file has may come from an environment variable: {variable}"
-        f"{example} for --{example.lower().replace('__', '.')}. Those of the model's and the data's class may not: "
-        "--model.SETTING, --data.SETTING, or init_args in a file."
+        f"Settings that are neither on the command line nor in a file are read from environment variables: {variable}"
+        f"{example} for --{example.lower().replace('__', '.')}. This does not apply to --model.SETTING and "
+        "--data.SETTING (init_args in a file)."
     )
     if command not in ("plan", "stats"):
         text += (
-            "\n\nClasses are given by their path; --trainer.logger.help CLASS shows the settings of a logger's, and "
-            "so on for --trainer.callbacks, strategy, profiler, plugins and accelerator. More about the Trainer: "
+            "\n\nClasses are given by their path. --trainer.logger.help CLASS shows the settings of a logger; the same "
+            "works for --trainer.callbacks, strategy, profiler, plugins and accelerator. More about the Trainer: "
             "https://lightning.ai/docs/pytorch/stable/common/trainer.html"
         )
     return text
 
 
 def describe_classes(actions: Iterable[argparse.Action]) -> None:
-    """Say of the model and the data what their classes may be."""
+    """Write the help of the model and the data."""
     base = {"model": "a LightningModule", "data": "a gradual.MixedDomainDataModule"}
     for action in actions:
         if action.dest in base:
             own = f"my_module.My{action.dest.capitalize()}"
             action.help = (
-                f"class of the {action.dest}, {base[action.dest]}: {own} of the current folder, or one of gradual's, "
-                f"{', '.join(OWN_CLASSES[action.dest])}; --{action.dest}.NAME VALUE sets what it takes"
+                f"class of the {action.dest}, {base[action.dest]}: your own, such as {own} in the current folder, or "
+                f"{', '.join(OWN_CLASSES[action.dest])}; --{action.dest}.SETTING VALUE for its settings"
             )
         elif action.dest.removesuffix(".help") in base:
-            action.help = "show gradual's classes, or the settings of a class, and exit"
+            action.help = "list gradual's classes, or with CLASS its settings, and exit"
 
 
 def describe_stages(actions: Iterable[argparse.Action], name: str, which: str) -> None:
-    """Say of a group of stages what may be set for them."""
+    """Write the help of ``later_stages`` or ``last_stage``: which settings can be overridden."""
     actions = list(actions)
     below = [action.dest.removeprefix(f"{name}.") for action in actions if action.dest.startswith(f"{name}.")]
     settings = [one for one in below if "." not in one]
     settings = [f"{one}.*" if any(other.startswith(f"{one}.") for other in below) else one for one in settings]
     for action in actions:
         if action.dest == name:
-            action.help = f"{which[0].lower()}{which[1:]}, where the schedule says nothing else: {', '.join(settings)}"
+            action.help = f"override a setting in {which}: {', '.join(settings)}"
 
 
 def class_listing(command: str, group: str) -> str:
-    """What there is to choose from for ``--model`` or ``--data``.
+    """The answer to ``--model.help`` or ``--data.help``: the classes to choose from.
 
     Args:
-        command: The command that is asked.
+        command: The command.
         group: ``model`` or ``data``.
     """
     what = {"model": "Models", "data": "Data modules"}[group]
@@ -202,8 +202,8 @@ def class_listing(command: str, group: str) -> str:
     classes = OWN_CLASSES[group]
     width = max(map(len, classes))
     lines = [f"{what} of gradual:", *(f"  {path:<{width}}  {text}" for path, text in classes.items())]
-    lines += ["", f"gradual {command} --{group}.help CLASS shows the settings of one of them, or of your own: a class"]
-    lines += [f"derived from {base}, such as my_module.My{group.capitalize()}", "of the current folder."]
+    lines += ["", f"gradual {command} --{group}.help CLASS shows the settings of one of them or of your own, a class"]
+    lines += [f"derived from {base}, such as my_module.My{group.capitalize()}", "in the current folder."]
     return "\n".join(lines)
 
 
@@ -213,7 +213,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _type_words(kind: str) -> str:
-    """A type as Python writes it since unions have an operator."""
+    """Write a type with ``|`` for unions."""
     if optional := re.fullmatch(r"Optional\[(.*)\]", kind):
         return f"{optional[1]} | null"
     if union := re.fullmatch(r"Union\[([^\[\]]*)\]", kind):

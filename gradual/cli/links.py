@@ -1,4 +1,4 @@
-"""What the data module takes from the model, where a configuration leaves it open."""
+"""Settings of the data that are taken from the model if the configuration leaves them open."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gradual.tasks.base import TaskModule
 
 
 def link_encoder(config: Namespace) -> list[str]:
-    """Let the data use the tokenizer of the model's encoder, and trust its code as the model does.
+    """Let the data use the tokenizer of the model's encoder, and trust its code if the model does.
 
-    This holds for the models of the package, and those derived from them: what another model calls its ``encoder`` may
-    be anything. A tokenizer that the data has holds.
+    This is only done for models of the package and classes derived from them, because the ``encoder`` of another model
+    may be anything. A tokenizer in the configuration of the data is kept.
 
     Args:
-        config: The configuration; its data's open settings are filled in.
+        config: The configuration, in which the settings are filled in.
 
     Returns:
         The names of the settings that were filled in.

@@ -1,4 +1,4 @@
-"""What the parser of the command line says of a mistake, as one sentence."""
+"""The parser's error messages, rewritten as one sentence each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _WORDS = {
     "dict": "a mapping",
     "NoneType": "null",
 }
-_BASES = ("lightning.LightningModule", "gradual.MixedDomainDataModule")  # which hold where no class is named
-_VALUES = {"optimizer": "class_path", "lr_schedule": "name"}  # what is meant where a group has a value
+_BASES = ("lightning.LightningModule", "gradual.MixedDomainDataModule")  # used if no class is given
+_VALUES = {"optimizer": "class_path", "lr_schedule": "name"}  # the setting that is meant if a group is given a value
 _OF_OTHERS = {
-    "ckpt_path": "--ckpt_path is a setting of gradual validate, test and predict; training goes on by itself.",
-    "resume": "There is no setting --resume: the same command goes on where it stopped.",
+    "ckpt_path": "--ckpt_path is a setting of gradual validate, test and predict; training resumes by itself.",
+    "resume": "There is no setting --resume: the same command resumes where it stopped.",
 }
 _IN_GROUP = re.compile(r"""Parser key "([\w.]+)": Unable to load config (['"].*?['"]) - (Parser key "([\w.]+)".*)""")
 _TYPE = re.compile(
@@ -49,7 +49,7 @@ def sentence_of(message: str, known: Sequence[str]) -> str:
     """
     sentence = " ".join(line.strip() for line in message.splitlines() if line.strip())
     while (group := _IN_GROUP.match(sentence)) and group[4] != group[1]:
-        sentence = group[3]  # what is wrong is inside of it
+        sentence = group[3]  # the mistake is inside the group
     if group:
         return _of_group(group[1], group[2][1:-1], known)
     if (mistake := _TYPE.fullmatch(sentence)) and (accepted := _accepted(mistake[2] or mistake[3])):
@@ -71,13 +71,13 @@ def sentence_of(message: str, known: Sequence[str]) -> str:
 
 
 def sentence_of_class(message: str, path: str, group: str, known: Sequence[str]) -> str:
-    """What the parser says of the settings of a class, as one sentence.
+    """The parser's message about the settings of a class as one sentence.
 
     Args:
-        message: The parser's message.
-        path: The class.
-        group: ``model`` or ``data``, or an empty text for classes elsewhere.
-        known: The names of the class's settings.
+        message: The message.
+        path: The class path.
+        group: ``model`` or ``data``; empty for other classes.
+        known: The names of the settings of the class.
     """
     prefix = f"{group}." if group else ""
     if missing := _REQUIRED.search(message):
@@ -90,7 +90,7 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
         if name == "class_path":
             return _beside(group or "A setting", path)
         if path in _BASES:
-            return f"{group} has '{name}' and no class that takes it: give --{group} CLASS, or class_path in the file."
+            return f"{group} has the setting '{name}' but no class: give --{group} CLASS, or class_path in the file."
         settings = sorted({other for other in known if other != "help" and not other.endswith(".help")})
         wanted = [f"{prefix}{other}" for other in settings]
         closest = nearest_setting(f"{prefix}{name}", wanted)
@@ -99,12 +99,12 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
         said = f"{path} has no setting '{name}'"
         if closest:
             return f"{said}. Did you mean '{closest}'?"
-        return f"{said}; it has {listed(settings)}." if settings else f"{said}, and none at all."
+        return f"{said}; its settings are {listed(settings)}." if settings else f"{said}; it has none."
     return sentence_of(message.replace('Parser key "', f'Parser key "{prefix}', 1), known)
 
 
 def _with_settings_beside(value: str) -> str | None:
-    """The class of a mapping, or of one in a list, that has the class's settings beside its path."""
+    """The class path in a mapping, or in one of a list, that has the settings of the class beside it."""
     try:
         given = ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -122,7 +122,7 @@ def _beside(name: str, path: str) -> str:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Words of an enumeration: ``a, b and c``."""
+    """Join words as in ``a, b and c``."""
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
 
@@ -138,13 +138,13 @@ def _of_group(name: str, value: str, known: Sequence[str]) -> str:
 
 
 def _full_path(name: str) -> str:
-    """A name of torch's optimizers with its module."""
+    """The name of one of torch's optimizers, with its module."""
     optimizers = importlib.import_module("torch.optim")
     return f"torch.optim.{name}" if "." not in name and hasattr(optimizers, name) else name
 
 
 def _of_class(key: str, types: str, errors: str, value: str) -> str | None:
-    """What is wrong with the value of a setting that takes a class; None where it takes none."""
+    """Explain what is wrong with the value of a setting that takes a class; None for other settings."""
     parts = _split(types)
     bases = tuple(dict.fromkeys(base for part in parts for base in _classes_of(part)))
     if not bases:
@@ -165,7 +165,7 @@ def _of_class(key: str, types: str, errors: str, value: str) -> str | None:
 
 
 def _classes_of(part: str) -> list[type]:
-    """The classes that a type asks for, of those that have a path."""
+    """The importable classes in the text of a type."""
     found = []
     for path in re.findall(r"<class '([\w.]+\.\w+)'>", part) or re.findall(r"\[((?:\w+\.)+\w+)\]", part):
         module, _, name = path.rpartition(".")
@@ -189,11 +189,11 @@ def _of_missing(names: str) -> str:
 
 
 def _of_extra(found: str, known: Sequence[str]) -> str:
-    """Of options that do not exist, with their values, or of values that belong to none."""
+    """Explain that options do not exist, or that values belong to no option."""
     names = [part[2:].partition("=")[0] for part in found.split() if part.startswith("--") and len(part) > 2]
     if not names:
         return (
-            f"{found!r} belongs to no setting: a setting is given as --NAME VALUE, and a list is one value, as in "
+            f"{found!r} belongs to no setting: write settings as --NAME VALUE, and a list as one value, as in "
             "--schedule '[4000, 500, 0]'."
         )
     said = []
@@ -205,7 +205,7 @@ def _of_extra(found: str, known: Sequence[str]) -> str:
 
 
 def _accepted(types: str) -> str | None:
-    """Types as words; None where there are none for one of them."""
+    """A type in words; None if there are no words for a part of it."""
     words: list[str] = []
     for part in _split(types):
         kind = re.fullmatch(r"<class '(\w+)'>|(list|dict)\[.*\]|typing\.Literal\[(.*)\]", part)
@@ -219,7 +219,7 @@ def _accepted(types: str) -> str | None:
 
 
 def _split(types: str) -> list[str]:
-    """The parts between commas that are not in brackets."""
+    """Split at the commas outside brackets."""
     parts, depth = [""], 0
     for character in types:
         depth += (character == "[") - (character == "]")

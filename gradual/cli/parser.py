@@ -1,4 +1,4 @@
-"""The parser behind the commands: its environment variables, its sentences for mistakes, and its help."""
+"""The parser of the commands: environment variables, error messages and help."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from gradual.errors import InputError
 
 
 class Parser(LightningArgumentParser):
-    """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``), and whose errors are one sentence.
+    """A parser that reads environment variables (``GRADUAL_FIT__RUN_DIR``) and reports each error in one sentence.
 
     Args:
-        command: The command that it parses; None where it parses the settings of a class, or all commands.
+        command: The command that it parses; None for the parser of all commands or of the settings of a class.
     """
 
     def __init__(self, *args: Any, command: str | None = None, **kwargs: Any):
         own = {"default_env": True, "env_prefix": "GRADUAL", "allow_abbrev": False, "formatter_class": HelpFormatter}
         super().__init__(*args, **{**kwargs, **own})
         self.command = command
-        self._class: Any = None  # whose settings it parses
+        self._class: Any = None  # the class whose settings it parses
 
     def add_class_arguments(self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any) -> list[str]:
-        """Add the settings of a class; a parser of a class's settings alone remembers it."""
+        """Add the settings of a class, and remember the class if the parser has no other settings."""
         if nested_key is None and not self.exit_on_error:
             self._class = theclass
         return super().add_class_arguments(theclass, nested_key, *args, **kwargs)
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Read a configuration file; one that is none is refused with its name and line."""
+        """Read a configuration file, or refuse it with file and line."""
         check_configuration(Path(str(cfg_path)))
         return super().parse_path(cfg_path, *args, **kwargs)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """The command's help, or that of a class."""
+        """The help of a command or of a class."""
         if self.command is not None:
             return command_help(self.command, self.description or "", actions_of(self))
         self.usage = argparse.SUPPRESS
@@ -68,6 +68,6 @@ class Parser(LightningArgumentParser):
         return sentence_of_class(message, public_path(self._class), group, self._known())
 
     def _known(self) -> list[str]:
-        """The names of all settings, those of the subcommands included."""
+        """The names of all settings, including those of the subcommands."""
         subcommands = [p for a in actions_of(self) if isinstance(a.choices, dict) for p in a.choices.values()]
         return [action.dest for parser in (self, *subcommands) for action in actions_of(parser)]

@@ -1,4 +1,4 @@
-"""What there is to train on, and what each stage would take of it, before anything is trained."""
+"""Tables of the data and of what each stage would train on."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def print_plan(
     defaults: TrainSettings,
     max_epochs: int | None = None,
 ) -> None:
-    """Print a row a stage: in-domain and out-of-domain examples, their ratio, steps per epoch, limits, learning rates.
+    """Print one row per stage: its examples and their ratio, batch size, steps per epoch, limits and learning rates.
 
     Args:
         model: The model.
         datamodule: The data.
         schedule: The stages.
-        defaults: What holds where a stage says nothing.
-        max_epochs: The Trainer's; None for ``MAX_EPOCHS``.
+        defaults: The settings of the experiment.
+        max_epochs: Those of the Trainer; None for ``MAX_EPOCHS``.
     """
     datamodule.seed, datamodule.schedule = defaults.seed, schedule
     datamodule.prepare_data()
@@ -73,7 +73,7 @@ def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
     """Print a table of sizes.
 
     Args:
-        columns: By name, the rows of each; a row that a column lacks is left empty there.
+        columns: The rows of each column by name; a row that a column lacks is left empty.
     """
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("")

@@ -1,4 +1,4 @@
-"""What the command line says against what configuration files say: it holds, or it is refused with the reason."""
+"""Command line against configuration files: an option applies everywhere, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from jsonargparse import Namespace
 
 from gradual.cli.messages import listed
 from gradual.errors import InputError
+from gradual.experiment.strategies import IN_DOMAIN_ONLY, MIXED, follows_schedule
 
 COMPARISON = ("strategies", "seeds", "metrics", "baseline", "jobs", "ray")
-"""Settings of ``gradual compare`` alone."""
+"""The settings that only ``gradual compare`` has."""
 
-_EXPERIMENT_SETTINGS = {  # what a stage calls them: what the experiment calls them
+_EXPERIMENT_SETTINGS = {  # by the name that a stage has for it, the option for the whole experiment
     "max_epochs": "trainer.max_epochs",
     "gradient_clip_val": "trainer.gradient_clip_val",
     "patience": "patience",
     "batch_size": "data.batch_size",
 }
 _GROUPS = ("optimizer", "lr_schedule")
+_POSITIONS = ("later_stages", "last_stage")  # the narrower one last
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with configuration files, then classes, before all others that follow the command's name.
+    """The same arguments with the configuration files first, then the classes, then all others.
 
-    The parser lets whatever comes last hold; so a file never changes what an option says, wherever it stands, and a
-    class does not drop settings that were given before it.
+    In the parser the last one wins. In this order a file never overrides an option, wherever it was given, and a class
+    does not discard settings that were given before it.
     """
     command, rest = list(arguments[:1]), list(arguments[1:])
     groups: dict[str, list[str]] = {"--config": [], "--model": [], "--data": [], "": []}
@@ -44,7 +46,7 @@ def ordered(arguments: Sequence[str]) -> list[str]:
 
 
 def named_settings(arguments: Sequence[str]) -> dict[str, str]:
-    """The settings that options name, with the text given for each; a mapping for a group counts by its entries."""
+    """The text given for each setting on the command line; a mapping for a group is split into its settings."""
     named: dict[str, str] = {}
     for position, argument in enumerate(arguments):
         if not argument.startswith("--"):
@@ -61,7 +63,7 @@ def named_settings(arguments: Sequence[str]) -> dict[str, str]:
 def _entries(name: str, text: str) -> Iterator[tuple[str, str]]:
     try:
         value = yaml.safe_load(text) if text.lstrip().startswith("{") and name not in COMPARISON else None
-    except yaml.YAMLError:  # the parser says so
+    except yaml.YAMLError:  # the parser reports it
         value = None
     if not isinstance(value, Mapping):
         yield name, text
@@ -72,10 +74,10 @@ def _entries(name: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def check_command(command: str, named: Mapping[str, str]) -> None:
-    """Refuse options that a command ignores; a file that all commands share may have them.
+    """Refuse options that a command would ignore; files, which all commands share, may have them.
 
     Raises:
-        InputError: There is one.
+        InputError: The command would ignore one of ``named``.
     """
     for name in named:
         top = name.partition(".")[0]
@@ -85,66 +87,71 @@ def check_command(command: str, named: Mapping[str, str]) -> None:
         if top == "predictions" and command != "predict":
             raise InputError(f"--{top} is a setting of gradual predict: gradual {command} would ignore it.")
         if top == "seed_everything" and command == "compare":
-            raise InputError("gradual compare trains with each of --seeds, and would ignore --seed_everything.")
+            raise InputError("gradual compare takes its seeds from --seeds and would ignore --seed_everything.")
 
 
 def settle(config: Namespace, command: str, named: Mapping[str, str]) -> list[str]:
-    """Let the command line hold over what files say of single stages and of strategies.
+    """Give the command line precedence over what files say of single stages and strategies.
 
     Args:
-        config: The configuration that was parsed; changed where the command line holds.
+        config: The parsed configuration; overrides that options replace are removed from it.
         command: The subcommand.
-        named: The command line's settings, as ``named_settings`` gives them.
+        named: The settings on the command line, as ``named_settings`` returns them.
 
     Returns:
-        Sentences that say what in the files is not used.
+        One sentence for each option that replaces something in the files.
 
     Raises:
-        InputError: Something of the command line would have no effect.
+        InputError: An option would not apply everywhere.
     """
     config.schedule, config.strategies = copy.deepcopy(config.schedule), copy.deepcopy(config.strategies)
-    paths: dict[str, Any] = {} if "schedule" in named else {"the schedule": config.schedule}
-    if command == "compare" and isinstance(config.strategies, Mapping):
-        _check_schedule(config.strategies, named)
-        on_the_command_line = named.get("strategies", "").lstrip().startswith("{")  # else names select from a file
-        from_files = {} if on_the_command_line else config.strategies
-        paths = {f"the strategy '{name}'": path for name, path in from_files.items()}
-    overrides = [*_of_groups(config, named), *(found for path in paths.items() for found in _of_path(*path, named))]
-    refused = [override for override in overrides if override.field not in _EXPERIMENT_SETTINGS]
+    compared: dict[str, Any] = {}
+    if command == "compare" and isinstance(config.strategies, dict):
+        compared = config.strategies
+    on_command_line = named.get("strategies", "").lstrip().startswith("{")  # else names select from a file
+    if compared and "schedule" in named:
+        _check_schedule(compared, named["schedule"], on_command_line)
+    overrides = [*_of_positions(config, named)]
+    if "schedule" not in named and (not compared or any(map(follows_schedule, compared.values()))):
+        overrides += _of_stages("the schedule", config.schedule, named)
+    for name in () if on_command_line else compared:
+        compared[name] = copy.deepcopy(compared[name])  # YAML's aliases are one object: each strategy gets its own
+        overrides += _of_strategy(name, compared[name], named)
+    refused = [override for override in overrides if override.way_out]
     if refused:
         first = refused[0]
         raise InputError(
-            f"--{first.option} {named[first.option]} would not hold in {listed(o.text for o in refused)}, which a file "
-            f"sets: {first.way_out}, or change the file."
+            f"--{first.option} {named[first.option]} would not apply to {listed(o.text for o in refused)}, which a "
+            f"file sets: {first.way_out}, or change the file."
         )
-    notes: dict[str, list[str]] = {}
+    replaced: dict[str, list[str]] = {}
     for override in overrides:
-        notes.setdefault(override.option, []).append(override.text)
+        replaced.setdefault(override.option, []).append(override.text)
         override.drop()
-    return [
-        f"--{option} {named[option]} holds in every stage; what the files say of {listed(texts)} is not used."
-        for option, texts in notes.items()
-    ]
+    return [f"--{option} {named[option]} replaces {listed(texts)} of the files." for option, texts in replaced.items()]
 
 
 @dataclass
 class _Override:
-    """What a file says of one setting of single stages, where an option says it for more of them."""
+    """A setting that a file overrides and that an option of wider scope sets, too.
+
+    Attributes:
+        option: The option.
+        field: The setting, by its name in a stage.
+        where: What the file overrides it for.
+        holder: The mapping that has it.
+        way_out: What to do instead, where the option cannot simply replace it.
+    """
 
     option: str
     field: str
     where: str
     holder: Any
+    way_out: str = ""
 
     @property
     def text(self) -> str:
         return f"{self.where} ({self.field}: {self.holder[self.field.rpartition('.')[2]]})"
-
-    @property
-    def way_out(self) -> str:
-        if self.where in ("later_stages", "last_stage"):
-            return f"give --{self.where}.{self.field} as well"
-        return "give the stages on the command line as well"
 
     def drop(self) -> None:
         name = self.field.rpartition(".")[2]
@@ -154,50 +161,75 @@ class _Override:
             del self.holder[name]
 
 
-def _of_groups(config: Namespace, named: Mapping[str, str]) -> Iterator[_Override]:
-    for where in ("later_stages", "last_stage"):  # the last stage comes before the later ones, wherever they are set
-        settings = config.get(where)
-        if not isinstance(settings, Namespace):
+def _of_positions(config: Namespace, named: Mapping[str, str]) -> Iterator[_Override]:
+    for where in _POSITIONS:
+        overrides = config.get(where)
+        if not isinstance(overrides, Namespace):
             continue
-        for field, holder in _fields(settings):
-            option = _strongest(field, (), named)
-            if option and f"{where}.{field}" not in named:
-                yield _Override(option, field, where, holder)
+        for field, holder in _fields(overrides):
+            option = _experiment_option(field)
+            if option in named and f"{where}.{field}" not in named:
+                way_out = "" if field in _EXPERIMENT_SETTINGS else f"give --{where}.{field} as well"
+                yield _Override(option, field, where, holder, way_out)
 
 
-def _of_path(where: str, path: Any, named: Mapping[str, str]) -> Iterator[_Override]:
-    stages = path.get("schedule") if isinstance(path, Mapping) else path
-    if not isinstance(stages, list):
-        return
-    for index, stage in enumerate(stages):
+def _of_stages(where: str, stages: Any, named: Mapping[str, str]) -> Iterator[_Override]:
+    for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         if not isinstance(stage, Mapping | Namespace):
             continue
-        below = ("later_stages", "last_stage")[: (index > 0) + (0 < index == len(stages) - 1)]
-        # entries that YAML's anchors share are dropped once for each stage
-        stages[index] = stage = copy.deepcopy(stage)
-        for field, holder in _fields(stage):
-            if option := _strongest(field, below, named):
-                yield _Override(option, field, f"stage {index + 1} of {where}", holder)
+        positions = _POSITIONS[: (index > 0) + (0 < index == len(stages) - 1)]
+        stages[index] = stage = copy.deepcopy(stage)  # as for strategies
+        for field, holder in _fields(stage, ("amount",)):
+            options = [*(f"{position}.{field}" for position in reversed(positions)), _experiment_option(field)]
+            option = next((option for option in options if option in named), None)
+            if option:
+                way_out = "" if field in _EXPERIMENT_SETTINGS else "give the stages on the command line as well"
+                yield _Override(option, field, f"stage {index + 1} of {where}", holder, way_out)
 
 
-def _fields(settings: Mapping[str, Any] | Namespace, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The names of what is set, with the mapping that holds each."""
-    for name, value in list(vars(settings).items() if isinstance(settings, Namespace) else settings.items()):
+def _of_strategy(name: str, described: Any, named: Mapping[str, str]) -> Iterator[_Override]:
+    where = f"the strategy '{name}'"
+    stages = described.get("schedule") if isinstance(described, Mapping) else described
+    yield from _of_stages(where, stages, named)
+    if not isinstance(described, Mapping):
+        return
+    single = name in (IN_DOMAIN_ONLY, MIXED) if stages is None else isinstance(stages, list) and len(stages) == 1
+    for field, holder in _fields(described, ("schedule", "data")):
+        everywhere = _experiment_option(field)
+        options = [everywhere, *(f"{position}.{field}" for position in _POSITIONS if not single)]
+        option = next((option for option in options if option in named), None)
+        if option:
+            replaceable = option == everywhere and field in _EXPERIMENT_SETTINGS
+            way_out = "" if replaceable else "give the strategies on the command line as well"
+            yield _Override(option, field, where, holder, way_out)
+
+
+def _fields(
+    overrides: Mapping[str, Any] | Namespace, others: Sequence[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The names of the settings that are overridden, without ``others``, each with the mapping that has it."""
+    for name, value in list(vars(overrides).items() if isinstance(overrides, Namespace) else overrides.items()):
         if name in _GROUPS and isinstance(value, Mapping | Namespace):
-            yield from _fields(value, f"{name}.")
-        elif name != "amount" and value is not None:
-            yield prefix + name, settings
+            yield from _fields(value, (), f"{name}.")
+        elif name not in others and value is not None:
+            yield prefix + name, overrides
 
 
-def _strongest(field: str, below: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """The option of the narrowest setting that says something of ``field`` for these stages, where there is one."""
-    options = [*(f"{where}.{field}" for where in reversed(below)), _EXPERIMENT_SETTINGS.get(field, field)]
-    return next((option for option in options if option in named), None)
+def _experiment_option(field: str) -> str:
+    return _EXPERIMENT_SETTINGS.get(field, field)
 
 
-def _check_schedule(strategies: Mapping[str, Any], named: Mapping[str, str]) -> None:
-    if "schedule" in named:
+def _check_schedule(strategies: Mapping[str, Any], given: str, on_command_line: bool) -> None:
+    """Refuse ``--schedule`` beside strategies that have amounts of their own, unless the command line gives them, too.
+
+    Raises:
+        InputError: The schedule would not change all of the strategies.
+    """
+    own = [name for name, described in strategies.items() if not follows_schedule(described)]
+    if own and not (on_command_line and len(own) < len(strategies)):
+        them = "the strategy" if len(own) == 1 else "the strategies"
         raise InputError(
-            f"--schedule {named['schedule']} would do nothing: the strategies {listed(map(repr, strategies))} have "
-            "amounts of their own. Leave it out, or derive the paper's four strategies from it with --strategies null."
+            f"--schedule {given} would not change {them} {listed(map(repr, own))}, with amounts of "
+            f"{'its' if len(own) == 1 else 'their'} own: give --strategies as well, such as --strategies null for the "
+            "paper's four."
         )

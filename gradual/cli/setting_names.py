@@ -1,4 +1,4 @@
-"""Names of settings: which one was meant."""
+"""The setting that a mistyped name probably means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from gradual.errors import nearest
 
-# what people type, as a whole or as its last part: what it is called here
+# by the name that people type, or its last part: the name here
 _OTHER_NAMES = {
     **dict.fromkeys(("lr", "learning_rate", "base_lr"), "optimizer.lr"),
     **dict.fromkeys(("optimizer_name", "optim", "optimizer.name", "optimizer.type"), "optimizer.class_path"),
@@ -53,11 +53,11 @@ _OTHER_NAMES = {
 
 
 def nearest_setting(name: str, known: Iterable[str]) -> str | None:
-    """The setting that ``name`` was probably meant to be: by other names that it has, by its last part, by spelling."""
+    """The setting that ``name`` probably means, by its names in other tools, by its last part, or by spelling."""
     settings = sorted(set(known), key=lambda other: (other.count("."), other))
     group, _, last = name.rpartition(".")
     other_name = _OTHER_NAMES.get(name) or _OTHER_NAMES.get(last)
-    if group:  # within the group that was named, where it has such a setting
+    if group:  # in the given group, if it has such a setting
         for wanted in [last, *([other_name.rpartition(".")[2]] if other_name else [])]:
             inside = [other for other in settings if other.startswith(f"{group}.") and other.endswith(f".{wanted}")]
             if inside:

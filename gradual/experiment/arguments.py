@@ -1,4 +1,4 @@
-"""What ``gradual.fit`` and ``gradual.compare`` take, and what to write instead of what they do not."""
+"""Checks of the arguments of ``gradual.fit`` and ``gradual.compare``, with advice on what to write instead."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def _wrong_model(value: Any) -> str | None:
     if _is_named(value, "LightningModule"):
         return _OTHER_PACKAGE
     if isinstance(value, nn.Module):
-        return "make it part of a lightning.pytorch.LightningModule with training_step and validation_step"
+        return "wrap it in a lightning.pytorch.LightningModule with a training_step and a validation_step"
     if isinstance(value, MixedDomainDataModule):
         return "the model comes first, then the data module"
-    return "call it, and pass the model that it makes" if inspect.isroutine(value) else ""
+    return "call it, and pass the model that it returns" if inspect.isroutine(value) else ""
 
 
 def _wrong_factory(value: Any) -> str | None:
     if isinstance(value, nn.Module):
         name = type(value).__name__
-        return f"every stage starts from a model of its own: pass {name}, or a function such as lambda: {name}(...)"
+        return f"every stage gets a model of its own: pass {name}, or a function such as lambda: {name}(...)"
     if not callable(value):
         return ""
     if isinstance(value, type) and not issubclass(value, LightningModule):
-        return _OTHER_PACKAGE if _is_named(value, "LightningModule") else f"{value.__name__} is no LightningModule"
+        return _OTHER_PACKAGE if _is_named(value, "LightningModule") else f"{value.__name__} is not a LightningModule"
     try:
         inspect.signature(value).bind()
     except TypeError as error:
-        return f"it is called without arguments ({error}): bind them, with functools.partial or in a lambda"
-    except ValueError:  # a function in C may have no signature
+        return f"it is called without arguments ({error}): bind them with functools.partial or in a lambda"
+    except ValueError:  # a function written in C may have no signature
         return None
     return None
 
@@ -57,7 +57,7 @@ def _wrong_data(value: Any) -> str | None:
     if isinstance(value, MixedDomainDataModule):
         if "_left_out" in vars(value):
             return None
-        return f"{type(value).__name__}.__init__ has to call super().__init__()"
+        return f"{type(value).__name__}.__init__ must call super().__init__()"
     if isinstance(value, type):
         return f"make an instance: {value.__name__}(...)"
     if isinstance(value, LightningModule):
@@ -79,7 +79,7 @@ def _wrong_seeds(value: Any) -> str | None:
         return "write it without quotation marks"
     if not is_listed(value):
         return ""
-    if isinstance(value, Iterator):  # looked at when it is read
+    if isinstance(value, Iterator):  # checked when it is read
         return None
     wrong = [seed for seed in value if SEED.wrong(seed) is not None]
     if wrong:
@@ -103,25 +103,25 @@ def _wrong_strategies(value: Any) -> str | None:
 
 
 MODEL = Accepted("a LightningModule", _wrong_model)
-FACTORY = Accepted("a class or a function that makes a LightningModule", _wrong_factory)
+FACTORY = Accepted("a class or a function that returns a LightningModule", _wrong_factory)
 DATA = Accepted("a gradual.MixedDomainDataModule", _wrong_data)
 FOLDER = Accepted("the path of a folder", _wrong_folder)
 SEEDS = Accepted(f"a list of integers from 0 to {2**32 - 1}", _wrong_seeds, _read_seeds)
 NAMES = Accepted("a list of names", _wrong_names, list)
-STRATEGIES = Accepted("a mapping from name to schedule, or a list of names", _wrong_strategies)
+STRATEGIES = Accepted("a mapping from names to schedules or overrides, or a list of names", _wrong_strategies)
 EXPERIMENT = {"datamodule": DATA, "schedule": SCHEDULE, "run_dir": FOLDER}
 
 
 def made_by(factory: Callable[[], Any]) -> Callable[[], LightningModule]:
-    """``factory``, of which each call is checked: it makes a LightningModule, and another one than before."""
+    """Wrap ``factory`` to check on each call that it returns a LightningModule, and a new one."""
     before: list[weakref.ref[Any]] = []
 
     def make() -> LightningModule:
-        model = MODEL.check("What model() makes", factory())
+        model = MODEL.check("What model() returns", factory())
         if before and before[0]() is model:
             raise InputError(
-                f"model() makes the same {type(model).__name__} again: every stage starts from one of its own, so it "
-                "must make a new one at every call."
+                f"model() returned the same {type(model).__name__} twice: it must return a new one on each call, since "
+                "every stage gets a model of its own."
             )
         before[:] = [weakref.ref(model)]
         return model
@@ -130,11 +130,11 @@ def made_by(factory: Callable[[], Any]) -> Callable[[], LightningModule]:
 
 
 def check_trainer(arguments: Mapping[str, Any], pattern: str = "{}") -> dict[str, Any]:
-    """The arguments of a stage's Trainer, checked by Lightning's type hints and by their ranges.
+    """Check the arguments of a stage's Trainer by Lightning's type hints and by their ranges.
 
     Args:
-        arguments: By name.
-        pattern: Makes an argument's name in a message, e.g. ``trainer.{}``.
+        arguments: The arguments by name.
+        pattern: How messages write the name of an argument, e.g. ``trainer.{}``.
     """
     hints = get_type_hints(Trainer.__init__)
     return {
@@ -161,18 +161,18 @@ def _trainer_argument(name: str, hint: Any) -> Accepted | None:
 
 
 def _of_logger(value: Any) -> str:
-    """What to write instead of a logger's name."""
+    """Say what to write instead of the name of a logger."""
     names = {name.lower().removesuffix("logger"): name for name in loggers.__all__ if name != "Logger"}
     name = names.get(str(value).lower().removesuffix("logger")) if isinstance(value, str) else None
     if name is None:
         return ""
     package = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}.get(name.lower().removesuffix("logger"))
     missing = package is not None and importlib.util.find_spec(package) is None
-    needs = f", which needs the package {package}, and that is not installed" if missing else ""
+    needs = f" (it needs the package {package}, which is not installed)" if missing else ""
     return f"make an instance: lightning.pytorch.loggers.{name}(...){needs}"
 
 
 def _is_named(value: Any, name: str) -> bool:
-    """Whether a class of that name is among the bases of a value's class, or of the value that is a class."""
+    """Whether ``value``, an object or a class, is derived from the class of that name in ``pytorch_lightning``."""
     cls = value if isinstance(value, type) else type(value)
     return any(base.__name__ == name and base.__module__.startswith("pytorch_lightning") for base in cls.__mro__)

@@ -225,7 +225,7 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
         except InputError as error:
             raise InputError(f"The strategy '{name}': {error}") from error
 
-    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).of(stage))
+    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).resolve(stage))
 
 
 @interruptible()

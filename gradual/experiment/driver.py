@@ -208,7 +208,7 @@ def fit_path(
     results = []
     checked = False
     # what is wrong with the settings of a late stage is said before the first one trains
-    for k, (stage, settings) in enumerate([(stage, defaults.of(stage)) for stage in schedule]):
+    for k, (stage, settings) in enumerate([(stage, defaults.resolve(stage)) for stage in schedule]):
         datamodule.set_stage(k)
         directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
         result = load_result_or_reopen(directory)

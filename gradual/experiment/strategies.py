@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from gradual.checks import did_you_mean, found
 from gradual.errors import InputError
+from gradual.overrides import from_mapping
 from gradual.schedule import Schedule
+from gradual.settings import StageOverrides
 
 IN_DOMAIN_ONLY, MIXED, ONE_STAGE, GRADUAL = "in-domain only", "mixed", "one-stage", "gradual"
+PAPER_STRATEGIES = (IN_DOMAIN_ONLY, MIXED, ONE_STAGE, GRADUAL)
+
+_KEYS = ("schedule", "data", *(each.name for each in fields(StageOverrides)))
 
 
 @dataclass(frozen=True)
@@ -17,9 +23,9 @@ class Strategy:
     """A path of stages.
 
     Attributes:
-        schedule: Its stages.
+        schedule: The stages.
         data: Arguments of the data module that differ from the experiment's, e.g. another pool.
-        also: Other strategies that are this path too, and have no row of their own.
+        also: Other strategies that take this same path and get no row of their own.
     """
 
     schedule: Schedule
@@ -27,16 +33,16 @@ class Strategy:
     also: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
-        """As plain data."""
+        """The strategy as plain data."""
         plain: dict[str, Any] = {"schedule": self.schedule.to_list()}
         return plain | ({"data": self.data} if self.data else {}) | ({"also": list(self.also)} if self.also else {})
 
 
 def default_strategies(schedule: Schedule) -> dict[str, Strategy]:
-    """The paper's four, each path once: with a schedule of two stages, one-stage and gradual are one strategy."""
+    """The paper's four strategies, without duplicates: in a schedule of two stages, one-stage is gradual."""
     four = paper_strategies(schedule)
     kept: dict[str, Strategy] = {}
-    for name in (IN_DOMAIN_ONLY, GRADUAL, MIXED, ONE_STAGE):  # of two names for one path the earlier one stays
+    for name in (IN_DOMAIN_ONLY, GRADUAL, MIXED, ONE_STAGE):  # the earlier of two names for one path is kept
         same = next((other for other in kept if kept[other].schedule == four[name].schedule), None)
         if same is None:
             kept[name] = four[name]
@@ -46,10 +52,10 @@ def default_strategies(schedule: Schedule) -> dict[str, Strategy]:
 
 
 def paper_strategies(schedule: Schedule) -> dict[str, Strategy]:
-    """The paper's four, derived from the schedule of gradual fine-tuning.
+    """The paper's four strategies, derived from the schedule of gradual fine-tuning.
 
-    In-domain only and mixed are single stages, so they train as the schedule's first stage does; one-stage fine-tuning
-    is its first stage and its last.
+    In-domain only and mixed have a single stage, which trains with the overrides of the schedule's first one;
+    one-stage fine-tuning takes the schedule's first stage and its last.
     """
     first, last = schedule[0], schedule[-1]
     paths = {IN_DOMAIN_ONLY: [replace(first, amount=0)], MIXED: [first], ONE_STAGE: [first, last], GRADUAL: [*schedule]}
@@ -59,44 +65,58 @@ def paper_strategies(schedule: Schedule) -> dict[str, Strategy]:
 def parse_strategies(
     given: Mapping[str, Any] | Sequence[str] | None, schedule: Schedule, defined: Mapping[str, Any] | None = None
 ) -> dict[str, Strategy]:
-    """The strategies that a configuration or a command line names.
+    """The strategies that a configuration, a command line or a Python call describes.
+
+    A strategy is described by one of these:
+
+    - a mapping of overrides, such as ``{"max_epochs": 16}`` or ``{}``: one of the paper's four, by its name, with the
+      amounts of ``schedule``. The overrides apply to all of its stages, over anything that ``schedule`` says of them.
+    - a list of stages: a path of its own, with the ``later_stages`` and ``last_stage`` of ``schedule``. (A ``Schedule``
+      is used as it is.)
+    - a mapping with such a list under ``schedule`` beside the overrides; a stage's own overrides in it take precedence.
+
+    Under ``data`` a mapping may have arguments of the data module that differ from the experiment's.
 
     Args:
-        given: A mapping from name to schedule (or to ``{schedule: ..., data: {...}}``), a list of names to select, or
-            None for the paper's four, each path once.
-        schedule: The experiment's schedule; what it says of later stages and the last one holds for strategies that are
-            given as lists, while one that is a ``Schedule`` is taken as it is.
-        defined: What names are selected from; None for the paper's four.
+        given: Strategies by name, a list of names to select, or None for the paper's four without duplicates.
+        schedule: The experiment's schedule.
+        defined: The strategies that names select from; None for the paper's four.
 
     Raises:
-        InputError: A name that is not defined, or something that is neither schedule nor strategy.
+        InputError: There is no strategy of that name, or a description is none of the above.
     """
     if given is None:
         return default_strategies(schedule)
     if isinstance(given, Mapping):
         if not given:
-            raise InputError("strategies is empty: give a mapping from name to schedule.")
+            raise InputError("strategies is empty: it must have at least one strategy.")
         for name in given:
             # it also names a folder, for TensorBoard
             if not str(name).strip() or not str(name).isprintable() or str(name) in (".", ".."):
-                raise InputError(f"There is a strategy called {str(name)!r}; accepted is a name that can be printed.")
+                raise InputError(f"There is a strategy called {str(name)!r}: a name must be printable and not '..'.")
         return {str(name): _strategy(str(name), value, schedule) for name, value in given.items()}
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"strategies is {given!r}: accepted is a mapping from name to schedule, or a list of names.")
+        raise InputError(f"strategies is {found(given)}: it must be a mapping by name, or a list of names.")
     available = paper_strategies(schedule) if defined is None else parse_strategies(defined, schedule)
     for name in names:
         if name not in available:
-            raise InputError(f"There is no strategy '{name}'; accepted are {', '.join(available)}.")
+            hint = did_you_mean(name, available)
+            raise InputError(f"There is no strategy '{name}'; the strategies are {', '.join(available)}.{hint}")
     return {name: available[name] for name in names}
 
 
+def follows_schedule(described: Any) -> bool:
+    """Whether a strategy takes its amounts from the experiment's schedule, as a mapping without ``schedule`` does."""
+    return isinstance(described, Mapping) and "schedule" not in described
+
+
 def same_paths(paths: Mapping[str, Sequence[Hashable]], also: Mapping[str, Sequence[str]]) -> list[str]:
-    """A sentence for each path that several strategies have.
+    """One sentence for each path that several strategies take.
 
     Args:
-        paths: The stages of each strategy; an empty path is one that is not known.
-        also: By strategy, the names that are the same path and have no row of their own.
+        paths: The stages of each strategy; empty where they are not known.
+        also: By strategy, the other names of the same path, which have no row of their own.
     """
     sentences = [
         f"With this schedule, {_listed([*names, name])} are the same path: the row {name} stands for "
@@ -118,21 +138,39 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _strategy(name: str, value: Any, schedule: Schedule) -> Strategy:
-    if isinstance(value, Strategy):
-        return value
-    if isinstance(value, Mapping):
-        unknown = set(value) - {"schedule", "data"}
-        if unknown or "schedule" not in value or not isinstance(value.get("data", {}), Mapping):
+def _strategy(name: str, described: Any, schedule: Schedule) -> Strategy:
+    if isinstance(described, Strategy):
+        return described
+    where = f"The strategy '{name}'"
+    if described is None:
+        raise InputError(f"{where} is empty: write {{}} to follow the schedule without overrides.")
+    parts = dict(described) if isinstance(described, Mapping) else {"schedule": described}
+    for key in parts:
+        if key not in _KEYS:
             raise InputError(
-                f"The strategy '{name}' is {dict(value)!r}: accepted are a schedule, or schedule and data."
+                f"{where} has no setting '{key}'; its settings are {', '.join(_KEYS)}.{did_you_mean(key, _KEYS)}"
             )
-        return Strategy(_schedule(name, value["schedule"], schedule), dict(value.get("data", {})))
-    return Strategy(_schedule(name, value, schedule))
-
-
-def _schedule(name: str, value: Any, schedule: Schedule) -> Schedule:
+    own, data = parts.pop("schedule", None), parts.pop("data", None) or {}
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: data is {found(data)}: it must be a mapping of arguments of the data module.")
+    overrides = from_mapping(StageOverrides, parts, where)
+    if follows_schedule(described):
+        return Strategy(_followed_path(name, overrides, schedule), dict(data))
     try:
-        return value if isinstance(value, Schedule) else schedule.with_stages(value)
+        return Strategy(_own_path(own, overrides, schedule), dict(data))
     except InputError as error:
-        raise InputError(f"The strategy '{name}': {error}") from error
+        raise InputError(f"{where}: {error}") from error
+
+
+def _followed_path(name: str, overrides: StageOverrides, schedule: Schedule) -> Schedule:
+    if name not in PAPER_STRATEGIES:
+        raise InputError(
+            f"The strategy '{name}' has no schedule, and its name is not one that follows the experiment's: "
+            f"{', '.join(PAPER_STRATEGIES)}.{did_you_mean(name, PAPER_STRATEGIES)}"
+        )
+    return Schedule(stage.with_overrides(overrides) for stage in paper_strategies(schedule)[name].schedule)
+
+
+def _own_path(own: Any, overrides: StageOverrides, schedule: Schedule) -> Schedule:
+    stages = [stage.with_defaults(overrides) for stage in Schedule(own)]
+    return Schedule(stages) if isinstance(own, Schedule) else schedule.with_stages(stages)

@@ -40,17 +40,17 @@ def demo_arguments(command, root, *more):
 CONFIGURATIONS = {
     "is missing": (None, "bad.yaml"),
     "is a folder": (Path.mkdir, "bad.yaml"),
-    "is no YAML": ("patience: 3\nschedule: [10, 0", "bad.yaml:2: not YAML"),
-    "has a tab": ("trainer:\n\tmax_epochs: 1", "bad.yaml:2: not YAML"),
-    "is a list": ("- schedule\n- [10, 0]\n", "bad.yaml: found a list"),
-    "is a text": ("schedule", "bad.yaml: found text"),
+    "is no YAML": ("patience: 3\nschedule: [10, 0", "bad.yaml:2: not valid YAML"),
+    "has a tab": ("trainer:\n\tmax_epochs: 1", "bad.yaml:2: not valid YAML"),
+    "is a list": ("- schedule\n- [10, 0]\n", "bad.yaml is a list: it must be a mapping"),
+    "is a text": ("schedule", "bad.yaml is text: it must be a mapping"),
     "is no UTF-8": (b"run_dir: caf\xe9\n", "bad.yaml:1: not UTF-8"),
-    "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml: not YAML that can be read"),
-    "runs Python": ("mode: min\nrun_dir: !!python/object/apply:os.getcwd []", "bad.yaml:2: asks for a Python object"),
-    "has a setting twice": ("patience: 1\nmode: min\npatience: 2", "bad.yaml:3: the setting 'patience' comes twice"),
+    "has NUL bytes": (b"run_dir: a\0b\n", "bad.yaml: not valid YAML"),
+    "runs Python": ("mode: min\nrun_dir: !!python/object/apply:os.getcwd []", "bad.yaml:2: the tag"),
+    "has a setting twice": ("patience: 1\nmode: min\npatience: 2", "bad.yaml:3: the setting 'patience' appears twice"),
     "has an empty group": ("patience: 1\noptimizer:\n", "bad.yaml:2: optimizer has no settings"),
     "has an empty group in one": ("later_stages:\n  lr_schedule: null", "bad.yaml:2: lr_schedule has no settings"),
-    "has an unknown alias": ("run_dir: *other", "bad.yaml:1: not YAML"),
+    "has an unknown alias": ("run_dir: *other", "bad.yaml:1: not valid YAML"),
     "has another setting": ("shedule: [10, 0]", "Did you mean 'schedule'?"),
     "has a setting of another kind": ("trainer: {max_epochs: many}", "max_epochs"),
     "has a mapping for a number": ("patience: {of: 3}", "patience"),
@@ -64,7 +64,7 @@ CONFIGURATIONS = {
         "bad.yaml:4: callbacks has 'monitor' beside class_path; they belong in init_args.",
     ),
     "has a class that is none": ("model: {class_path: os.getcwd}", "model"),
-    "nests without end": ("schedule: " + "[" * 10_000 + "]" * 10_000, "bad.yaml: not YAML that can be read"),
+    "nests without end": ("schedule: " + "[" * 10_000 + "]" * 10_000, "bad.yaml: not valid YAML"),
 }
 
 
@@ -141,7 +141,7 @@ def test_stages_that_train_at_once_have_one_device_each(small_demo, tmp_path, ca
     given = demo_arguments("compare", small_demo, f"--run_dir={tmp_path}/run", f"--trainer.devices={devices}")
     given.append("--strategies=null")
     for at_once in ("--jobs=2", "--ray=local"):
-        assert "have one device each" in mistake(capfd, [*given, at_once])
+        assert "each stage must be trained on one device" in mistake(capfd, [*given, at_once])
 
 
 def event_arguments(root, folder, **files):

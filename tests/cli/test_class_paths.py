@@ -119,7 +119,7 @@ def test_a_folder_comes_first_and_once(folder):
             "{class_path: own_classes.Mine, init_args: {with: 3}}",
             "own_classes.Mine has no setting 'with'. Did you mean 'model.width'?",
         ),
-        ("{init_args: {width: 3}}", "model has 'width' and no class that takes it: give --model CLASS"),
+        ("{init_args: {width: 3}}", "model has the setting 'width' but no class: give --model CLASS"),
     ],
 )
 def test_a_model_that_cannot_be_had(folder, capfd, path, said):
@@ -149,7 +149,7 @@ def test_other_settings_that_take_classes_or_groups(folder, capfd, given, said):
 
 def test_neither_model_nor_data(folder, capfd):
     assert "There are no model and no data: give a configuration" in mistake(capfd)
-    assert "There is no class of the data: give --data" in mistake(capfd, OWN[0], "--data.batch_size=3")
+    assert "The data has no class: give --data" in mistake(capfd, OWN[0], "--data.batch_size=3")
 
 
 def test_all_classes_of_the_package_are_named():

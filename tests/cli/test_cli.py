@@ -388,23 +388,20 @@ def test_an_unknown_command_is_refused(capfd):
 
 def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]")
-    config = {
-        key: value for key, value in yaml.safe_load(DEMO.read_text()).items() if key not in ("strategies", "jobs")
-    }
-    (tmp_path / "four.yaml").write_text(yaml.safe_dump(config))
-    given[1] = f"--config={tmp_path}/four.yaml"
+    given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]", "--jobs=1")
     main([*given, "--metrics=[slot_accuracy]", "--trainer.max_epochs=1"])
     output = capsys.readouterr().out
     assert "5 stages instead of 7, 0 of them done" in output
     assert output.rstrip().endswith(f"Report: {run_dir}/report/report.html")
     assert "| gradual" in output
-    scales = {  # the configuration's last_stage, for every strategy that ends in one
-        str(path.parent.relative_to(run_dir)): json.loads(path.read_text())["optimizer"].get("lr_scale")
-        for path in run_dir.rglob("stage.json")
+    settings = {
+        str(path.parent.relative_to(run_dir)): json.loads(path.read_text()) for path in run_dir.rglob("stage.json")
     }
-    one_stage, gradual = ("seed-0/20/0", "seed-0/20/5/0")
+    scales = {stage: values["optimizer"].get("lr_scale") for stage, values in settings.items()}
+    one_stage, gradual = ("seed-0/20/0", "seed-0/20/5/0")  # the configuration's last_stage applies to them
     assert scales == dict.fromkeys(["seed-0/0", "seed-0/20", "seed-0/20/5"]) | {one_stage: 0.4, gradual: 0.4}
+    patience = {stage: values["patience"] for stage, values in settings.items()}
+    assert patience == dict.fromkeys(scales, 8) | {"seed-0/0": 30}, "an override of the strategy in-domain only"
     table = (run_dir / "report/table.csv").read_bytes()
     (run_dir / "report/table.csv").unlink()
     main(["report", str(run_dir)])
@@ -423,7 +420,7 @@ def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
     assert "2 stages instead of 2" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*given, "--strategies=[longest]"])
-    assert "accepted are long, short" in capsys.readouterr().err
+    assert "the strategies are long, short. Did you mean 'long'?" in capsys.readouterr().err
 
 
 def test_stats_counts_what_the_files_hold(small_demo, tmp_path, capsys):

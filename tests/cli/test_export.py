@@ -170,7 +170,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("a.bin", "ends in .safetensors"),
+        ("a.bin", "must end in .safetensors"),
         ("folder.safetensors", "Is a directory"),
         ("a.ckpt/b.safetensors", "File exists"),
     ],

@@ -33,7 +33,7 @@ def test_the_settings_of_a_run_come_before_the_trainer_s(capsys):
     assert text.splitlines()[:3] == [
         "usage: gradual fit --config FILE [--SETTING VALUE ...]",
         "",
-        "Train all stages of a schedule, or go on with what was interrupted.",
+        "Train all stages of a schedule, or resume where it was interrupted.",
     ]
     order = ["schedule", "run_dir", "seed_everything", "last_stage", "monitor", "patience", "optimizer.lr"]
     order += ["lr_schedule.name", "model", "data", "trainer.max_epochs"]

@@ -131,9 +131,9 @@ def test_the_nearest_setting_is_what_people_mean(typed, meant):
             "--lr 3 --seed=4",
             "There is no setting --lr. Did you mean --optimizer.lr? There is no setting --seed. Did you",
         ),
-        ("--resume true", "There is no setting --resume: the same command goes on where it stopped."),
+        ("--resume true", "There is no setting --resume: the same command resumes where it stopped."),
         ("--ckpt_path x", "--ckpt_path is a setting of gradual validate, test and predict;"),
-        ("10 0", "'10 0' belongs to no setting: a setting is given as --NAME VALUE, and a list is one value, as in"),
+        ("10 0", "'10 0' belongs to no setting: write settings as --NAME VALUE, and a list as one value, as in"),
         ("stray", "'stray' belongs to no setting"),
     ],
 )
@@ -150,7 +150,10 @@ def test_arguments_that_belong_to_nothing(found, said):
         ),
         ("Option 'encodr' is not accepted", "m.Net has no setting 'encodr'. Did you mean 'model.encoder'?"),
         ("Option 'pretrained' is not accepted", "m.Net has no setting 'pretrained'. Did you mean 'model.encoder'?"),
-        ("unrecognized arguments: --batch_size=3", "m.Net has no setting 'batch_size'; it has encoder and width."),
+        (
+            "unrecognized arguments: --batch_size=3",
+            "m.Net has no setting 'batch_size'; its settings are encoder and width.",
+        ),
         ("Option 'class_path' is not accepted", "model has settings beside class_path; they belong in init_args:"),
         (
             "Parser key \"width\": Expected a <class 'int'>. Got value: x",

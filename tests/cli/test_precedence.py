@@ -1,4 +1,4 @@
-"""What the command line says holds over files, or is refused with the reason."""
+"""Options take precedence over files, or are refused with the reason."""
 
 import sys
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_the_settings_that_options_name():
         ("plan", "jobs", "--jobs is a setting of gradual compare"),
         ("fit", "seeds", "Did you mean --seed_everything?"),
         ("test", "predictions", "--predictions is a setting of gradual predict: gradual test would ignore it."),
-        ("compare", "seed_everything", "gradual compare trains with each of --seeds"),
+        ("compare", "seed_everything", "gradual compare takes its seeds from --seeds"),
     ],
 )
 def test_what_a_command_ignores_is_refused_on_the_command_line(command, name, said):
@@ -98,8 +98,8 @@ def test_an_option_holds_over_what_files_say_of_single_stages():
     assert (config.last_stage.max_epochs, config.last_stage.patience) == (None, 4)
     assert last == {"amount": 0, "max_epochs": 15}
     assert sentence == (
-        "--trainer.max_epochs 1 holds in every stage; what the files say of last_stage (max_epochs: 9) and stage 3 of "
-        "the schedule (max_epochs: 15) is not used."
+        "--trainer.max_epochs 1 replaces last_stage (max_epochs: 9) and stage 3 of the schedule (max_epochs: 15) of "
+        "the files."
     )
 
 
@@ -142,29 +142,86 @@ def test_an_option_of_the_last_stage_holds_over_that_stage_alone():
 
 def test_an_optimizer_s_setting_that_would_not_hold_everywhere_is_refused():
     said = (
-        "optimizer.lr 0.1 would not hold in last_stage .optimizer.lr: 4e-05., .*give --last_stage.optimizer.lr as well"
+        "optimizer.lr 0.1 would not apply to last_stage .optimizer.lr: 4e-05., .*give --last_stage.optimizer.lr as well"
     )
     config = configuration(last={"optimizer": Namespace(lr=4e-5, lr_scale=None)})
     with pytest.raises(InputError, match=said):
         settle(config, "fit", {"optimizer.lr": "0.1"})
     assert settle(config, "fit", {"optimizer.lr": "0.1", "last_stage.optimizer.lr": "0.05"}) == []
-    with pytest.raises(InputError, match="would not hold in stage 2 of the schedule"):
+    with pytest.raises(InputError, match="would not apply to stage 2 of the schedule"):
         settle(configuration([9, {"amount": 0, "optimizer": {"lr": 1}}]), "plan", {"optimizer.lr": "0.1"})
 
 
-@pytest.mark.parametrize("more", [[], ["--strategies=[gradual, mixed]"]])
-def test_a_schedule_that_the_strategies_of_a_file_would_ignore_is_refused(more, capfd):
-    given = [f"--config={SMALL}", "--data.root=x", "--data.domain=x", "--model.encoder=x", "--schedule", "[40, 10, 0]"]
+def test_an_option_applies_to_strategies_that_follow_the_schedule_too():
+    strategies = {"in-domain only": {"max_epochs": 60, "patience": 30}, "gradual": {}, "own": [9, {"amount": 0}]}
+    config = configuration([20, {"amount": 0, "max_epochs": 15}], strategies)
+    (sentence,) = settle(config, "compare", {"trainer.max_epochs": "1"})
+    assert config.strategies == {"in-domain only": {"patience": 30}, "gradual": {}, "own": [9, {"amount": 0}]}
+    assert config.schedule == [20, {"amount": 0}]
+    assert sentence == (
+        "--trainer.max_epochs 1 replaces stage 2 of the schedule (max_epochs: 15) and the strategy 'in-domain only' "
+        "(max_epochs: 60) of the files."
+    )
+    assert strategies["in-domain only"]["max_epochs"] == 60
+
+
+def test_an_alias_of_overrides_in_a_file_counts_for_each_strategy():
+    shared = {"max_epochs": 60, "optimizer": {"lr": 1.0}}
+    config = configuration([20, 0], {"mixed": shared, "gradual": shared})
+    settle(config, "compare", {"trainer.max_epochs": "1"})
+    assert config.strategies == {"mixed": {"optimizer": {"lr": 1.0}}, "gradual": {"optimizer": {"lr": 1.0}}}
+
+
+@pytest.mark.parametrize(
+    ("strategies", "named"),
+    [
+        ({"mixed": {"optimizer": {"lr": 0.2}}}, {"optimizer.lr": "0.1"}),
+        ({"gradual": {"patience": 3}}, {"last_stage.patience": "1"}),
+        ({"own": {"schedule": [5, 0], "patience": 3}}, {"later_stages.patience": "1"}),
+    ],
+)
+def test_an_option_that_a_strategy_of_a_file_overrides_is_refused(strategies, named):
+    with pytest.raises(InputError, match=r"would not apply to the strategy '.*give the strategies on the command line"):
+        settle(configuration([20, 5, 0], strategies), "compare", named)
+    given = {**named, "strategies": str(strategies)}
+    assert settle(configuration([20, 5, 0], strategies), "compare", given) == [], "both are on the command line"
+    assert settle(configuration([20, 5, 0], strategies), "fit", named) == [], "only compare has strategies"
+
+
+def test_options_for_later_stages_leave_strategies_of_one_stage_alone():
+    strategies = {
+        "in-domain only": {"patience": 3},
+        "mixed": {"patience": 3},
+        "own": {"schedule": [1.0], "patience": 3},
+    }
+    config = configuration([20, 5, 0], strategies)
+    assert settle(config, "compare", {"last_stage.patience": "1", "later_stages.patience": "2"}) == []
+    assert config.strategies == strategies
+
+
+@pytest.mark.parametrize("more", [[], ["--strategies=[gradual, other]"]])
+def test_a_schedule_that_strategies_of_a_file_would_ignore_is_refused(more, tmp_path, capfd):
+    paths = {"strategies": {"gradual": {}, "mine": [9, 0], "other": {"schedule": [5, 0]}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(paths))
+    given = [f"--config={SMALL}", f"--config={tmp_path}/mine.yaml", "--data.root=x", "--data.domain=x"]
     with pytest.raises(SystemExit) as ended:
-        main(["compare", *given, *more])
-    error = capfd.readouterr().err
+        main(["compare", *given, "--model.encoder=x", "--schedule", "[40, 10, 0]", *more])
     assert ended.value.code == 2
-    names = "'gradual' and 'mixed'" if more else "'in-domain only', 'mixed', 'one-stage' and 'gradual'"
-    assert f"--schedule [40, 10, 0] would do nothing: the strategies {names} have amounts of their own." in error
+    them = (
+        "the strategy 'other', with amounts of its own" if more else "the strategies 'mine' and 'other', with amounts"
+    )
+    assert f"--schedule [40, 10, 0] would not change {them}" in capfd.readouterr().err
+
+
+def test_a_schedule_beside_strategies_on_the_command_line_needs_one_that_follows_it():
+    named = {"schedule": "[40, 10, 0]", "strategies": "{...}"}
+    assert settle(configuration([40, 10, 0], {"gradual": {}, "own": [40, 40, 0]}), "compare", named) == []
+    with pytest.raises(InputError, match="would not change the strategy 'own'"):
+        settle(configuration([40, 10, 0], {"own": [40, 40, 0]}), "compare", named)
 
 
 def test_a_schedule_holds_where_the_strategies_follow_it():
-    for strategies in (None, ["gradual", "mixed"]):
+    for strategies in (None, ["gradual", "mixed"], {"in-domain only": {"max_epochs": 3}, "gradual": {}}):
         config = configuration([40, 10, 0], strategies)
         assert settle(config, "compare", {"schedule": "[40, 10, 0]"}) == []
         assert config.strategies == strategies

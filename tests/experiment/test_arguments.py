@@ -96,7 +96,7 @@ def compare(root, *, model=Net, data=None, schedule=(4, 0), run_dir=..., **setti
 
 # gradual.fit
 
-MODULE = "make it part of a lightning.pytorch.LightningModule"
+MODULE = "wrap it in a lightning.pytorch.LightningModule"
 OPTIMIZER = "each stage makes its own: write optimizer={'class_path': 'torch.optim.AdamW', 'lr': 0.01}"
 
 FIT = {
@@ -114,7 +114,7 @@ FIT = {
     "a class of data": ({"data": MixedDomainDataModule}, "make an instance: MixedDomainDataModule(...)"),
     "a path of data": ({"data": "train.jsonl"}, "files are read by gradual.FileDataModule"),
     "the model as the data": ({"data": Net()}, "the model comes first"),
-    "a data module that is not set up": ({"data": Forgetful()}, "Forgetful.__init__ has to call super().__init__()"),
+    "a data module that is not set up": ({"data": Forgetful()}, "Forgetful.__init__ must call super().__init__()"),
     "the text of a schedule": ({"schedule": "[4, 0]"}, "schedule is '[4, 0]': it must be a list of amounts, such as"),
     "one amount": ({"schedule": 4}, "schedule is 4: it must be a list of amounts, such as [4000, 2000, 500, 0]; wr"),
     "a set": ({"schedule": {4, 0}}, "it must be a list of amounts"),
@@ -227,12 +227,12 @@ def test_calls_that_do_not_fit_are_one_sentence(tmp_path):
 # gradual.compare
 
 COMPARE = {
-    "a model": ({"model": Net()}, "every stage starts from a model of its own: pass Net, or a function such as lambda"),
-    "a name": ({"model": "net"}, "model is 'net': it must be a class or a function that makes a LightningModule."),
-    "a function that makes nothing": ({"model": lambda: None}, "What model() makes is None: it must be a LightningMod"),
-    "a function that makes an nn.Module": ({"model": lambda: Plain()}, "What model() makes is a Plain"),
+    "a model": ({"model": Net()}, "every stage gets a model of its own: pass Net, or a function such as lambda"),
+    "a name": ({"model": "net"}, "model is 'net': it must be a class or a function that returns a LightningModule."),
+    "a function that makes nothing": ({"model": lambda: None}, "What model() returns is None: it must be a Lightning"),
+    "a function that makes an nn.Module": ({"model": lambda: Plain()}, "What model() returns is a Plain"),
     "a function that asks for something": ({"model": lambda seed: Net()}, "missing a required argument: 'seed'"),
-    "a class of nn.Module": ({"model": Plain}, "Plain is no LightningModule"),
+    "a class of nn.Module": ({"model": Plain}, "Plain is not a LightningModule"),
     "one seed": ({"seeds": 0}, "seeds is 0: it must be a list of integers from 0 to 4294967295; write seeds=[0]."),
     "the text of seeds": ({"seeds": "[0, 1]"}, "write it without quotation marks"),
     "text": ({"seeds": ["a"]}, "it holds 'a'"),
@@ -243,7 +243,7 @@ COMPARE = {
     "None": ({"seeds": None}, "seeds is None"),
     "seeds by name": ({"seeds": {"a": 1}}, "seeds is {'a': 1}"),
     "the seed of fit": ({"seed": 3}, "A comparison takes several seeds: write seeds=[3] instead of seed."),
-    "a number of strategies": ({"strategies": 4}, "strategies is 4: it must be a mapping from name to schedule"),
+    "a number of strategies": ({"strategies": 4}, "strategies is 4: it must be a mapping from names to schedules"),
     "one metric": ({"metrics": "loss"}, "metrics is 'loss': it must be a list of names, or None; write ['loss']."),
     "a metric that is none": ({"metrics": [3]}, "metrics is [3]"),
     "no metric": ({"metrics": []}, "metrics is []"),
@@ -267,7 +267,7 @@ def test_a_function_that_makes_one_model_over_and_over_is_refused(tmp_path):
     """Else the second strategy would start from what the first has learnt."""
     model = Net()
     said = refusal(lambda: compare(tmp_path, model=lambda: model))
-    assert said.startswith("model() makes the same Net again")
+    assert said.startswith("model() returned the same Net twice")
 
 
 # Data modules

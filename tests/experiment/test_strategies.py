@@ -17,7 +17,7 @@ def tree(strategies: dict[str, Strategy], seeds=(0,), pool: int = 4000) -> Tree:
         strategies,
         seeds,
         lambda strategy: strategy.schedule.amounts(pool),
-        lambda stage, seed: TrainSettings(seed=seed).of(stage),
+        lambda stage, seed: TrainSettings(seed=seed).resolve(stage),
     )
 
 
@@ -74,7 +74,53 @@ def test_equal_paths_are_said_in_a_sentence_each():
     ]
 
 
-def test_what_is_said_of_later_stages_holds_for_lists_and_not_for_schedules():
+OVERRIDES = {"max_epochs": 16, "optimizer": {"lr_by_name": {"a.*": 0.1}}}
+
+
+def test_a_strategy_without_amounts_follows_the_schedule_with_its_overrides():
+    schedule = Schedule([9, {"amount": 5, "max_epochs": 3}, 0], last_stage={"patience": 2})
+    described = {"in-domain only": OVERRIDES, "mixed": {}, "one-stage": {"patience": 4}, "gradual": {"max_epochs": 7}}
+    found = {name: strategy.schedule.to_list() for name, strategy in parse_strategies(described, schedule).items()}
+    assert found == {
+        "in-domain only": [{"amount": 0, **OVERRIDES}],
+        "mixed": [9],
+        "one-stage": [{"amount": 9, "patience": 4}, {"amount": 0, "patience": 4}],
+        "gradual": [  # a strategy's overrides come before all that is said of the experiment's stages
+            {"amount": 9, "max_epochs": 7},
+            {"amount": 5, "max_epochs": 7},
+            {"amount": 0, "max_epochs": 7, "patience": 2},
+        ],
+    }
+    shorter = parse_strategies(described, schedule.with_stages([4, 0]))
+    assert amounts(shorter) == {"in-domain only": [0], "mixed": [4], "one-stage": [4, 0], "gradual": [4, 0]}
+
+
+def test_without_overrides_all_strategies_are_the_paper_s():
+    described = {name: {} for name in ["in-domain only", "mixed", "one-stage", "gradual"]}
+    assert parse_strategies(described, PAPER) == default_strategies(PAPER)
+
+
+def test_a_strategy_may_have_overrides_beside_stages_and_data_of_its_own():
+    schedule = Schedule([9, 0], {"patience": 3, "max_epochs": 2})
+    stages = [7, {"amount": 5, "max_epochs": 4}, 0]
+    described = {"own": {"schedule": stages, "max_epochs": 8, "data": {"pool": "x"}}, "mixed": {"data": {"pool": "y"}}}
+    found = parse_strategies(described, schedule)
+    assert found["own"].schedule.to_list() == [
+        {"amount": 7, "max_epochs": 8},
+        {"amount": 5, "max_epochs": 4, "patience": 3},
+        {"amount": 0, "max_epochs": 8, "patience": 3},
+    ]
+    assert (found["own"].data, found["mixed"].data) == ({"pool": "x"}, {"pool": "y"})
+    assert amounts(found)["mixed"] == [9]
+
+
+def test_of_two_patterns_the_strategy_s_comes_first():
+    schedule = Schedule([9, 0], last_stage={"optimizer": {"lr_by_name": {"b.*": 0.2, "a.*": 0.3}}})
+    one_stage = parse_strategies({"one-stage": OVERRIDES}, schedule)["one-stage"]
+    assert list(one_stage.schedule[1].optimizer.lr_by_name.items()) == [("a.*", 0.1), ("b.*", 0.2)]
+
+
+def test_later_stages_apply_to_lists_and_not_to_schedules():
     schedule = Schedule([9, 5, 0], {"patience": 3}, {"max_epochs": 2})
     own = Schedule([9, 0], {"patience": 4})
     found = parse_strategies({"list": [9, 0], "own": own, "strategy": Strategy(own)}, schedule)
@@ -168,20 +214,33 @@ def test_names_select_from_what_is_defined():
     ("given", "said"),
     [
         ({}, "is empty"),
-        ([], "accepted is a mapping"),
-        (["graduall"], "no strategy 'graduall'; accepted are in-domain only, mixed, one-stage, gradual"),
+        ([], "strategies is .*: it must be a mapping by name, or a list of names"),
+        (
+            ["graduall"],
+            "no strategy 'graduall'; the strategies are in-domain only, mixed, one-stage, gradual. "
+            "Did you mean 'gradual'?",
+        ),
         ({"a": [1, 2]}, "'a': The schedule rises"),
-        ({"a": {"schedule": [1], "daata": {}}}, "accepted are a schedule"),
-        ({"a": {"data": {}}}, "accepted are a schedule"),
+        ({"a": {"schedule": [1], "daata": {}}}, "'a' has no setting 'daata'; .*Did you mean 'data'?"),
+        ({"mixed": {"max_epoch": 3}}, "'mixed' has no setting 'max_epoch'; .*Did you mean 'max_epochs'?"),
+        ({"mixed": {"amount": 3}}, "'mixed' has no setting 'amount'; its settings are schedule, data, optimizer"),
+        ({"mixed": {"optimizer": {"lrr": 3}}}, "'mixed', optimizer has no setting 'lrr'.*Did you mean 'lr'?"),
+        ({"mixed": {"max_epochs": 0}}, "'mixed': max_epochs of a stage is 0: it must be an integer of at least 1"),
+        ({"mixed": {"max_epochs": "3"}}, "'mixed': max_epochs is '3'"),
+        ({"mixed": {"data": "pool.tsv"}}, "'mixed': data is 'pool.tsv': it must be a mapping"),
+        ({"mixed": None}, "'mixed' is empty: write {} to follow"),
+        ({"a": {"data": {}}}, "'a' has no schedule, and its name is not one that follows the experiment's: in-domain"),
+        ({"in-domian only": {}}, "Did you mean 'in-domain only'?"),
+        ({"mixed": {"schedule": None}}, "'mixed': The schedule is None"),
         ({"a": 7}, "'a': The schedule is 7"),
     ],
 )
 def test_mistakes_name_the_strategy(given, said):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said.replace("?", "[?]").replace("{}", "[{}]+")):
         parse_strategies(given, PAPER)
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "a\nb", "a\0b", "a\x1b[2J"])
 def test_a_name_that_can_name_no_folder_is_refused(name):
-    with pytest.raises(InputError, match="accepted is a name that can be printed"):
+    with pytest.raises(InputError, match="a name must be printable"):
         parse_strategies({name: [0]}, Schedule([10, 0]))

@@ -1,0 +1,75 @@
+"""The settings of ``gradual compare``, and where its stages are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from gradual.errors import InputError
+from gradual.experiment.executors import Executor, MakeExperiment, Trains, in_process, processes, ray_cluster
+
+
+def add_comparison_arguments(parser: LightningArgumentParser) -> None:
+    """Add the settings that only ``gradual compare`` uses."""
+    add = parser.add_argument
+    add(
+        "--strategies",
+        type=dict[str, Any] | list[str] | None,
+        default=None,
+        help="what to compare: a list of names, or a mapping such as {in-domain only: {max_epochs: 16}, gradual: {}, "
+        "mine: [2000, 0], other: {schedule: [1.0], data: {pool: FILE}}}: overrides of settings with the amounts of "
+        "--schedule, or amounts of its own; default: in-domain only, mixed, one-stage and gradual",
+    )
+    add("--seeds", type=list[int], default=[0, 1, 2], help="seeds to train each strategy with")
+    add(
+        "--metrics",
+        type=list[str] | None,
+        default=None,
+        help="scores to report; default: all but the loss, or only the loss if there is nothing else",
+    )
+    add(
+        "--baseline",
+        type=str | None,
+        default=None,
+        help="strategy that the others are compared with; default: in-domain only, or else the first",
+    )
+    add("--jobs", type=int, default=1, help="number of stages to train at once, each in a process of its own")
+    add(
+        "--ray",
+        type=str | None,
+        default=None,
+        help="address of a Ray cluster to train on; local starts one on this machine",
+    )
+
+
+def executor(experiment: Trains, make_experiment: MakeExperiment, config: Namespace) -> Executor:
+    """What runs the stages, as ``jobs`` and ``ray`` say.
+
+    Args:
+        experiment: The experiment in this process.
+        make_experiment: Makes it in another process.
+        config: The configuration.
+
+    Raises:
+        InputError: Several stages are to be trained at once, and each of them on several devices.
+    """
+    if config.jobs > 1 or config.ray is not None:
+        _check_one_device(config.trainer)
+    if config.ray is not None:
+        return ray_cluster(make_experiment, config.ray)
+    return in_process(experiment) if config.jobs == 1 else processes(make_experiment, config.jobs)
+
+
+def _check_one_device(trainer: Namespace) -> None:
+    """Refuse several devices per stage: each process that Lightning starts for them would run the comparison, too."""
+    devices = trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    number = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else 1
+    if number > 1 or trainer.num_nodes > 1:
+        raise InputError(
+            f"trainer.devices is {trainer.devices} and trainer.num_nodes {trainer.num_nodes}: with --jobs or --ray "
+            "each stage must be trained on one device."
+        )

@@ -1,0 +1,67 @@
+"""Evaluation of a stage's checkpoint: ``gradual validate``, ``test`` and ``predict``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+
+from gradual.errors import InputError
+from gradual.runs.checkpoint import WholeCheckpointIO, read_checkpoint
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    command: Literal["validate", "test", "predict"],
+    trainer: Trainer,
+    model: LightningModule,
+    ckpt_path: str | None = None,
+    **arguments: Any,
+) -> None:
+    """Run a Trainer's method of evaluation with the weights of a checkpoint.
+
+    Args:
+        command: The method.
+        trainer: The Trainer.
+        model: The model that the configuration describes.
+        ckpt_path: The checkpoint; None for the untrained model.
+        **arguments: Further arguments of the method.
+
+    Raises:
+        InputError: The checkpoint cannot be read, or it has the weights of another model.
+    """
+    if ckpt_path is None:
+        _log.warning("No --ckpt_path is given: this is the untrained model, before the first stage.")
+    else:
+        read_checkpoint(ckpt_path)  # reports what is wrong with it in one sentence
+    trainer.strategy.checkpoint_io = WholeCheckpointIO({}, model)
+    try:
+        getattr(trainer, command)(ckpt_path=ckpt_path, weights_only=True, **arguments)
+    except RuntimeError as error:
+        title, *differences = str(error).splitlines()
+        if not title.startswith("Error(s) in loading state_dict"):
+            raise
+        raise InputError(
+            f"{ckpt_path} has the weights of another model ({differences[0].strip().rstrip('.:')}): give the "
+            "configuration that it was trained with."
+        ) from error
+
+
+def predictions_path(given: str | None, checkpoint: str | None) -> Path:
+    """The file for predictions, ``given`` or beside the checkpoint, which is created if it does not exist.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
+    path = beside if given is None else Path(given)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except (OSError, ValueError) as error:  # ValueError: a character that no path can have
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"The predictions cannot be written to {str(path)!r}: {reason}.") from error
+    return path
