@@ -26,7 +26,7 @@ from gradual.runs.identity import Identity, claim, identity_of_model, remember
 from gradual.runs.recovery import load_result_or_reopen, resume_point
 from gradual.schedule import Schedule, Stage, remark_on_end
 from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings
-from gradual.stage.callbacks.carry import load_weights
+from gradual.stage.callbacks.weights import load_weights
 from gradual.stage.interruption import interruptible
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory

@@ -14,9 +14,9 @@ from gradual.data.module import MixedDomainDataModule
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.result import StageResult
-from gradual.stage.callbacks.carry import CarryWeights, is_sharded
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.history import ExampleScores
+from gradual.stage.callbacks.weights import LoadWeights, is_sharded
 from gradual.stage.loggers import finish_runs
 from gradual.stage.requirements import check_requirements
 from gradual.stage.train import StageTraining, named_scores, stage_trainer
@@ -48,7 +48,7 @@ def tested_again(training: StageTraining, result: StageResult) -> StageResult:
     # the folder is not changed before the test has ended: processes that Lightning starts must find the stage finished
     examples = directory.test_examples.with_name("new_test_examples.jsonl")
     rank_zero_only(examples.unlink)(missing_ok=True)
-    callbacks: list[Callback] = [CarryWeights(None, directory.best), DistributedMetrics(), ExampleScores(examples)]
+    callbacks: list[Callback] = [LoadWeights(None, directory.best), DistributedMetrics(), ExampleScores(examples)]
     trainer = stage_trainer(model, training.stage, directory, callbacks, training.trainer_arguments())
     module = copy.deepcopy(model) if is_sharded(trainer) else model
     try:

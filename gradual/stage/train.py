@@ -31,7 +31,6 @@ from gradual.schedule import Stage
 from gradual.score_names import without_split
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
-from gradual.stage.callbacks.carry import CarryWeights, is_sharded, load_weights
 from gradual.stage.callbacks.clock import TrainingClock
 from gradual.stage.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.stage.callbacks.convergence import Convergence, cut_off, ended_by, epochs_trained
@@ -43,6 +42,7 @@ from gradual.stage.callbacks.reported_scores import ReportedScores
 from gradual.stage.callbacks.smoothing import SmoothedScore
 from gradual.stage.callbacks.training_modes import TrainingModes
 from gradual.stage.callbacks.trial_checkpoint import TrialCheckpoint
+from gradual.stage.callbacks.weights import LoadWeights, is_sharded, load_weights
 from gradual.stage.loggers import finish_runs, stage_loggers
 from gradual.stage.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
 from gradual.stage.preflight import (
@@ -174,27 +174,27 @@ def _attempt(training: StageTraining) -> StageResult | None:
     seed_everything(derive_seed(defaults.seed, "stage", *amounts), verbose=False)
     steadier: list[Callback] = []
     monitor: str = defaults.monitor
-    decides: Callable[[], bool] = _always
+    is_ready: Callable[[], bool] = _always
     if defaults.weight_averaging is not None:
         steadier.append(EMAWeights(defaults.weight_averaging))
     if defaults.smoothing is not None:
         smoothed = SmoothedScore(monitor, defaults.smoothing)
         steadier.append(smoothed)
-        monitor, decides = smoothed.name, smoothed.decides
-    best = BestCheckpoint(directory.path, monitor, defaults.mode, decides)
+        monitor, is_ready = smoothed.name, smoothed.is_ready
+    best = BestCheckpoint(directory.path, monitor, defaults.mode, is_ready)
     clock = TrainingClock()
     patience = defaults.patience if stage.patience is None else stage.patience
     callbacks: list[Callback] = [
         DistributedMetrics(),
         TrainingModes(),
         *steadier,
-        Convergence(monitor, defaults.mode, patience, defaults.min_delta, decides),
+        Convergence(monitor, defaults.mode, patience, defaults.min_delta, is_ready),
         *([training.reported] if training.reported else []),
         ExampleScores(directory.test_examples),
         LoggedValues(),
         RandomState(),
         clock,
-        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode, decides),
+        StageProgress(label, len(datamodule.schedule), amounts, monitor, defaults.mode, is_ready),
         best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
         EpochHistory(directory.history),
         LastCheckpoint(directory.last, defaults.checkpoint_every),
@@ -207,7 +207,7 @@ def _attempt(training: StageTraining) -> StageResult | None:
         start = directory.start
     check_plain(model)
     check_plain(datamodule)
-    callbacks.insert(0, CarryWeights(start if resume is None else None, directory.best))
+    callbacks.insert(0, LoadWeights(start if resume is None else None, directory.best))
     callbacks += [Trainable(model), TrialCheckpoint()]
     arguments = training.trainer_arguments()
     title = stage_title(datamodule)

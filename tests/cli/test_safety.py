@@ -14,7 +14,7 @@ from line import Line, make_data, trainer_arguments
 from gradual import InputError, fit
 from gradual.__main__ import main
 from gradual.nn.encoder import load_encoder, load_tokenizer
-from gradual.stage.callbacks.carry import load_weights
+from gradual.stage.callbacks.weights import load_weights
 from gradual.tasks.dialogue import DialogueStateTracker
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"

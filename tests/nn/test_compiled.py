@@ -10,7 +10,7 @@ import gradual
 from gradual.cli.export import export
 from gradual.nn.compiled import lightning_module, plain_name
 from gradual.runs.checkpoint import read_checkpoint
-from gradual.stage.callbacks.carry import load_weights
+from gradual.stage.callbacks.weights import load_weights
 
 
 class Part(Net):

@@ -19,14 +19,14 @@ class BestCheckpoint(ModelCheckpoint):
         directory: The stage's folder; the file is ``best.ckpt``.
         monitor: The validation score to select by.
         mode: ``min`` or ``max``.
-        decides: Whether there have been enough validations to select by; until then the latest one is kept.
+        is_ready: Whether there have been enough validations to select by; until then the latest one is kept.
 
     Attributes:
         scores: All logged metrics, as of the best validation.
         epoch: The epoch of the best validation, counted from 1; 0 before the first validation.
     """
 
-    def __init__(self, directory: Path, monitor: str, mode: str, decides: Callable[[], bool]):
+    def __init__(self, directory: Path, monitor: str, mode: str, is_ready: Callable[[], bool]):
         super().__init__(
             dirpath=directory,
             filename="best",
@@ -37,7 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self.decides = decides
+        self.is_ready = is_ready
         self.scores: dict[str, float] = {}
         self.epoch = 0
 
@@ -57,7 +57,7 @@ class BestCheckpoint(ModelCheckpoint):
                     f"{type(trainer.strategy).__name__} saves a separate shard of the weights for each process: "
                     "configure it to save one file (state_dict_type: full, or save_distributed_checkpoint: false)."
                 )
-        if not self.decides():
+        if not self.is_ready():
             self.best_k_models, self.best_model_score = {}, None  # the next validation replaces it, whatever its score
 
     def state_dict(self) -> dict[str, Any]:

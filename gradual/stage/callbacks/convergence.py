@@ -23,11 +23,11 @@ class Convergence(EarlyStopping):
         mode: ``min`` or ``max``.
         patience: Number of validations without improvement after which the stage has converged.
         min_delta: Smallest change that counts as an improvement.
-        decides: Whether there have been enough validations to judge by.
+        is_ready: Whether there have been enough validations to judge by.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float, decides: Callable[[], bool]):
-        self.decides = decides
+    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float, is_ready: Callable[[], bool]):
+        self.is_ready = is_ready
         super().__init__(
             monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False
         )
@@ -43,7 +43,7 @@ class Convergence(EarlyStopping):
             logged = f"the names logged are {', '.join(names)}" if names else "it logs nothing"
             hint = did_you_mean(self.monitor, names)
             raise InputError(f"monitor is '{self.monitor}', which validation does not log; {logged}.{hint}")
-        if self.decides():
+        if self.is_ready():
             super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

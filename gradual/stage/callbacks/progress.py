@@ -24,7 +24,7 @@ class StageProgress(ProgressBar):
         amounts: Out-of-domain examples of the stages up to this one.
         monitor: Validation score to show.
         mode: ``min`` if lower scores are better, ``max`` if higher ones are.
-        decides: Whether there have been enough validations for one to be the best.
+        is_ready: Whether there have been enough validations for one to be the best.
         console: Where to write; standard output by default.
     """
 
@@ -35,12 +35,12 @@ class StageProgress(ProgressBar):
         amounts: Sequence[int],
         monitor: str,
         mode: str,
-        decides: Callable[[], bool],
+        is_ready: Callable[[], bool],
         console: Console | None = None,
     ):
         super().__init__()
         self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
-        self._monitor, self._sign, self._decides = monitor, 1.0 if mode == "min" else -1.0, decides
+        self._monitor, self._sign, self._is_ready = monitor, 1.0 if mode == "min" else -1.0, is_ready
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None
         self._best_epoch = 0
@@ -79,7 +79,7 @@ class StageProgress(ProgressBar):
         score = trainer.callback_metrics.get(self._monitor)
         if (
             score is not None
-            and self._decides()
+            and self._is_ready()
             and (self._best is None or self._sign * float(score) < self._sign * self._best)
         ):
             self._best, self._best_epoch = float(score), trainer.current_epoch + 1

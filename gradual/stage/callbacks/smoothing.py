@@ -24,7 +24,7 @@ class SmoothedScore(Callback):
         self.name = f"{monitor}_mean_of_{window}"
         self._last: list[float] = []
 
-    def decides(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether there are enough values for a full window; a mean of fewer is more often high or low by chance."""
         return len(self._last) == self.window
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from gradual.errors import InputError
 from gradual.runs.checkpoint import WholeCheckpointIO
 from gradual.runs.serialization import TABLE, to_plain
-from gradual.stage.callbacks.carry import is_sharded
+from gradual.stage.callbacks.weights import is_sharded
 
 
 class TrialCheckpoint(Callback):

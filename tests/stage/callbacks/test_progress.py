@@ -10,10 +10,10 @@ from stand_in_trainer import stand_in_trainer
 from gradual.stage.callbacks.progress import StageProgress
 
 
-def progress(mode="min", decides=lambda: True, terminal=False, label=""):
+def progress(mode="min", is_ready=lambda: True, terminal=False, label=""):
     """The callback of the second of three stages, and what it writes."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
-    callback = StageProgress(label, 3, [20, 5], "val/score", mode, decides, console)
+    callback = StageProgress(label, 3, [20, 5], "val/score", mode, is_ready, console)
     return callback, console.file
 
 
@@ -48,7 +48,7 @@ def test_the_best_score_is_the_lowest_or_the_highest(mode, best):
 
 
 def test_a_score_that_does_not_decide_yet_is_not_the_best():
-    assert "best" not in said([0.5], decides=lambda: False)[0]
+    assert "best" not in said([0.5], is_ready=lambda: False)[0]
 
 
 def test_an_epoch_without_the_score_has_a_line_without_it():

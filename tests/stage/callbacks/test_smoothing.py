@@ -21,18 +21,18 @@ def test_the_mean_of_the_last_scores_is_a_score_of_its_own():
 
 def test_the_mean_decides_once_its_window_is_full():
     smoothed = SmoothedScore("val/loss", window=2)
-    assert not smoothed.decides()
+    assert not smoothed.is_ready()
     validate(smoothed, 1.0)
-    assert not smoothed.decides()
+    assert not smoothed.is_ready()
     validate(smoothed, 1.0)
-    assert smoothed.decides()
+    assert smoothed.is_ready()
 
 
 @pytest.mark.parametrize(("value", "changes"), [(None, {}), (1.0, {"sanity_checking": True})])
 def test_a_validation_that_does_not_count_adds_nothing(value, changes):
     smoothed = SmoothedScore("val/loss", window=1)
     assert validate(smoothed, value, **changes) == {}
-    assert not smoothed.decides()
+    assert not smoothed.is_ready()
 
 
 def test_a_resumed_stage_goes_on_with_the_scores_before():

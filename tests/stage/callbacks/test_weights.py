@@ -6,7 +6,7 @@ from bare_fit import ScriptedModule, loader, trainer_with
 from lightning.pytorch import Callback
 
 from gradual import InputError
-from gradual.stage.callbacks.carry import CarryWeights, load_weights
+from gradual.stage.callbacks.weights import LoadWeights, load_weights
 
 
 def checkpoint(path, value):
@@ -36,7 +36,7 @@ class WeightsSeen(Callback):
 def weights_seen(start, best):
     module, watch = ScriptedModule(), WeightsSeen()
     own = module.layer.bias.item()
-    trainer = trainer_with(CarryWeights(start, best), watch, max_epochs=1)
+    trainer = trainer_with(LoadWeights(start, best), watch, max_epochs=1)
     trainer.fit(module, loader(), loader())
     trainer.test(module, loader(), verbose=False)
     return own, watch.seen

@@ -6,10 +6,10 @@ import signal
 import pytest
 import torch
 from bare_fit import BATCHES, ScriptedModule, fit
-from gradual.stage.resume.last import LastCheckpoint
 from lightning.pytorch import Callback
 
 from gradual.stage.interruption import interruptible
+from gradual.stage.resume.last_checkpoint import LastCheckpoint
 
 
 class Saved(Callback):

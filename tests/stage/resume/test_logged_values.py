@@ -3,9 +3,10 @@
 import pytest
 import torch
 from bare_fit import BATCHES, ScriptedModule, fit
-from gradual.stage.resume.logged import LoggedValues
 from lightning.pytorch import Callback
 from torchmetrics import SumMetric
+
+from gradual.stage.resume.logged_values import LoggedValues
 
 
 class PowerCut(Exception):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from bare_fit import ScriptedModule, fit
-from gradual.stage.callbacks.best import BestCheckpoint
 from lightning.pytorch import Callback
+
+from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
 
 SCORES = (0.5, 0.25, 0.75, 0.5)
 
@@ -16,8 +17,8 @@ class EpochInWeights(Callback):
         torch.nn.init.constant_(pl_module.layer.bias, trainer.current_epoch + 1)
 
 
-def train(folder, mode="min", decides=lambda: True, scores=SCORES):
-    best = BestCheckpoint(folder, "val/score", mode, decides)
+def train(folder, mode="min", is_ready=lambda: True, scores=SCORES):
+    best = BestCheckpoint(folder, "val/score", mode, is_ready)
     fit(ScriptedModule(scores), EpochInWeights(), best, max_epochs=len(scores), num_sanity_val_steps=0)
     return best, torch.load(folder / "best.ckpt", weights_only=True)
 
@@ -37,10 +38,10 @@ def test_of_equal_scores_the_first_is_the_best(tmp_path):
 
 
 def test_until_the_score_decides_the_last_epoch_stands_in_for_the_best(tmp_path):
-    best, saved = train(tmp_path / "never", decides=lambda: False)
+    best, saved = train(tmp_path / "never", is_ready=lambda: False)
     assert best.epoch == saved["state_dict"]["layer.bias"] == 4
     decisions = iter([False, False, True, True])  # of 0.75, the first that counts, and 0.5
-    best, saved = train(tmp_path / "later", decides=lambda: next(decisions))
+    best, saved = train(tmp_path / "later", is_ready=lambda: next(decisions))
     assert best.epoch == saved["state_dict"]["layer.bias"] == 4
 
 

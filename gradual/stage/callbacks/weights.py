@@ -13,7 +13,7 @@ from gradual.runs.checkpoint import read_checkpoint
 from gradual.stage.layers import make_layers
 
 
-class CarryWeights(Callback):
+class LoadWeights(Callback):
     """Loads the weights that a stage starts from, and those of its best epoch for the test; and nothing else.
 
     Args:
@@ -55,10 +55,9 @@ def load_weights(module: LightningModule, checkpoint: Path, datamodule: MixedDom
     """Load a stage's weights into ``module``, outside of any Trainer.
 
     Args:
-        module: The module; where it makes its layers in ``setup`` or ``configure_model`` and has not yet, it makes them
-            from ``datamodule`` first.
+        module: The module. Layers that it makes in ``setup`` or ``configure_model`` are made first.
         checkpoint: The stage's ``best.ckpt``.
-        datamodule: The data, set up.
+        datamodule: The data, set up, for such layers.
     """
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
