@@ -140,7 +140,7 @@ class GradualCLI(WeightsOnlyCLI):
         for name in groups:
             value = self._settings.get(name)
             if value is not None and not isinstance(value, Namespace):
-                raise InputError(f"{name} is {value!r}: it must be a mapping, because it is a group of settings.")
+                raise InputError(f"{name} is {value!r}: it is a group of settings, so it must be a mapping.")
         if self.subcommand is not None:
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
@@ -247,17 +247,17 @@ class GradualCLI(WeightsOnlyCLI):
         datamodule.setup()
         print_statistics(datamodule.statistics())
 
-    def validate(self, **arguments: Any) -> None:
+    def validate(self, model: LightningModule, **arguments: Any) -> None:
         """Print the validation scores of a checkpoint."""
-        evaluate("validate", self.trainer, self.model, **arguments)
+        evaluate("validate", self.trainer, model, **arguments)
 
-    def test(self, **arguments: Any) -> None:
+    def test(self, model: LightningModule, **arguments: Any) -> None:
         """Print the test scores of a checkpoint."""
-        evaluate("test", self.trainer, self.model, **arguments)
+        evaluate("test", self.trainer, model, **arguments)
 
-    def predict(self, **arguments: Any) -> None:
+    def predict(self, model: LightningModule, **arguments: Any) -> None:
         """Write the predictions of a checkpoint."""
-        evaluate("predict", self.trainer, self.model, **arguments)
+        evaluate("predict", self.trainer, model, **arguments)
 
     @property
     def _settings(self) -> Namespace:

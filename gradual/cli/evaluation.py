@@ -28,7 +28,7 @@ def evaluate(
         trainer: The Trainer.
         model: The model that the configuration describes.
         ckpt_path: The checkpoint; None for the untrained model.
-        **arguments: Further arguments of the method.
+        **arguments: Further arguments of the method, such as the data module.
 
     Raises:
         InputError: The checkpoint cannot be read, or it has the weights of another model.
@@ -39,7 +39,7 @@ def evaluate(
         read_checkpoint(ckpt_path)  # reports what is wrong with it in one sentence
     trainer.strategy.checkpoint_io = WholeCheckpointIO({}, model)
     try:
-        getattr(trainer, command)(ckpt_path=ckpt_path, weights_only=True, **arguments)
+        getattr(trainer, command)(model, ckpt_path=ckpt_path, weights_only=True, **arguments)
     except RuntimeError as error:
         title, *differences = str(error).splitlines()
         if not title.startswith("Error(s) in loading state_dict"):

@@ -68,9 +68,10 @@ def compare(
         datamodule: The data.
         schedule: The schedule of gradual fine-tuning.
         run_dir: Folder of the experiment; what is done there, by ``gradual.fit`` too, is not trained again.
-        strategies: Schedules by name (lists follow what ``schedule`` says of later stages and the last one), or names
-            of the paper's four (in-domain only, mixed, one-stage, gradual), which are derived from ``schedule``; None
-            for all four, or for three where ``schedule`` has two stages: one-stage and gradual are then one path.
+        strategies: Some of the paper's four (in-domain only, mixed, one-stage, gradual) with the amounts of
+            ``schedule``, as a list of names or as a mapping with overrides, e.g. ``{"mixed": {"max_epochs": 8}}``; a
+            mapping may also have paths of its own, e.g. ``{"constant": [2000, 2000, 0]}``. None for all four, or for
+            three if ``schedule`` has two stages: one-stage and gradual are then the same path.
         seeds: Each strategy is trained with each.
         metrics: Scores to report, of validation and of the test where there are any; None for all but the loss, or the
             loss alone.

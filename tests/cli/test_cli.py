@@ -310,7 +310,7 @@ def test_the_configurations_are_accepted(name, capsys):
     ("given", "said"),
     [
         (["--schedule=[10, 20]"], "rises from 10 to 20"),
-        (["--schedule=[10, -1]"], "not negative"),
+        (["--schedule=[10, -1]"], "an amount must be finite and at least 0"),
         (["--schedule=[31, 0]"], "the pool holds 30"),
         (["--schedule=[]"], "schedule is empty"),
         (["--schedule=[ten]"], "'ten'"),
