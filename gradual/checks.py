@@ -180,6 +180,11 @@ def found(value: Any) -> str:
     return _article(type(value).__name__)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number of Python or NumPy; True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def is_listed(value: Any) -> bool:
     """Whether a value is a list or another ordered iterable; text, mappings and sets are not."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
@@ -226,7 +231,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if origin is float:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+        return is_number(value) and not math.isnan(value)
     if origin is None:
         return value is None
     if origin is Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from gradual.checks import Accepted, is_listed
+from gradual.checks import Accepted, is_listed, is_number
 from gradual.errors import InputError
 from gradual.overrides import as_plain, from_mapping, merge
 from gradual.settings import StageOverrides
@@ -157,7 +157,7 @@ def check_amount(amount: Any) -> Amount:
     Raises:
         InputError: It is not a number, negative, not finite, or above 1 and not whole.
     """
-    if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
+    if not is_number(amount):
         raise InputError(
             f"The schedule holds {amount!r}: an amount must be a number of examples or a fraction of the pool."
         )
@@ -173,7 +173,7 @@ def check_amount(amount: Any) -> Amount:
 
 def _advice(value: Any) -> str:
     """Say what to write instead of a single amount or of a list in quotation marks."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if is_number(value):
         return f"write [{value}]"
     return "write it without quotation marks" if isinstance(value, str) and value.strip().startswith("[") else ""
 

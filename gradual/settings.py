@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gradual.checks import Accepted, check_fields, integer, number, of_hint
+from gradual.checks import Accepted, check_fields, integer, is_number, number, of_hint
 from gradual.errors import InputError, did_you_mean
 from gradual.overrides import as_plain, merge
 from gradual.score_names import better
@@ -122,7 +122,7 @@ def _of_optimizer(value: Any) -> str:
     """Say which settings express an optimizer, a class, a name or a learning rate that was passed instead."""
     from torch import optim
 
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return f"write optimizer={{'lr': {value}}}"
     if isinstance(value, str):
         classes = {name.lower(): name for name in vars(optim) if name[:1].isupper() and name != "Optimizer"}

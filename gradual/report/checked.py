@@ -62,11 +62,6 @@ def list_in(content: Mapping[str, Any], name: str, kind: type, file: Path) -> li
     return found
 
 
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a number; True and False are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def kind_of(value: Any) -> str:
     """The type of ``value`` in words, or the value itself if it is a number or a Boolean."""
     for kind, words in ((dict, "a mapping"), (list, "a list"), (str, "text"), (type(None), "missing")):

@@ -13,8 +13,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from gradual.checks import is_number
 from gradual.errors import InputError
-from gradual.report.checked import is_number, kind_of, list_in, mapping_in, read_lines, read_mapping
+from gradual.report.checked import kind_of, list_in, mapping_in, read_lines, read_mapping
 from gradual.runs.result import StageResult, reported_scores
 
 Split = Literal["val", "test"]

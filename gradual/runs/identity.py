@@ -68,10 +68,7 @@ def claim(
             run.remove_stages()
         write_atomically(run.root / "config.yaml", text)
     elif old is None or "settings" not in old:
-        note(
-            "%s does not say which model and data it was trained with: they are assumed to be the current ones.",
-            run.root,
-        )
+        note("%s does not record its model and data: they are assumed to be the current ones.", run.root)
         for result in run.root.glob("seed-*/**/result.json"):
             StageDirectory(result.parent).attribute_test(digest(identity["data"]["test"]))
     if started and old is not None:

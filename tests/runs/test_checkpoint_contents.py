@@ -272,7 +272,7 @@ def test_a_user_s_own_way_to_write_files_is_tried_as_it_is(tmp_path):
     class Own(TorchCheckpointIO):
         pass
 
-    with pytest.raises(InputError, match=r"callbacks.*own CheckpointIO cannot read back"):
+    with pytest.raises(InputError, match=r"callbacks.*CheckpointIO plugin cannot read back"):
         fit(tmp_path, callbacks=[Noted({"best": np.float64(1)})], plugins=[Own()])
     result, _ = fit(tmp_path / "b", plugins=[Own()])
     assert len(result.stages) == 3

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
-from gradual.files import read_json, write_atomically
 from gradual.runs.directory import RunDirectory, StageDirectory, differences
 from gradual.runs.result import StageResult
 
@@ -98,74 +97,6 @@ def test_a_result_of_another_shape_is_named(tmp_path, content):
     with pytest.raises(InputError) as caught:
         StageDirectory(tmp_path).result()
     assert str(tmp_path / "result.json") in str(caught.value)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    for path in (tmp_path, tmp_path / "missing.json"):
-        with pytest.raises(InputError) as caught:
-            read_json(path)
-        assert str(path) in str(caught.value)
-
-
-# Writing
-
-
-def test_a_file_is_written_whole(tmp_path):
-    path = tmp_path / "file"
-    for text in ("first", "the second, longer", "", "äöü 語\nline\n"):
-        write_atomically(path, text)
-        assert path.read_bytes() == text.encode()
-        assert list(tmp_path.iterdir()) == [path], "nothing else is left"
-
-
-WAYS_TO_CRASH = [(os, "fsync"), (os, "replace"), (os, "rename"), (Path, "replace"), (Path, "rename")]
-
-
-def test_a_crash_leaves_the_old_content_and_no_half_of_the_new(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-    crashes = 0
-    for owner, name in WAYS_TO_CRASH:
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, crash)
-            try:
-                write_atomically(path, f"new {crashes}")
-            except Crash:
-                crashes += 1
-                assert path.read_text() == "old"
-            else:
-                write_atomically(path, "old")
-    assert crashes >= 2, "the content goes to the disk first and is moved to its place then"
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
-
-
-def test_the_content_is_on_the_disk_before_it_is_moved_to_its_place(tmp_path, monkeypatch):
-    path, happened = tmp_path / "file", []
-    real = os.fsync
-
-    def fsync(descriptor):
-        happened.append(path.exists())
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_atomically(path, "text")
-    assert happened[0] is False
-    assert path.exists()
-
-
-def test_two_processes_may_write_a_file_at_the_same_time(tmp_path, monkeypatch):
-    path, real = tmp_path / "file", os.fsync
-
-    def meanwhile(descriptor):
-        monkeypatch.setattr(os, "fsync", real)
-        write_atomically(path, "of the other")
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", meanwhile)
-    write_atomically(path, "of the one")
-    assert path.read_text() == "of the one"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("crashing", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"])
