@@ -351,7 +351,7 @@ def test_a_mistake_is_one_sentence(small_demo, tmp_path, capfd, given, said):
     [
         ("train.tsv", lambda text: text.replace("\tnone\n", "\n", 1), "train.tsv:2: found 21 columns"),
         ("train.tsv", lambda text: text.replace("\t1\t", "\t7\t", 1), "train.tsv:3: found turn '7'"),
-        ("dev.tsv", lambda text: "", "dev.tsv: is empty"),
+        ("dev.tsv", lambda text: "", "dev.tsv: the file is empty"),
         ("test.tsv", lambda text: text.replace("\tnone\t", "\tnowhere\t", 1), "test.tsv:2: slot"),
         ("ontology.json", lambda text: text[:-20], "ontology.json:"),
     ],
