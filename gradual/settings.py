@@ -136,7 +136,7 @@ def _of_optimizer(value: Any) -> str:
         of_torch = getattr(optim, cls.__name__, None) is cls
         class_path = f"torch.optim.{cls.__name__}" if of_torch else f"{cls.__module__}.{cls.__qualname__}"
     lr = value.defaults["lr"] if isinstance(value, optim.Optimizer) and "lr" in value.defaults else 0.001
-    return f"each stage makes an optimizer of its own: write optimizer={{'class_path': '{class_path}', 'lr': {lr}}}"
+    return f"each stage makes its own: write optimizer={{'class_path': '{class_path}', 'lr': {lr}}}"
 
 
 def _of_lr_schedule(value: Any) -> str:

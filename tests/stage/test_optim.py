@@ -431,7 +431,7 @@ def test_a_schedule_that_needs_an_end_is_refused_without_one(config):
 
 
 def test_an_unknown_schedule_is_refused_with_those_that_are_known():
-    with pytest.raises(InputError, match=r"'lineal': accepted are .*linear.*cosine"):
+    with pytest.raises(InputError, match=r"'lineal': it must be one of .*linear.*cosine"):
         build_lr_scheduler(SGD([torch.zeros(1)], lr=0.1), LRScheduleConfig("lineal"), 10)
 
 
@@ -439,14 +439,14 @@ def test_an_unknown_schedule_is_refused_with_those_that_are_known():
 def test_a_schedule_that_is_said_to_be_accepted_works_and_any_other_is_refused(name):
     with pytest.raises(InputError) as caught:
         rates(LRScheduleConfig("none such"), 10, 10)
-    accepted = str(caught.value).partition("accepted are ")[2].rstrip(".").split(", ")
+    accepted = str(caught.value).partition("it must be one of ")[2].rstrip(".").split(", ")
     assert {"constant", "linear", "cosine", "inverse_sqrt"} <= set(accepted)
     if name in accepted:
         found = rates(LRScheduleConfig(name, 2), total_steps=10, steps=10)
         assert found[:3] == pytest.approx([0.0, 0.2, 0.4])
         assert all(0 <= rate <= 0.4 for rate in found)
     else:
-        with pytest.raises(InputError, match=f"'{name}': accepted are"):
+        with pytest.raises(InputError, match=f"'{name}': it must be one of"):
             rates(LRScheduleConfig(name, 2), total_steps=10, steps=10)
 
 
