@@ -276,7 +276,7 @@ SOURCES = "join several datasets into one, such as torch.utils.data.ConcatDatase
 FEW = Examples("in", 4, 2.0, 1)
 
 DATASETS = {
-    "a loader": (DataLoader([1]), "pass the dataset of the loader"),
+    "a loader": (DataLoader([1]), "pass the loader's dataset"),
     "a stream": (Stream(), "a stage draws examples by index"),
     "a stream of datasets": (datasets.Dataset.from_list([{"a": 1}]).to_iterable_dataset(), "a stage draws examples by"),
     "a path": (Path("train.jsonl"), "files are read by gradual.FileDataModule"),

@@ -139,7 +139,7 @@ def test_a_pattern_for_frozen_parameters_alone_matches_nothing():
 
 
 def test_a_parameter_without_a_rate_is_named():
-    with pytest.raises(InputError, match=r"no pattern for the parameter 'head\.weight'"):
+    with pytest.raises(InputError, match=r"no pattern that matches the parameter 'head\.weight'"):
         parameter_groups(network(), OptimizerConfig(lr_by_name={"encoder.*": 0.1}))
 
 

@@ -43,5 +43,5 @@ def test_paths_are_saved_by_our_checkpoints_and_refused_with_others(tmp_path):
     state = State(Path("data"))
     fit(ScriptedModule(), state, TrialCheckpoint(), plugins=[WholeCheckpointIO({}, ScriptedModule())])
     assert state.steps
-    with pytest.raises(InputError, match="CheckpointIO cannot read back"):
+    with pytest.raises(InputError, match="CheckpointIO plugin cannot read back"):
         fit(ScriptedModule(), State(Path("data")), TrialCheckpoint())

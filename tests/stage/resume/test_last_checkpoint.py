@@ -78,7 +78,11 @@ def test_told_to_stop_it_is_saved_after_the_step_in_progress(tmp_path):
 
 
 def test_ctrl_c_ends_in_the_same_way(tmp_path):
-    stop, step = told_to_stop(tmp_path / "last.ckpt", "on_train_batch_start", 2, signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    try:
+        stop, step = told_to_stop(tmp_path / "last.ckpt", "on_train_batch_start", 2, signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert isinstance(stop, KeyboardInterrupt)
     assert step == 2
 

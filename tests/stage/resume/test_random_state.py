@@ -66,7 +66,7 @@ def test_each_process_starts_with_numbers_of_its_own_and_the_first_with_those_of
 def test_another_number_of_processes_cannot_go_on(monkeypatch, now):
     saved = {"processes": RandomState().state_dict()["processes"] * 2}
     monkeypatch.setattr(random_state, "rank_and_world_size", lambda: (0, now))
-    with pytest.raises(InputError, match=f"begun with 2 processes and cannot go on with {now}"):
+    with pytest.raises(InputError, match=f"started with 2 processes and cannot be resumed with {now}"):
         RandomState().load_state_dict(saved)
 
 

@@ -88,7 +88,7 @@ def test_an_unknown_domain_is_answered_with_those_there_are(folder, ontology):
         (b'{"bus-day":\n["caf\xe9"]}', 2, "not UTF-8"),
         (b'{"bus-day": ["monday"], "bus-day": ["friday"]}', None, "the field 'bus-day' comes twice"),
         (b'{"bus-day": ["\\ud83d"]}', None, "has the escape \\ud83d alone"),
-        (b'{"bus-day": [NaN]}', None, "NaN is no number"),
+        (b'{"bus-day": [NaN]}', None, "NaN is not a JSON number"),
         (b'{" ": ["monday"]}', None, "found the slot ' '"),
         (b'{"' + b"s" * 10**6 + b'": 1}', None, "slot 'sss"),
     ],
