@@ -43,7 +43,7 @@ from gradual.settings import MAX_EPOCHS, SEED, StageOverrides, TrainSettings
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.predictions import PredictionWriter
 from gradual.stage.requirements import installed
-from gradual.stage.train import trainer_errors
+from gradual.stage.trainer import trainer_errors
 
 # what may change between two runs of one experiment: where data is kept, how it is read, what is evaluated on
 _NOT_IDENTITY_OF_DATA = (

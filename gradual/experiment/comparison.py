@@ -44,8 +44,10 @@ from gradual.stage.interruption import interruptible
 from gradual.stage.layers import make_layers
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory
+from gradual.stage.preflight import check_stages
 from gradual.stage.retest import lacks_test, tested_again
-from gradual.stage.train import StageTraining, TrainerArguments, check_stages
+from gradual.stage.train import StageTraining
+from gradual.stage.trainer import MakeTrainerArguments as TrainerArguments
 
 
 @checked(model=FACTORY, strategies=STRATEGIES, seeds=SEEDS, metrics=NAMES, **EXPERIMENT)

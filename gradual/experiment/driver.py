@@ -30,8 +30,10 @@ from gradual.stage.callbacks.weights import load_weights
 from gradual.stage.interruption import interruptible
 from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory
+from gradual.stage.preflight import check_stages
 from gradual.stage.retest import tested_again
-from gradual.stage.train import StageTraining, TrainerArguments, check_stages
+from gradual.stage.train import StageTraining
+from gradual.stage.trainer import MakeTrainerArguments as TrainerArguments
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
 

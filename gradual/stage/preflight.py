@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -34,7 +35,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from gradual.data.module import MixedDomainDataModule
 from gradual.distributed import as_one_of
 from gradual.errors import InputError
+from gradual.runs.directory import StageDirectory
+from gradual.schedule import Stage
+from gradual.settings import TrainSettings
+from gradual.stage.requirements import check_requirements
 from gradual.stage.resume.lightning_internals import attach_data, make_optimizers, verify_loop_configuration
+from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +83,44 @@ def names_without_state(callbacks: Iterable[Callback]) -> list[str]:
         and not type(callback).__module__.startswith(("lightning.", "gradual."))
         and not any(is_overridden(hook, callback, Callback) for hook in ("state_dict", "on_save_checkpoint"))
     ]
+
+
+def check_stages(
+    model: LightningModule,
+    datamodule: MixedDomainDataModule,
+    stages: Mapping[int, Stage],
+    defaults: TrainSettings,
+    trainer_arguments: MakeTrainerArguments,
+    titles: Mapping[int, str] | None = None,
+    has_layers: bool | None = None,
+) -> None:
+    """Check stages of the data module's schedule against Lightning's rules, before any of them trains.
+
+    Args:
+        model: The model; it is not changed.
+        datamodule: The data, set up; its stage stays the current one.
+        stages: The stages, by their places in the schedule.
+        defaults: What holds where a stage says nothing.
+        trainer_arguments: The arguments of a stage's Trainer.
+        titles: What stages are called, where not by their places.
+        has_layers: As ``Check.has_layers``.
+
+    Raises:
+        InputError: One of them could not be trained; the message names it.
+    """
+    check_requirements(model, datamodule, defaults.monitor)
+    current = datamodule.stage
+    check = Check(model, datamodule, has_layers)
+    nowhere = StageDirectory(Path())
+    try:
+        for k, stage in stages.items():
+            arguments = trainer_arguments()  # anew: a strategy that one Trainer has had is no other's
+            check_callbacks(callbacks_of(arguments))
+            trainer = stage_trainer(model, stage, nowhere, [], {**arguments, "callbacks": [], "logger": False})
+            check.stage(k, trainer, stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
+    finally:
+        model.trainer = datamodule.trainer = None
+    datamodule.set_stage(current)
 
 
 @dataclass(frozen=True)
@@ -236,9 +280,3 @@ def _warn_of_accumulation(trainer: Trainer, title: Callable[[], str]) -> None:
             f"{title()}: accumulate_grad_batches is {accumulated}, so each epoch is a single step, and its gradient is "
             f"divided by {accumulated} instead of {batches}."
         )
-
-
-def callbacks_of(arguments: Mapping[str, Any]) -> Sequence[Callback]:
-    """The callbacks in a Trainer's arguments."""
-    given = arguments.get("callbacks") or []
-    return given if isinstance(given, list) else [given]

@@ -19,7 +19,8 @@ from gradual.stage.callbacks.history import ExampleScores
 from gradual.stage.callbacks.weights import LoadWeights, is_sharded
 from gradual.stage.loggers import finish_runs
 from gradual.stage.requirements import check_requirements
-from gradual.stage.train import StageTraining, named_scores, stage_trainer
+from gradual.stage.train import StageTraining, named_scores
+from gradual.stage.trainer import stage_trainer
 
 _log = logging.getLogger(__name__)
 

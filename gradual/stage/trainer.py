@@ -1,0 +1,133 @@
+"""The Trainer and the optimizer of one stage."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from gradual.errors import InputError
+from gradual.overrides import merge
+from gradual.runs.checkpoint import WholeCheckpointIO
+from gradual.runs.directory import StageDirectory
+from gradual.schedule import Stage
+from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
+from gradual.stage.loggers import stage_loggers
+from gradual.stage.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
+from gradual.stage.resume.lightning_internals import forks_or_spawns
+
+MakeTrainerArguments = Callable[[], dict[str, Any]]
+"""Makes the arguments of a stage's Trainer, with new callbacks and loggers at each call."""
+
+
+def stage_trainer(
+    model: LightningModule,
+    stage: Stage,
+    directory: StageDirectory,
+    callbacks: list[Callback],
+    arguments: dict[str, Any],
+) -> Trainer:
+    """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one.
+
+    The first of ``callbacks`` stands before the user's: it makes the module what the stage starts from.
+    """
+    given = callbacks_of(arguments)
+    own_progress = any(isinstance(callback, ProgressBar) for callback in given)
+    if own_progress or arguments.get("enable_progress_bar") is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    arguments["logger"], of_loggers = stage_loggers(arguments.get("logger"), directory)
+    if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
+        of_loggers = [LearningRateMonitor(), *of_loggers]
+    callbacks = [*callbacks[:1], *of_loggers, *callbacks[1:]]
+    for name in ("max_epochs", "gradient_clip_val"):
+        if getattr(stage, name) is not None:
+            arguments[name] = getattr(stage, name)
+    if arguments.get("max_epochs") is None:
+        arguments["max_epochs"] = MAX_EPOCHS
+    arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
+    given_plugins = arguments.get("plugins") or []
+    plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous}, model)]
+    arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
+    arguments["use_distributed_sampler"] = False  # the data module divides its batches among the processes itself
+    useless = {
+        "fast_dev_run": bool(arguments.get("fast_dev_run")),
+        "barebones": bool(arguments.get("barebones")),
+        "enable_checkpointing: false": arguments.get("enable_checkpointing") is False,
+        "limit_val_batches: 0": arguments.get("limit_val_batches") == 0,
+    }
+    for name in (name for name, is_set in useless.items() if is_set):
+        raise InputError(f"With {name} no epoch is the best, to carry on from: for a quick try, use max_epochs: 1.")
+    with trainer_errors():
+        trainer = Trainer(**{**arguments, "callbacks": [*callbacks[:1], *given, *callbacks[1:]]})
+    if forks_or_spawns(trainer):
+        raise InputError(
+            f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
+            "strategies that start the program again, such as ddp, and in a notebook a single device."
+        )
+    return trainer
+
+
+def callbacks_of(arguments: Mapping[str, Any]) -> Sequence[Callback]:
+    """The callbacks in a Trainer's arguments."""
+    given = arguments.get("callbacks") or []
+    return given if isinstance(given, list) else [given]
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """While it is open, what a Trainer is not made for (a device that is not there) is said in a sentence."""
+    try:
+        yield
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def stage_optimizer(
+    model: LightningModule, stage: Stage, defaults: TrainSettings, later: Sequence[Stage] = ()
+) -> Iterator[None]:
+    """While it is open, ``model.configure_optimizers`` is the stage's; it looks at those of ``later`` stages, too."""
+    optimizer = merge(defaults.optimizer, stage.optimizer)
+    lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
+    own = model.configure_optimizers
+    patched = "configure_optimizers" in vars(model)  # as LightningCLI does it
+
+    def check_later(module: LightningModule) -> None:
+        for config in (merge(defaults.optimizer, stage.optimizer) for stage in later):
+            if is_configured(config):
+                parameter_groups(module, config)
+
+    def configured(module: LightningModule) -> Any:
+        check_later(module)
+        built = build_optimizer(module, optimizer)
+        scheduler = build_lr_scheduler(built, lr_schedule, module.trainer.estimated_stepping_batches)
+        return {"optimizer": built, **({"lr_scheduler": scheduler} if scheduler else {})}
+
+    def scaled(module: LightningModule) -> Any:
+        check_later(module)
+        return scale_learning_rates(own(), 1.0 if optimizer.lr_scale is None else optimizer.lr_scale)
+
+    if is_configured(optimizer):
+        replacement: Callable[[LightningModule], Any] = configured
+    elif is_overridden("configure_optimizers", model):
+        replacement = scaled
+    else:
+        raise InputError(
+            f"There is no optimizer: {type(model).__name__} has no configure_optimizers, and optimizer.lr is not set."
+        )
+    model.configure_optimizers = types.MethodType(replacement, model)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.configure_optimizers
+        if patched:
+            model.configure_optimizers = own  # type: ignore[method-assign]
