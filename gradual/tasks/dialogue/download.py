@@ -79,7 +79,7 @@ class _NetworkError(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of ``gradual download``.
+    """Declare the options of ``gradual download``.
 
     Args:
         parser: The parser of this subcommand.
@@ -98,13 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Downloads what is missing and says what to do next.
+    """Download missing files, and suggest the next command.
 
     Args:
         arguments: The parsed options that ``add_arguments`` declares.
 
     Raises:
-        InputError: The folder or the mirror cannot be used, a server cannot be reached, or a file is not the right one.
+        InputError: The folder or the mirror is unusable, a server is unreachable, or a file has the wrong content.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _next_step(domains: Sequence[str], root: str) -> str:
-    """A command that works with the domains that were fetched."""
+    """Suggest a command that works with the domains that were downloaded."""
     own = [domain for domain in domains if domain != "all"]
     if not own:
         return f"Next, a domain to adapt to:\n  gradual download multiwoz --out {root} --domains restaurant"
