@@ -313,7 +313,7 @@ def test_weights_of_a_divided_module_are_saved_and_carried_whole(tmp_path):
         assert result["test"]["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
     again = json.loads((folder / "before.json").read_text())
     assert (result["val"], result["test"], result["epochs"]) == (again["val"], again["test"], again["epochs"])
-    assert "ModelParallelStrategy saves weights in shares" in (tmp_path / "refused.txt").read_text()
+    assert "ModelParallelStrategy saves a separate shard of the weights" in (tmp_path / "refused.txt").read_text()
 
 
 # Several machines
