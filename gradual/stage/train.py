@@ -19,13 +19,13 @@ from gradual.errors import InputError
 from gradual.overrides import merge
 from gradual.runs.checkpoint import check_plain
 from gradual.runs.directory import StageDirectory
+from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.recovery import resume_point
 from gradual.runs.result import StageResult
 from gradual.schedule import Stage
 from gradual.score_names import without_split
 from gradual.settings import TrainSettings
 from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
-from gradual.stage.callbacks.weights import LoadWeights, is_sharded, load_weights
 from gradual.stage.callbacks.clock import TrainingClock
 from gradual.stage.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
 from gradual.stage.callbacks.convergence import Convergence, cut_off, ended_by, epochs_trained
@@ -37,7 +37,7 @@ from gradual.stage.callbacks.reported_scores import ReportedScores
 from gradual.stage.callbacks.smoothing import SmoothedScore
 from gradual.stage.callbacks.training_modes import TrainingModes
 from gradual.stage.callbacks.trial_checkpoint import TrialCheckpoint
-from gradual.runs.fingerprint import digest_of_test_data
+from gradual.stage.callbacks.weights import LoadWeights, is_sharded, load_weights
 from gradual.stage.loggers import finish_runs
 from gradual.stage.preflight import lightning_refusals, names_without_state, stage_title
 from gradual.stage.resume.last_checkpoint import LastCheckpoint
