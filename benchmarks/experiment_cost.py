@@ -51,7 +51,7 @@ def planned() -> None:
                 strategies,
                 [0],
                 lambda strategy: strategy.schedule.amounts(POOL),
-                lambda stage, _: TrainSettings().of(stage),
+                lambda stage, _: TrainSettings().resolve(stage),
             )
             shared, alone = tree.examples(in_domain)
             print(
@@ -92,8 +92,9 @@ def paths(run_dir: Path) -> list[Path]:
     comparison = run_dir / "compare.json"
     if not comparison.exists():
         return []
-    strategies: dict[str, dict[str, list[Any]]] = json.loads(comparison.read_text())["paths"]
-    return [run_dir / path for seeds in strategies.values() for stages in seeds.values() for path in stages]
+    strategies: dict[str, dict[str, Any]] = json.loads(comparison.read_text())["strategies"]
+    seeds = [seed for strategy in strategies.values() for seed in strategy["seeds"].values()]
+    return [run_dir / path for seed in seeds for path in seed["paths"]]
 
 
 def main() -> None:

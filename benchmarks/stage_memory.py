@@ -24,7 +24,7 @@ import yaml
 from variants import Variant, clock, spread
 
 from gradual.cli.app import make_experiment
-from gradual.experiment.comparison import plan_tree
+from gradual.experiment.driver import plan_tree
 from gradual.experiment.executors import in_process
 from gradual.experiment.strategies import default_strategies
 from gradual.nn.fast_cpu import keep_memory
@@ -76,7 +76,7 @@ class Stages:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         start = self.clock()
         if self.releases:
-            in_process(self.experiment)([self.nodes[number]])
+            in_process(self.experiment)([self.nodes[number]], lambda: None)
         else:
             keep_memory()
             self.experiment.train(self.nodes[number])

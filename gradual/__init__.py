@@ -24,8 +24,8 @@ _WHERE = {
     "StageResult": "gradual.runs.result",
     "Strategy": "gradual.experiment.strategies",
     "TrainSettings": "gradual.settings",
-    "compare": "gradual.experiment.comparison",
-    "fit": "gradual.experiment.driver",
+    "compare": "gradual.experiment.api",
+    "fit": "gradual.experiment.api",
 }
 
 __all__ = [
@@ -53,8 +53,7 @@ if TYPE_CHECKING:
     from gradual.data.files import FileDataModule
     from gradual.data.module import Domains, MixedDomainDataModule
     from gradual.errors import InputError
-    from gradual.experiment.comparison import compare
-    from gradual.experiment.driver import fit
+    from gradual.experiment.api import compare, fit
     from gradual.experiment.results import RunResult
     from gradual.experiment.strategies import Strategy
     from gradual.runs.result import StageResult

@@ -201,7 +201,8 @@ def _bound(
         parameters = list(signature.parameters.values())[made:]
         accepted = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
         several = len(accepted) < len(parameters)
-        takes = f"it takes {', '.join(accepted)}{' and settings by name' if several else ''}."
+        listed = [each.name for each in parameters if not several or each.kind is each.POSITIONAL_OR_KEYWORD]
+        takes = f"it takes {', '.join(listed)}{' and settings by name' if several else ''}."
         for name in kwargs:
             if not several and name not in accepted:
                 hint = did_you_mean(name, accepted)

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from gradual import MixedDomainDataModule, OptimizerConfig
-from gradual.experiment.comparison import Experiment
+from gradual.experiment.experiment import Experiment
 from gradual.runs.directory import RunDirectory
 from gradual.settings import TrainSettings
 

@@ -25,14 +25,15 @@ def amount_of(stage):
 
 def write_comparison(root, strategies=STRATEGIES, seeds=(0, 1), metrics=("slot_accuracy", "joint_accuracy")):
     """Write compare.json alone."""
-    paths = {}
+    by_seed = {}
     for name, schedule in strategies.items():
         for seed in seeds:
             folders = ["/".join(str(amount_of(stage)) for stage in schedule[:k]) for k in range(1, len(schedule) + 1)]
-            paths.setdefault(name, {})[str(seed)] = [f"seed-{seed}/{folder}" for folder in folders]
+            paths = [f"seed-{seed}/{folder}" for folder in folders]
+            by_seed.setdefault(name, {})[str(seed)] = {"paths": paths}
     content = {
         "strategies": {
-            name: {"schedule": schedule, "amounts": list(map(amount_of, schedule))}
+            name: {"schedule": schedule, "amounts": list(map(amount_of, schedule)), "seeds": by_seed.get(name, {})}
             for name, schedule in strategies.items()
         },
         "seeds": list(seeds),
@@ -40,7 +41,6 @@ def write_comparison(root, strategies=STRATEGIES, seeds=(0, 1), metrics=("slot_a
         "baseline": "in-domain only",
         "monitor": "val/loss",
         "mode": "min",
-        "paths": paths,
         "command": "gradual compare --config configs/multiwoz/restaurant.yaml",
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "environment": {"machine": "x86_64", "cpu": "a processor", "cores": 2, "gpus": []},
@@ -48,6 +48,12 @@ def write_comparison(root, strategies=STRATEGIES, seeds=(0, 1), metrics=("slot_a
     root.mkdir(parents=True, exist_ok=True)
     (root / "compare.json").write_text(json.dumps(content))
     return content
+
+
+def stage_paths(content):
+    """The folders of all stages of a comparison."""
+    by_seed = [of_seed for strategy in content["strategies"].values() for of_seed in strategy["seeds"].values()]
+    return {path for of_seed in by_seed for path in of_seed["paths"]}
 
 
 def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_domain=500, val=None, **more):
@@ -99,7 +105,7 @@ def draw_examples(path, count):
 def write_run(root, strategies=STRATEGIES, seeds=(0, 1), count=30, epochs=4):
     """A whole run directory, every stage finished."""
     content = write_comparison(root, strategies, seeds)
-    for path in sorted({path for seeds in content["paths"].values() for paths in seeds.values() for path in paths}):
+    for path in sorted(stage_paths(content)):
         examples, test = draw_examples(path, count)
         write_stage(root, path, test, examples, epochs=epochs + len(path) % 3, seconds=40.0 + len(path))
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -76,6 +77,11 @@ def run(tmp_path: Path, model=None, schedule=(20, 5, 0), **arguments):
     model = model or Line()
     arguments = {"optimizer": ADAM, **QUIET, **arguments}
     return model, gradual.fit(model, arguments.pop("data", None) or data(), schedule, tmp_path / "run", **arguments)
+
+
+def path_results(run_dir: Path, seed: int = 0) -> dict:
+    """What ``results.json`` says of the path that a fit has trained."""
+    return json.loads((run_dir / "results.json").read_text())["strategies"]["fit"]["seeds"][str(seed)]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

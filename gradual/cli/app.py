@@ -32,12 +32,11 @@ from gradual.cli.precedence import check_command, named_settings, ordered, settl
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
-from gradual.experiment.comparison import Experiment, claim_comparison, compare_tree, plan_tree
-from gradual.experiment.driver import claim_fit, fit_path
+from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
+from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, quieten
 from gradual.runs.directory import RunDirectory
-from gradual.runs.identity import identity_of_model
 from gradual.schedule import Schedule
 from gradual.settings import MAX_EPOCHS, SEED, StageOverrides, TrainSettings
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
@@ -173,11 +172,12 @@ class GradualCLI(WeightsOnlyCLI):
         """Train the stages of the schedule, and print a table of their scores."""
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
-            schedule, defaults, text = self._schedule(), self._defaults(), self._resolved()
-            identity, _ = identity_of_model(run, model)
+            schedule, defaults = self._schedule(), self._defaults()
+            experiment = PathExperiment(model, datamodule, schedule, run, defaults, self._trainer_arguments)
+            tree = plan_path(experiment)
             trainer, arguments = self._identity()
-            claim_fit(run, identity, datamodule, schedule, defaults, trainer, text, arguments)
-            result = fit_path(model, datamodule, schedule, run, defaults, self._trainer_arguments)
+            claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
+            result = fit_path(experiment, tree)
         rank_zero_only(result.print_table)()
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
@@ -199,7 +199,7 @@ class GradualCLI(WeightsOnlyCLI):
         strategies = parse_strategies(self._settings.strategies, self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, self._settings.seeds)
         trainer, arguments = self._identity()
-        claim_comparison(experiment, tree, trainer, lambda _: self._resolved(), arguments)
+        claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
         return compare_tree(experiment, tree, execute, self._settings.baseline)
 
     def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:

@@ -7,8 +7,15 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from gradual.errors import InputError
-from gradual.experiment.executors import Executor, MakeExperiment, Trains, in_process, processes, ray_cluster
+from gradual.experiment.executors import (
+    Executor,
+    MakeExperiment,
+    Trains,
+    check_one_device,
+    in_process,
+    processes,
+    ray_cluster,
+)
 
 
 def add_comparison_arguments(parser: LightningArgumentParser) -> None:
@@ -56,20 +63,7 @@ def executor(experiment: Trains, make_experiment: MakeExperiment, config: Namesp
         InputError: Several stages are to be trained at once, and each of them on several devices.
     """
     if config.jobs > 1 or config.ray is not None:
-        _check_one_device(config.trainer)
+        check_one_device(config.trainer.devices, config.trainer.num_nodes, "trainer.{}")
     if config.ray is not None:
         return ray_cluster(make_experiment, config.ray)
     return in_process(experiment) if config.jobs == 1 else processes(make_experiment, config.jobs)
-
-
-def _check_one_device(trainer: Namespace) -> None:
-    """Refuse several devices per stage: each process that Lightning starts for them would run the comparison, too."""
-    devices = trainer.devices
-    if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part.strip()]
-    number = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else 1
-    if number > 1 or trainer.num_nodes > 1:
-        raise InputError(
-            f"trainer.devices is {trainer.devices} and trainer.num_nodes {trainer.num_nodes}: with --jobs or --ray "
-            "each stage must be trained on one device."
-        )

@@ -1,250 +1,237 @@
-"""Gradual fine-tuning (Xu et al., 2021, Algorithm 1): stage after stage, the weights carried forward."""
+"""The driver: trains what is not finished of a tree of stages, whether one path (``fit``) or several (``compare``)."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 
-from gradual.checks import checked
-from gradual.data.module import MixedDomainDataModule
-from gradual.errors import InputError, did_you_mean
-from gradual.experiment.arguments import EXPERIMENT, MODEL, check_trainer
-from gradual.experiment.results import RunResult
+from gradual.errors import InputError
+from gradual.experiment.arguments import SEEDS
+from gradual.experiment.executors import Executor, in_process
+from gradual.experiment.experiment import Experiment, PathExperiment
+from gradual.experiment.results import Results, RunResult, wide_console
+from gradual.experiment.strategies import IN_DOMAIN_ONLY, Strategy
+from gradual.experiment.tree import Node, Tree
 from gradual.logging import note, quiet, saying_anew
-from gradual.nn.compiled import lightning_module
-from gradual.overrides import from_mapping
-from gradual.runs.directory import RunDirectory, StageDirectory
+from gradual.report import report_page, write_report
+from gradual.report.collect import read_comparison
+from gradual.report.remarks import same_paths
+from gradual.report.tensorboard import save_stage_curve, save_strategies
+from gradual.report.tree import drawing
+from gradual.runs.directory import canonical
 from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
-from gradual.runs.identity import Identity, claim, identity_of_model, remember
-from gradual.runs.recovery import load_result_or_reopen, resume_point
-from gradual.schedule import Schedule, Stage, remark_on_end
-from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings
-from gradual.stage.callbacks.weights import load_weights
+from gradual.runs.identity import claim
+from gradual.runs.recovery import load_result_or_reopen
+from gradual.schedule import remark_on_end
+from gradual.stage.callbacks.reported_scores import check_logged, names_in
 from gradual.stage.interruption import interruptible
-from gradual.stage.loggers import copied
 from gradual.stage.memory import stage_memory
-from gradual.stage.preflight import check_stages
-from gradual.stage.retest import tested_again
-from gradual.stage.train import StageTraining
-from gradual.stage.trainer import MakeTrainerArguments as TrainerArguments
 
-_GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
-
-
-@checked(model=MODEL, **EXPERIMENT)
-def fit(
-    model: LightningModule,
-    datamodule: MixedDomainDataModule,
-    schedule: Schedule | Iterable[float | Stage | Mapping[str, Any]],
-    run_dir: str | Path,
-    **settings: Any,
-) -> RunResult:
-    """Train ``model`` through the stages of ``schedule``, each to convergence, carrying the best weights forward.
-
-    A stage that is done in ``run_dir`` is not trained again, and one that was interrupted goes on from its last
-    checkpoint. Test scores are measured after each stage where there is test data; they are reported, never used.
-    Where the test data alone has changed or is new, finished stages are tested again.
-    Afterwards ``model`` holds the last stage's weights; where the strategy divides modules among processes (FSDP) it is
-    left as it was, and the weights are in ``result.best_checkpoint()``.
-
-    In a distributed run every process calls this; the first one writes. ``batch_size`` is that of each process, and
-    ``run_dir`` must lie on a file system that all machines share.
-
-    Args:
-        model: Any LightningModule that logs the monitor in validation.
-        datamodule: Its data.
-        schedule: Amounts of out-of-domain data, e.g. ``[4000, 2000, 500, 0]``; see ``gradual.Schedule``.
-        run_dir: Folder of the experiment.
-        **settings: The fields of ``gradual.TrainSettings`` (``monitor="val/loss"``, ``mode``, ``patience``,
-            ``min_delta``, ``optimizer={"lr": 1e-4}``, ``lr_schedule``, ``weight_averaging``, ``smoothing``,
-            ``collapse={"attempts": 3}``, ``seed``), and arguments of ``lightning.Trainer`` (``accelerator="cpu"``,
-            ``max_epochs=200``; 100 where it is not given).
-
-    Returns:
-        The results of all stages, also written to ``run_dir/results.json``.
-
-    Raises:
-        InputError: An argument is of another kind, the schedule does not fit the pool, a pattern matches no
-            parameter, or ``run_dir`` holds another experiment: other settings, another model, other starting weights
-            or other data than now. (What a stage of the schedule overrides makes another stage, beside those there.)
-        KeyboardInterrupt: After Ctrl-C; the stage was saved before.
-        SystemExit: The same after SIGTERM, with status 143.
-    """
-    model = lightning_module(model)
-    defaults, trainer = split_settings(settings)
-    schedule = Schedule(schedule)
-    run = RunDirectory(run_dir)
-    with run.held():
-        identity, untouched = identity_of_model(run, model)
-        text = describe(type(model), datamodule, schedule, defaults, trainer)
-        claim_fit(run, identity, datamodule, schedule, defaults, trainer, text)
-        try:
-            return fit_path(model, datamodule, schedule, run, defaults, lambda: copied(trainer), untouched)
-        finally:
-            remember(run, model, identity)
-
-
-def split_settings(settings: Mapping[str, Any]) -> tuple[TrainSettings, dict[str, Any]]:
-    """Keyword arguments as the defaults of the stages and the arguments of their Trainers."""
-    names = {field.name for field in fields(TrainSettings)}
-    own = {name: value for name, value in settings.items() if name in names}
-    for name, cls in _GROUPS.items():
-        if own.get(name) is None:
-            own.pop(name, None)
-        elif isinstance(own[name], Mapping):
-            own[name] = from_mapping(cls, own[name], name)
-    trainer = {name: value for name, value in settings.items() if name not in names}
-    accepted = inspect.signature(Trainer.__init__).parameters
-    for name in trainer:
-        if name not in accepted:
-            raise InputError(f"There is no setting '{name}'.{_where(name) or did_you_mean(name, [*names, *accepted])}")
-    if trainer.get("max_epochs") is None:
-        trainer["max_epochs"] = MAX_EPOCHS
-    return TrainSettings(**own), check_trainer(trainer)
-
-
-def _where(name: str) -> str:
-    """Where a setting belongs that is one of a group's or the data module's."""
-    name = {"learning_rate": "lr"}.get(name, name)
-    for group, cls in _GROUPS.items():
-        if name in {field.name for field in fields(cls)}:
-            return f" Did you mean {group}={{'{name}': ...}}?"
-    if name in inspect.signature(MixedDomainDataModule).parameters:
-        return f" It is an argument of the data module: MixedDomainDataModule({name}=...)."
-    return ""
-
-
-def describe(
-    model: type[LightningModule],
-    datamodule: MixedDomainDataModule,
-    schedule: Schedule,
-    defaults: TrainSettings,
-    trainer: Mapping[str, Any],
-) -> str:
-    """The ``config.yaml`` of an experiment that Python code describes."""
-    experiment = {
-        "model": f"{model.__module__}.{model.__qualname__}",
-        "data": f"{type(datamodule).__module__}.{type(datamodule).__qualname__}",
-        "batch_size": datamodule.batch_size,
-        "batch_tokens": datamodule.batch_tokens,
-        "trainer": {name: value for name, value in trainer.items() if isinstance(value, str | int | float | None)},
-        "schedule": schedule.to_list(),
-    }
-    return str(yaml.safe_dump(experiment | defaults.to_plain(), sort_keys=False))  # the order of patterns counts
+FIT = "fit"
+"""The strategy of ``gradual.fit``, as its results name it."""
 
 
 @interruptible()
 @quiet()
-def claim_fit(
-    run: RunDirectory,
-    model: Identity,
-    datamodule: MixedDomainDataModule,
-    schedule: Schedule,
-    defaults: TrainSettings,
-    trainer: Mapping[str, Any],
-    text: str,
-    arguments: Mapping[str, Mapping[str, Any]] | None = None,
-) -> None:
-    """Make ``run``, which is held, the directory of one path of stages.
-
-    Args:
-        run: The run directory.
-        model: What ``identity_of_model`` says.
-        datamodule: The data; set up here.
-        schedule: The stages.
-        defaults: What holds where a stage says nothing.
-        trainer: The Trainer's arguments.
-        text: The ``config.yaml`` to write.
-        arguments: Those that a configuration makes ``model`` and ``data`` with.
+def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:
+    """Make the tree of ``strategies`` under ``seeds``.
 
     Raises:
-        InputError: It holds another experiment.
+        InputError: There is no seed, or a strategy's schedule does not fit its pool; the message names the strategy.
     """
-    _set_up(datamodule, schedule, defaults.seed)
-    weights = {f"seed-{defaults.seed}": model["starting_weights"]}
-    data, settings = data_fingerprint(datamodule), settings_fingerprint(defaults, trainer)
-    claim(run, {**model, "starting_weights": weights, "data": data, "settings": settings}, text, arguments)
+    seeds = SEEDS.check("seeds", seeds)
+
+    def amounts(strategy: Strategy) -> list[int]:
+        name = next(name for name, value in strategies.items() if value is strategy)
+        try:
+            return strategy.schedule.amounts(experiment.data(strategy.data).pool_size)
+        except InputError as error:
+            raise InputError(f"The strategy '{name}': {error}") from error
+
+    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).resolve(stage))
 
 
-def _set_up(datamodule: MixedDomainDataModule, schedule: Schedule, seed: int) -> None:
-    datamodule.seed = seed
-    datamodule.schedule = schedule
-    datamodule.prepare_data()
-    datamodule.setup("fit")
+@interruptible()
+@quiet()
+def plan_path(experiment: PathExperiment) -> Tree:
+    """Make the tree of one path under one seed.
+
+    Raises:
+        InputError: The schedule does not fit the pool.
+    """
+    experiment.data({})
+    return plan_tree(experiment, {FIT: Strategy(experiment.schedule)}, [experiment.defaults.seed])
+
+
+@interruptible()
+@quiet()
+def claim_run(
+    experiment: Experiment,
+    tree: Tree,
+    trainer: Mapping[str, Any],
+    text: Callable[[type[LightningModule]], str],
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make the run directory, which is held, that of the experiment.
+
+    Args:
+        experiment: What the stages train with.
+        tree: The stages.
+        trainer: The Trainer's arguments.
+        text: Returns the ``config.yaml`` to write, for the class of the model.
+        arguments: The arguments that a configuration makes ``model`` and ``data`` with.
+
+    Raises:
+        InputError: The run directory holds another experiment.
+    """
+    model, identity = experiment.describe_models(tree.seeds)
+    identity["data"] = data_fingerprint(experiment.data({}))
+    identity["settings"] = settings_fingerprint(experiment.defaults, trainer)
+    others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
+    if others:
+        identity["other_data"] = {name: data_fingerprint(experiment.data(data)) for name, data in others.items()}
+    claim(experiment.run, identity, text(model), arguments)
 
 
 @interruptible()
 @quiet()
 @saying_anew()
-def fit_path(
-    model: LightningModule,
-    datamodule: MixedDomainDataModule,
-    schedule: Schedule,
-    run: RunDirectory,
-    defaults: TrainSettings,
-    trainer_arguments: TrainerArguments,
-    untouched: bool = True,
-) -> RunResult:
-    """Train one path of stages in a run directory that was claimed; ``fit`` says what it means.
+def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
+    """Train what is not finished of one path, in a run directory that was claimed.
 
     Args:
-        model: The model.
-        datamodule: Its data.
-        schedule: The stages.
-        run: The run directory.
-        defaults: What holds where a stage says nothing.
-        trainer_arguments: Gives the arguments of a stage's Trainer.
-        untouched: Whether the model has the weights to start from, not those that an earlier call has left in it.
+        experiment: What the stages train with; its model has the weights of the last stage afterwards.
+        tree: The tree of one path.
+
+    Returns:
+        The results, also written to ``results.json``.
     """
-    _set_up(datamodule, schedule, defaults.seed)
-    if remark := remark_on_end(datamodule.amounts):
+    results = Results("results.json", experiment, tree)
+    (((strategy, seed), path),) = tree.paths.items()
+
+    def save() -> None:
+        results.save()
+        if stages := results.of(strategy, seed).stages:
+            curve = experiment.run.seed(seed) / "by-stage" / "-".join(map(str, tree.amounts[strategy]))
+            save_stage_curve(curve, stages)
+
+    if remark := remark_on_end(tree.amounts[strategy]):
         note("%s", remark)
-    parent: StageDirectory | None = None
-    results = []
-    checked = False
-    # what is wrong with the settings of a late stage is said before the first one trains
-    for k, (stage, settings) in enumerate([(stage, defaults.resolve(stage)) for stage in schedule]):
-        datamodule.set_stage(k)
-        directory = run.stage(parent.path if parent else run.seed(defaults.seed), datamodule.amounts[k], settings)
-        result = load_result_or_reopen(directory)
-        trained = result is None
-        start = parent.best if parent else None
-        if result is None and start is None and not untouched and resume_point(directory) is None:
-            raise InputError(
-                "The model holds the weights that an earlier call of gradual.fit left in it, and stage 1 starts from "
-                "those that it had before: make the model anew."
-            )
-        if result is None and not checked:
-            check_stages(model, datamodule, dict(enumerate(schedule[k:], k)), defaults, trainer_arguments)
-            checked = True
-        training = StageTraining(
-            model,
-            datamodule,
-            stage,
-            directory,
-            start,
-            defaults,
-            trainer_arguments,
-            settings,
-            later=schedule[k + 1 :],
+    try:
+        trained = _run_tree(experiment, tree, in_process(experiment), save)
+        if path[-1] not in trained:
+            experiment.load_weights(path[-1])
+    finally:
+        experiment.remember()
+    return results.of(strategy, seed)
+
+
+@interruptible()
+@quiet()
+@saying_anew()
+def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline: str | None = None) -> Path:
+    """Train what is not finished of a tree, in a run directory that was claimed, and write the report.
+
+    Args:
+        experiment: What the stages train with.
+        tree: The stages.
+        execute: Runs the stages: in this process, in several, or on a cluster.
+        baseline: The strategy that differences are taken from; None for in-domain only, or else the first.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        InputError: The baseline is none of the strategies, or one of the metrics is never logged.
+    """
+    results = Results("compare.json", experiment, tree, _baseline(tree, baseline))
+    _run_tree(experiment, tree, execute, results.save, lambda: _print_tree(experiment, tree))
+    check_logged(experiment.metrics or (), names_in(experiment.run.results()))
+    rank_zero_only(_report)(experiment.run.root)
+    return report_page(experiment.run.root)
+
+
+def _run_tree(
+    experiment: Experiment,
+    tree: Tree,
+    execute: Executor,
+    save: Callable[[], None],
+    introduce: Callable[[], None] = lambda: None,
+) -> list[Node]:
+    """Repair what is damaged, check all stages, give out their folders, and train what is not finished.
+
+    Args:
+        experiment: What the stages train with.
+        tree: The stages.
+        execute: Runs the stages.
+        save: Writes the results so far; called before the first stage and after each one.
+        introduce: Called before the first stage trains, when all stages have their folders.
+
+    Returns:
+        The stages that were not finished before.
+    """
+    _repair(experiment, tree)
+    to_do = [node for node in tree.nodes if node.directory(experiment.run).result() is None]
+    if to_do:
+        with stage_memory():
+            experiment.check(to_do)
+    for node in to_do:  # once, and here: stages that run at the same time must not choose
+        rank_zero_only(_give_out_folder)(experiment, node)
+    rank_zero_only(save)()
+    rank_zero_only(introduce)()
+    to_run = [node for node in tree.nodes if node in to_do or experiment.lacks_test(node)]
+    execute(to_run, rank_zero_only(save))
+    return to_do
+
+
+def _repair(experiment: Experiment, tree: Tree) -> None:
+    """Reopen stages with a damaged result, and those with damaged weights that are still needed."""
+    directories = {id(node): node.directory(experiment.run) for node in tree.nodes}
+    for node in reversed(tree.nodes):  # children first: a stage that is reopened needs its parent's weights
+        directory = directories[id(node)]
+        needed = experiment.hands_out_weights or any(
+            not directories[id(child)].is_finished() for child in tree.children(node)
         )
-        if result is None:
-            with stage_memory():
-                result = training.run()
-        else:
-            result = tested_again(training, result)
-        result.index, result.path = k, run.relative(directory.path)
-        results.append(result)
-        run_result = RunResult(results, datamodule.amounts, defaults.seed, run.root, defaults.monitor, defaults.mode)
-        rank_zero_only(run_result.save)()
-        parent = directory
-    if not trained and parent is not None:
-        load_weights(model, parent.best, datamodule)
-    return run_result
+        if load_result_or_reopen(directory, weights=needed) and not needed and experiment.lacks_test(node):
+            load_result_or_reopen(directory)
+
+
+def _give_out_folder(experiment: Experiment, node: Node) -> None:
+    directory = node.directory(experiment.run)
+    if directory.settings() is None:
+        directory.reserve(node.settings)
+
+
+def _baseline(tree: Tree, name: str | None) -> str:
+    """The strategy that differences are taken from, by its name in the tree."""
+    if name is None:
+        name = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
+    name = next((other for other, strategy in tree.strategies.items() if name in strategy.also), name)
+    if name not in tree.strategies:
+        raise InputError(f"baseline is '{name}'; accepted are {', '.join(tree.strategies)}.")
+    return name
+
+
+def _print_tree(experiment: Experiment, tree: Tree) -> None:
+    """Print the tree: what is done, what is to do, what is shared, and what sharing saves."""
+    console = wide_console()
+    console.print(drawing(read_comparison(experiment.run.root, details=False)))
+    paths = {name: path for (name, _), path in tree.paths.items()}  # as every seed has them
+    for sentence in same_paths(paths, {name: strategy.also for name, strategy in tree.strategies.items()}):
+        console.print(sentence, markup=False)
+    with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
+    done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
+    console.print(
+        f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done; an epoch of each is "
+        f"{with_sharing} examples instead of {without}: sharing saves {1 - with_sharing / without:.0%}."
+    )
+
+
+def _report(root: Path) -> None:
+    save_strategies(root)
+    write_report(root)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from gradual.checks import integer
@@ -23,8 +24,8 @@ class Trains(Protocol):
         """Train it, unless it is done."""
 
 
-Executor = Callable[[Sequence[Node]], None]
-"""Trains the given stages, parents before children; returns when all are done."""
+Executor = Callable[[Sequence[Node], Callable[[], None]], None]
+"""Trains the given stages, parents before children, and calls the function that is given with them after each one."""
 
 MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
@@ -36,10 +37,11 @@ _stopped: BaseException | None = None  # the same process was told to stop
 def in_process(experiment: Trains) -> Executor:
     """One stage after the other, here."""
 
-    def execute(nodes: Sequence[Node]) -> None:
+    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
         for node in nodes:
             with stage_memory():
                 experiment.train(node)
+            finished()
 
     return execute
 
@@ -56,14 +58,19 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
     """
     integer(1).check("jobs", jobs)
 
-    def execute(nodes: Sequence[Node]) -> None:
+    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
         context = multiprocessing.get_context("spawn")
         shares = context.Queue()
         for share in range(jobs):
             shares.put(share)
         with ProcessPoolExecutor(jobs, context, _begin_worker, (shares, jobs)) as pool:
             try:
-                _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node))
+                _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node), finished)
+            except BrokenProcessPool as error:
+                raise InputError(
+                    "A worker process ended before its stage was finished: what it said is above. If it said nothing, "
+                    "it was killed, perhaps for lack of memory. The same command goes on from what is saved."
+                ) from error
             except Interrupted:
                 for worker in multiprocessing.active_children():
                     worker.terminate()  # it saves the stage that it trains
@@ -85,7 +92,7 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
         retries: How often a stage whose worker was lost is run again; it goes on from its last checkpoint.
     """
 
-    def execute(nodes: Sequence[Node]) -> None:
+    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
         try:
             import ray
         except ImportError:
@@ -100,7 +107,11 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
             for node in nodes:
                 before = [tasks[id(node.parent)]] if id(node.parent) in tasks else []
                 tasks[id(node)] = remote.remote(make_experiment, node, *before)
-            ray.get(list(tasks.values()))
+            running = list(tasks.values())
+            while running:
+                done, running = ray.wait(running)
+                ray.get(done)
+                finished()
         finally:
             if started:
                 ray.shutdown()
@@ -108,7 +119,27 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
     return execute
 
 
-def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> None:
+def check_one_device(devices: Any, num_nodes: int, pattern: str = "{}") -> None:
+    """Refuse several devices per stage: each process that Lightning starts for them would run the comparison, too.
+
+    Args:
+        devices: The Trainer's ``devices``.
+        num_nodes: The Trainer's ``num_nodes``.
+        pattern: How messages write the name of an argument, e.g. ``trainer.{}``.
+
+    Raises:
+        InputError: A stage would have several.
+    """
+    listed = devices.strip(", ").split(",") if isinstance(devices, str) and "," in devices else devices
+    number = len(listed) if isinstance(listed, list) else int(listed) if str(listed).isdecimal() else 1
+    if number > 1 or num_nodes > 1:
+        raise InputError(
+            f"{pattern.format('devices')} is {devices!r} and {pattern.format('num_nodes')} {num_nodes}: with jobs or "
+            "ray, each stage must be trained on one device."
+        )
+
+
+def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]], finished: Callable[[], None]) -> None:
     """Submit every stage as soon as its parent is done; the first failure stops the rest."""
     waiting = list(nodes)
     running: dict[Future[Any], Node] = {}
@@ -122,6 +153,7 @@ def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]]) -> 
             unfinished.discard(id(running.pop(future)))
             try:
                 future.result()
+                finished()
             except BaseException:
                 for other in running:
                     other.cancel()

@@ -1,14 +1,10 @@
-"""What came out of a path of stages: results.json, the table, and TensorBoard's run whose x axis is the stage."""
+"""The results of an experiment: of one path with its table, and of all paths in a file of the run directory."""
 
 from __future__ import annotations
 
 import json
 import math
-import platform
-import shlex
-import sys
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +12,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gradual.experiment.experiment import Experiment
+from gradual.experiment.provenance import command_line, environment, versions
+from gradual.experiment.tree import Tree
 from gradual.files import write_atomically
-from gradual.report.tensorboard import save_stage_curve
-from gradual.runs.result import CUT_OFF, StageResult
+from gradual.runs.result import CUT_OFF, StageResult, reported_scores
 from gradual.score_names import without_split
-
-_PACKAGES = ("gradual", "torch", "lightning", "transformers", "torchmetrics", "jsonargparse", "numpy")
 
 
 @dataclass
@@ -61,22 +57,9 @@ class RunResult:
         return self.run_dir / self.stages[stage].path / "best.ckpt"
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``results.json``."""
-        return {
-            "stages": [asdict(stage) for stage in self.stages],
-            "final": self.final,
-            "best_stage": self.best_stage,
-            "seed": self.seed,
-            "command": command_line(),
-            "versions": versions(),
-        }
-
-    def save(self) -> None:
-        """Write ``results.json`` and the run of TensorBoard whose x axis is the stage (the paper's Figure 2)."""
-        write_atomically(self.run_dir / "results.json", json.dumps(self.to_dict(), indent=2) + "\n")
-        save_stage_curve(
-            self.run_dir / f"seed-{self.seed}" / "by-stage" / "-".join(map(str, self.amounts)), self.stages
-        )
+        """The results as plain data: ``stages``, ``best_stage``, and ``final`` once a stage is finished."""
+        final = {"final": self.final} if self.stages else {}
+        return {"stages": [asdict(stage) for stage in self.stages], "best_stage": self.best_stage, **final}
 
     def table(self) -> Table:
         """A column a stage: its amounts, epochs (the best one in brackets) and time, and all its scores.
@@ -132,28 +115,100 @@ class RunResult:
         return self.stages[stage].val.get(without_split(self.monitor), math.nan)
 
 
+class Results:
+    """What the stages of a tree are and what came out of them so far, as a file of the run directory.
+
+    ``results.json`` of ``fit`` and ``compare.json`` of ``compare`` have the same schema. They are two files so that
+    neither command overwrites what the other one has written and the report reads::
+
+        {
+          "strategies": {
+            "gradual": {                          # "fit" is the only one in results.json
+              "schedule": [2000, {"amount": 0, "patience": 9}],
+              "data": {},                         # changed arguments of the data module; left out if there are none
+              "also": [],                         # other names of the same path; left out if there are none
+              "amounts": [2000, 0],               # out-of-domain examples of each stage, as counts
+              "seeds": {
+                "0": {
+                  "paths": ["seed-0/2000", "seed-0/2000/0"],  # the folder of each stage, finished or not
+                  "stages": [{"index": 0, ...}],  # a gradual.StageResult for each finished stage
+                  "best_stage": 0,                # index of the finished stage with the best monitored score, or null
+                  "final": {"val": {"loss": 0.3}, "test": {}}  # scores of the last of them
+                }
+              }
+            }
+          },
+          "seeds": [0],
+          "baseline": "in-domain only",           # null in results.json
+          "metrics": [], "val_metrics": [],       # names of the test and validation scores to report
+          "monitor": "val/loss", "mode": "min",   # the score that decides in each stage, and which value is better
+          "command": "gradual compare --config mine.yaml",
+          "versions": {"python": "3.11.7"}, "environment": {"cpu": "...", "gpus": []}
+        }
+
+    Args:
+        name: Name of the file.
+        experiment: What the stages train with.
+        tree: The stages.
+        baseline: The strategy that differences are taken from; None for none.
+    """
+
+    def __init__(self, name: str, experiment: Experiment, tree: Tree, baseline: str | None = None):
+        self.path = experiment.run.root / name
+        self._experiment, self._tree, self._baseline = experiment, tree, baseline
+
+    def of(self, strategy: str, seed: int) -> RunResult:
+        """The results of one path, as far as its stages are finished."""
+        run, settings = self._experiment.run, self._experiment.defaults
+        stages: list[StageResult] = []
+        for index, node in enumerate(self._tree.paths[strategy, seed]):
+            directory = node.directory(run)
+            result = directory.result()
+            if result is None:
+                break
+            stages.append(replace(result, index=index, path=run.relative(directory.path)))
+        return RunResult(stages, self._tree.amounts[strategy], seed, run.root, settings.monitor, settings.mode)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the file."""
+        run, settings, tree = self._experiment.run, self._experiment.defaults, self._tree
+        found = [result for node in tree.nodes if (result := node.directory(run).result())]
+        asked = list(self._experiment.metrics or ())
+        return {
+            "strategies": {
+                name: {**strategy.to_plain(), "amounts": tree.amounts[name], "seeds": self._by_seed(name)}
+                for name, strategy in tree.strategies.items()
+            },
+            "seeds": tree.seeds,
+            "baseline": self._baseline,
+            "metrics": asked or reported_scores(found, "test"),
+            "val_metrics": reported_scores(found, "val", asked),
+            "monitor": settings.monitor,
+            "mode": settings.mode,
+            "command": command_line(),
+            "versions": versions(),
+            "environment": environment(),
+        }
+
+    def save(self) -> None:
+        """Write the file."""
+        write_atomically(self.path, json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def _by_seed(self, strategy: str) -> dict[str, Any]:
+        run = self._experiment.run
+        return {
+            str(seed): {
+                "paths": [run.relative(node.directory(run).path) for node in self._tree.paths[strategy, seed]],
+                **self.of(strategy, seed).to_dict(),
+            }
+            for seed in self._tree.seeds
+        }
+
+
 def wide_console() -> Console:
     """Standard output, with room for all columns of a table where it is no terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=160, highlight=False)
-
-
-def command_line() -> str:
-    """The command that runs, as it could be typed again."""
-    program = Path(sys.argv[0])
-    name = "gradual" if "gradual" in (program.name, program.parent.name) else str(program)
-    return shlex.join([name, *sys.argv[1:]])
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _epochs(stage: StageResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -109,33 +109,6 @@ def parse_strategies(
 def follows_schedule(described: Any) -> bool:
     """Whether a strategy takes its amounts from the experiment's schedule, as a mapping without ``schedule`` does."""
     return isinstance(described, Mapping) and "schedule" not in described
-
-
-def same_paths(paths: Mapping[str, Sequence[Hashable]], also: Mapping[str, Sequence[str]]) -> list[str]:
-    """One sentence for each path that several strategies take.
-
-    Args:
-        paths: The stages of each strategy; empty where they are not known.
-        also: By strategy, the other names of the same path, which have no row of their own.
-    """
-    sentences = [
-        f"With this schedule, {_listed([*names, name])} are the same path: the row {name} stands for "
-        f"{'both' if len(names) == 1 else 'all of them'}."
-        for name, names in also.items()
-        if names
-    ]
-    by_path: dict[tuple[Hashable, ...], list[str]] = {}
-    for name, path in paths.items():
-        by_path.setdefault(tuple(path), []).append(name)
-    return sentences + [
-        f"{_listed(names)} are the same path: its stages are trained once, and the scores are the same."
-        for path, names in by_path.items()
-        if path and len(names) > 1
-    ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _strategy(name: str, described: Any, schedule: Schedule) -> Strategy:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradual.experiment.strategies import Strategy
 from gradual.runs.directory import RunDirectory, StageDirectory, canonical
-from gradual.schedule import Stage
+from gradual.schedule import Schedule, Stage
 
 Settings = Callable[[Stage, int], dict[str, Any]]
 """All that a stage trains with under a seed, as plain data."""
@@ -21,24 +21,35 @@ class Node:
 
     Attributes:
         seed: Seed of the experiment.
-        stages: The path from the root to this stage.
-        amounts: Their numbers of out-of-domain examples.
+        schedule: The schedule of the first strategy that the stage is part of.
+        amounts: The numbers of out-of-domain examples from the root to this stage.
         data: Arguments of the data module that differ from the experiment's.
         settings: All that the stage trains with.
         parent: The stage before; None for a first one.
-        strategies: Names of the strategies that it is part of.
+        strategies: Names of the strategies that the stage is part of.
     """
 
     seed: int
-    stages: tuple[Stage, ...]
+    schedule: Schedule
     amounts: tuple[int, ...]
     data: dict[str, Any]
     settings: dict[str, Any]
     parent: Node | None = None
     strategies: list[str] = field(default_factory=list)
 
+    @property
+    def index(self) -> int:
+        """The stage's place in its schedule, counted from 0."""
+        return len(self.amounts) - 1
+
+    @property
+    def stage(self) -> Stage:
+        """The stage as its schedule has it."""
+        stage: Stage = self.schedule[self.index]
+        return stage
+
     def directory(self, run: RunDirectory) -> StageDirectory:
-        """Its folder in a run directory."""
+        """The stage's folder in a run directory."""
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
         return run.stage(parent, self.amounts[-1], self.settings)
 
@@ -47,10 +58,10 @@ class Tree:
     """The stages of several strategies under several seeds.
 
     Args:
-        strategies: By name.
+        strategies: The strategies by name.
         seeds: Each seed has a tree of its own.
-        amounts: Gives a strategy's numbers of out-of-domain examples.
-        settings: Gives what a stage trains with; stages that differ in it are different.
+        amounts: Returns a strategy's numbers of out-of-domain examples.
+        settings: Returns what a stage trains with; stages that differ in it are different.
     """
 
     def __init__(
@@ -73,13 +84,17 @@ class Tree:
                     amounts_so_far = tuple(self.amounts[name][: k + 1])
                     key += canonical(own) + canonical(amounts_so_far[-1])
                     if key not in nodes:
-                        stages, parent = tuple(strategy.schedule[: k + 1]), path[-1] if path else None
-                        nodes[key] = Node(seed, stages, amounts_so_far, strategy.data, own, parent)
+                        parent = path[-1] if path else None
+                        nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent)
                     nodes[key].strategies.append(name)
                     path.append(nodes[key])
                 self.paths[name, seed] = path
         self.nodes = list(nodes.values())
         """All stages, parents before children."""
+
+    def children(self, node: Node) -> list[Node]:
+        """The stages trained from a stage."""
+        return [child for child in self.nodes if child.parent is node]
 
     @property
     def stages_without_sharing(self) -> int:

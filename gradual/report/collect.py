@@ -200,11 +200,12 @@ def pooled_score(examples: Examples, metric: str) -> float | None:
     return sum(pair[0] for pair in pairs) / denominator if denominator else 0.0
 
 
-def read_comparison(run_dir: Path) -> Comparison:
+def read_comparison(run_dir: Path, details: bool = True) -> Comparison:
     """Read a comparison, as far as it exists.
 
     Args:
         run_dir: A run directory with the ``compare.json`` of ``gradual compare``.
+        details: Whether to read the histories and test examples of the stages, too.
 
     Raises:
         InputError: There is no ``compare.json``, or a file is damaged; the message names it.
@@ -214,11 +215,9 @@ def read_comparison(run_dir: Path) -> Comparison:
         raise InputError(f"{run_dir} holds no comparison: {file} is missing; run gradual compare first.")
     content = read_mapping(file)
     seeds = list_in(content, "seeds", int, file)
-    paths = mapping_in(content, "paths", file)
-    stage_at = cache(lambda path: _stage(run_dir, path))  # strategies share stages
+    stage_at = cache(lambda path: _stage(run_dir, path, details))  # strategies share stages
     strategies = [
-        _strategy(name, entry, seeds, paths.get(name, {}), stage_at, file)
-        for name, entry in mapping_in(content, "strategies", file).items()
+        _strategy(name, entry, seeds, stage_at, file) for name, entry in mapping_in(content, "strategies", file).items()
     ]
     baseline = content.get("baseline")
     if baseline is not None and baseline not in [strategy.name for strategy in strategies]:
@@ -242,9 +241,7 @@ def read_comparison(run_dir: Path) -> Comparison:
     )
 
 
-def _strategy(
-    name: str, entry: Any, seeds: list[int], paths: Any, stage_at: Callable[[str], StageRecord], file: Path
-) -> Strategy:
+def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str], StageRecord], file: Path) -> Strategy:
     where = f"{file}: the strategy '{name}'"
     if not isinstance(entry, dict):
         raise InputError(f"{where} is {kind_of(entry)}: it must be a mapping.")
@@ -252,8 +249,7 @@ def _strategy(
     schedule = list_in(entry, "schedule", object, file)
     if not amounts or len(schedule) != len(amounts):
         raise InputError(f"{where} has {len(schedule)} stages in its schedule, but {len(amounts)} amounts.")
-    if not isinstance(paths, dict):
-        raise InputError(f"{where} has {kind_of(paths)} as its paths: it must be a mapping from seed to a list.")
+    by_seed = mapping_in(entry, "seeds", file)
     overrides = [
         {key: value for key, value in stage.items() if key != "amount"} if isinstance(stage, dict) else {}
         for stage in schedule
@@ -262,14 +258,15 @@ def _strategy(
         overrides[0] = {"data": entry["data"], **overrides[0]}
     stages: dict[int, list[StageRecord]] = {}
     for seed in seeds:
-        places = list_in({str(seed): [], **paths}, str(seed), str, file)
+        of_seed = mapping_in({str(seed): {}, **by_seed}, str(seed), file)
+        places = list_in({"paths": [], **of_seed}, "paths", str, file)
         if len(places) > len(amounts):
             raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
         stages[seed] = [stage_at(path) for path in places]
     return Strategy(name, amounts, overrides, stages, list_in({"also": [], **entry}, "also", str, file))
 
 
-def _stage(root: Path, path: str) -> StageRecord:
+def _stage(root: Path, path: str, details: bool) -> StageRecord:
     folder = root / path
     settings, result, history = folder / "stage.json", folder / "result.json", folder / "history.jsonl"
     finished = result.is_file()
@@ -279,8 +276,8 @@ def _stage(root: Path, path: str) -> StageRecord:
         started=finished or history.is_file() or (folder / "sample.txt").is_file(),
         settings=read_mapping(settings) if settings.is_file() else None,
         result=_result(result) if finished else None,
-        history=_history(history, finished),
-        examples=_examples(examples) if examples.is_file() else None,
+        history=_history(history, finished) if details else [],
+        examples=_examples(examples) if details and examples.is_file() else None,
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,10 @@ from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, 
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, is_share
 from gradual.report.tables import Table, duration, finite, metric_name, score_text
+from gradual.report.tree import flatten, stage_tree, walk
 from gradual.runs.result import CUT_OFF
 
 _NO_CURVE = {"epoch", "seconds"}
-
-
-@dataclass
-class TreeStage:
-    """A stage of the tree, for all seeds and all strategies that pass through it.
-
-    Attributes:
-        amount: Number of out-of-domain examples.
-        overrides: The settings it overrides, as ``name: value``.
-        records: The stage of each seed.
-        ends: Numbers of the strategies that end here.
-        children: The stages trained from it.
-    """
-
-    amount: int
-    overrides: list[str]
-    records: dict[int, StageRecord] = field(default_factory=dict)
-    ends: list[int] = field(default_factory=list)
-    children: dict[str, TreeStage] = field(default_factory=dict)
-
-    @property
-    def in_domain(self) -> int | None:
-        """Number of in-domain training examples; None until a seed has finished the stage."""
-        return next((record.result.in_domain for record in self.records.values() if record.result), None)
 
 
 def render_page(
@@ -62,7 +38,7 @@ def render_page(
     )
     environment.filters |= {"duration": duration, "metric_name": metric_name}
     tree = stage_tree(comparison)
-    largest = max((stage.amount + (stage.in_domain or 0) for stage in _walk(tree)), default=0)
+    largest = max((stage.amount + (stage.in_domain or 0) for stage in walk(tree)), default=0)
     percent = in_percent(comparison)
     return environment.get_template("page.html.j2").render(
         title=f"Strategies compared: {comparison.root.resolve().name}",
@@ -87,24 +63,6 @@ def render_page(
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
     )
-
-
-def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
-    """The first stages by folder name, with the stages below them; a shared stage is there once."""
-    root: dict[str, TreeStage] = {}
-    for number, strategy in enumerate(comparison.strategies):
-        level = root
-        some_path = next((path for path in strategy.stages.values() if path), [])
-        for k, (record, amount) in enumerate(zip(some_path, strategy.amounts)):
-            folder = Path(record.path).name
-            if folder not in level:
-                overrides = [f"{name}: {value}" for name, value in flatten(strategy.overrides[k])]
-                level[folder] = TreeStage(amount, overrides)
-            stage = level[folder]
-            stage.records |= {seed: path[k] for seed, path in strategy.stages.items() if k < len(path)}
-            stage.ends += [number] if k == len(strategy.amounts) - 1 else []
-            level = stage.children
-    return root
 
 
 def learning_curves(comparison: Comparison) -> dict[str, Any]:
@@ -173,21 +131,6 @@ def _panels(comparison: Comparison) -> list[Panel]:
 def variable(look: Style) -> str:
     """The name of a style's colour in the page's style sheet."""
     return f"--{look.color.removeprefix('#')}"
-
-
-def flatten(content: Any, separator: str = ".", name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings with their dotted names."""
-    if isinstance(content, Mapping) and content:
-        for key, value in content.items():
-            yield from flatten(value, separator, f"{name}{separator}{key}" if name else str(key))
-    elif name and content != {}:
-        yield name, content
-
-
-def _walk(level: Mapping[str, TreeStage]) -> Iterator[TreeStage]:
-    for stage in level.values():
-        yield stage
-        yield from _walk(stage.children)
 
 
 def _scaled(value: Any, percent: bool) -> Any:

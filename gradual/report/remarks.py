@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
-from gradual.experiment.strategies import same_paths
 from gradual.report.collect import Comparison, Strategy
 from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
@@ -22,6 +21,29 @@ def remarks(comparison: Comparison) -> list[str]:
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
         found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
     return found
+
+
+def same_paths(paths: Mapping[str, Sequence[Hashable]], also: Mapping[str, Sequence[str]]) -> list[str]:
+    """One sentence for each path that several strategies take.
+
+    Args:
+        paths: The stages of each strategy; empty where they are not known.
+        also: By strategy, the other names of the same path, which have no row of their own.
+    """
+    sentences = [
+        f"With this schedule, {_listed([*names, name])} are the same path: the row {name} stands for "
+        f"{'both' if len(names) == 1 else 'all of them'}."
+        for name, names in also.items()
+        if names
+    ]
+    by_path: dict[tuple[Hashable, ...], list[str]] = {}
+    for name, path in paths.items():
+        by_path.setdefault(tuple(path), []).append(name)
+    return sentences + [
+        f"{_listed(names)} are the same path: its stages are trained once, and the scores are the same."
+        for path, names in by_path.items()
+        if path and len(names) > 1
+    ]
 
 
 def marked(strategy: Strategy) -> str:
@@ -90,3 +112,7 @@ def _monitored(strategy: Strategy, monitor: str) -> dict[int, dict[int, float]]:
         seed: {stage: results[stage][seed].val[name] for stage in stages if name in results[stage][seed].val}
         for seed in strategy.finished_seeds
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

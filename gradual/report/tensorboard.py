@@ -37,8 +37,9 @@ def save_strategies(root: Path) -> None:
     directory = root / "strategies"
     shutil.rmtree(directory, ignore_errors=True)
     finished: dict[str, list[list[StageResult]]] = {}
-    for name, by_seed in comparison["paths"].items():
-        done = [[StageDirectory(root / path).result() for path in paths] for paths in by_seed.values()]
+    for name, strategy in comparison["strategies"].items():
+        folders = [of_seed["paths"] for of_seed in strategy["seeds"].values()]
+        done = [[StageDirectory(root / folder).result() for folder in path] for path in folders]
         finished[name] = [[stage for stage in path if stage] for path in done if all(path)]
     every = [stage for paths in finished.values() for path in paths for stage in path]
     names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}

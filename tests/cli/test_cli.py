@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from small_runs import path_results
 
 import gradual
 from gradual.__main__ import main
@@ -35,10 +36,6 @@ def finished(small_demo, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "demo"
     main(arguments("fit", small_demo, run_dir, "--schedule=[20, {amount: 0, optimizer: {lr_scale: 0.5}}]"))
     return run_dir
-
-
-def results(run_dir: Path) -> dict:
-    return json.loads((run_dir / "results.json").read_text())
 
 
 def mistake(capfd, given: list[str]) -> str:
@@ -84,9 +81,9 @@ def test_fit_writes_the_layout_and_ends_with_the_table(small_demo, tmp_path, cap
     run_dir = tmp_path / "run"
     main(arguments("fit", small_demo, run_dir, "--schedule=[20, 0]", "--seed_everything=3"))
     output = capsys.readouterr().out
-    content = results(run_dir)
+    content = path_results(run_dir, seed=3)
     assert [stage["path"] for stage in content["stages"]] == ["seed-3/20", "seed-3/20/0"]
-    assert content["seed"] == 3
+    assert json.loads((run_dir / "results.json").read_text())["seeds"] == [3]
     names = {"loss", "slot_accuracy", "joint_accuracy", "slot_accuracy_all", "joint_accuracy_all"}
     for stage in content["stages"]:
         assert set(stage["val"]) == set(stage["test"]) == names
@@ -110,16 +107,16 @@ def test_fit_writes_the_layout_and_ends_with_the_table(small_demo, tmp_path, cap
 
 def test_running_again_reports_and_trains_nothing(finished, small_demo, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")}
-    stages = results(finished)["stages"]
+    stages = path_results(finished)["stages"]
     main(arguments("fit", small_demo, finished, "--schedule=[20, {amount: 0, optimizer: {lr_scale: 0.5}}]"))
-    assert results(finished)["stages"] == stages
+    assert path_results(finished)["stages"] == stages
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")} == before
     assert "epoch 1" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_test_and_validate_give_a_stage_s_scores_exactly(finished, index, monkeypatch):
-    stage = results(finished)["stages"][index]
+    stage = path_results(finished)["stages"][index]
     measured = {}
     for command, split in (("test", "test"), ("validate", "val")):
         from lightning.pytorch import Trainer
@@ -158,7 +155,7 @@ def test_predict_writes_the_belief_state_of_each_turn(finished, small_demo, tmp_
         for record in records
         for slot in target_slots
     )
-    expected = results(finished)["final"]["test"]["slot_accuracy"]
+    expected = path_results(finished)["final"]["test"]["slot_accuracy"]
     assert right / (len(records) * len(target_slots)) == pytest.approx(expected)
 
 
@@ -279,7 +276,7 @@ def test_a_model_and_data_of_one_s_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     model_and_data = ["--model=mine.Mine", "--data=mine.Numbers", "--data.size=5", "--optimizer.lr=0.1"]
     main(["fit", *model_and_data, "--schedule=[9, 1.0, 0.34, 0]", f"--run_dir={tmp_path}/run", *FAST])
-    stages = results(tmp_path / "run")["stages"]
+    stages = path_results(tmp_path / "run")["stages"]
     assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(5, 9), (5, 9), (5, 3), (5, 0)]
 
 

@@ -22,6 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_runs import path_results
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
@@ -574,7 +575,7 @@ def test_fit_from_files_on_the_command_line(tmp_path, tokenizer_folder, monkeypa
     run_dir = tmp_path / "run"
     given += ["--schedule=[10, 0]", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--optimizer.lr=0.1"]
     main(["fit", "--model=words.WordCounts", "--data=gradual.FileDataModule", *given, f"--run_dir={run_dir}"])
-    results = json.loads((run_dir / "results.json").read_text())
+    results = path_results(run_dir)
     assert [stage["out_of_domain"] for stage in results["stages"]] == [10, 0]
     assert set(results["final"]["test"]) == {"loss"}
     ids = (run_dir / "seed-0/10/sample.txt").read_text().split()

@@ -15,8 +15,9 @@ from table5 import table5
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from gradual import InputError, Schedule
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.executors import _begin_worker, in_process, processes, ray_cluster
+from gradual.experiment.experiment import PathExperiment
 from gradual.experiment.strategies import Strategy, default_strategies
 from gradual.runs.directory import StageDirectory
 
@@ -73,7 +74,9 @@ def test_the_report_holds_the_mean_of_the_seeds(whole):
     content = json.loads((whole / "run/compare.json").read_text())
     assert content["metrics"] == ["close"]
     assert content["baseline"] == "in-domain only"
-    assert content["paths"]["one-stage"] == {"0": ["seed-0/20", "seed-0/20/0"], "1": ["seed-1/20", "seed-1/20/0"]}
+    by_seed = content["strategies"]["one-stage"]["seeds"]
+    paths = {seed: of_seed["paths"] for seed, of_seed in by_seed.items()}
+    assert paths == {"0": ["seed-0/20", "seed-0/20/0"], "1": ["seed-1/20", "seed-1/20/0"]}
     by_hand = [scores(whole)[f"run/seed-{seed}/20/5/0"]["test"]["close"] for seed in (0, 1)]
     header, *rows = (line_.split(",") for line_ in (whole / "run/report/table.csv").read_text().splitlines())
     gradual = dict(zip(header, next(row for row in rows if row[0] == "gradual")))
@@ -85,17 +88,16 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
 
     compare(tmp_path, {"gradual": Strategy(Schedule([20, 5, 0]))}, seeds=(0,))
     count = len(line.trained(tmp_path))
-    experiment = line.make_experiment(str(tmp_path))
-    from gradual.experiment.driver import fit_path
-
-    result = fit_path(
-        experiment.model(),
-        experiment.data({}),
+    parts = line.make_experiment(str(tmp_path))
+    experiment = PathExperiment(
+        parts.model(),
+        parts.data({}),
         Schedule([20, 5, 0]),
-        experiment.run,
-        experiment.defaults,
-        experiment.trainer_arguments,
+        parts.run,
+        parts.defaults,
+        parts.trainer_arguments,
     )
+    result = fit_path(experiment, plan_path(experiment))
     assert isinstance(result, gradual.RunResult)
     assert len(line.trained(tmp_path)) == count
     compare(tmp_path, seeds=(0,))
@@ -104,7 +106,7 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
 
 @pytest.mark.parametrize("after", [1, 4])
 def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_path, after):
-    def fails(nodes):
+    def fails(nodes, finished):
         experiment = line.make_experiment(str(tmp_path))
         for node in nodes[:after]:
             experiment.train(node)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
 from line import Examples
-from small_runs import Line, Scripted, Stop, data, run, weights
+from small_runs import Line, Scripted, Stop, data, path_results, run, weights
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from torch import nn
 
@@ -115,17 +115,19 @@ def test_samples_are_nested_and_written_down(tmp_path):
 def test_results_file_and_layout(tmp_path):
     run(tmp_path)
     root = tmp_path / "run"
-    content = json.loads((root / "results.json").read_text())
+    whole, content = json.loads((root / "results.json").read_text()), path_results(root)
     fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
     fields += ["collapses", "converged", "ended_by", "test_data"]
     assert [list(stage) for stage in content["stages"]] == [fields] * 3
     assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
     assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]
     assert content["final"] == {name: content["stages"][-1][name] for name in ("val", "test")}
-    assert content["seed"] == 0
-    without_build = [version.partition("+")[0] for version in (content["versions"]["torch"], torch.__version__)]
+    assert content["paths"] == [stage["path"] for stage in content["stages"]]
+    assert whole["strategies"]["fit"]["amounts"] == whole["strategies"]["fit"]["schedule"] == [20, 5, 0]
+    assert (whole["seeds"], whole["monitor"], whole["mode"]) == ([0], "val/loss", "min")
+    without_build = [version.partition("+")[0] for version in (whole["versions"]["torch"], torch.__version__)]
     assert without_build[0] == without_build[1], "the package's metadata may lack the build, such as +cpu"
-    assert content["command"]
+    assert whole["command"]
     for stage in content["stages"]:
         for name in ("best.ckpt", "last.ckpt", "sample.txt"):
             assert (root / stage["path"] / name).exists()

@@ -14,6 +14,7 @@ import ranks
 import torch
 from lightning.pytorch import Trainer
 from line import Examples
+from small_runs import path_results
 
 import gradual
 from gradual import InputError
@@ -114,7 +115,7 @@ def one(two, demo, tmp_path_factory):
 
 
 def test_all_stages_run_in_one_launch(two):
-    results = json.loads((two / "run/results.json").read_text())
+    results = path_results(two / "run")
     assert [stage["path"] for stage in results["stages"]] == ["seed-0/20", "seed-0/20/5", "seed-0/20/5/0"]
     assert [(stage["converged"], stage["ended_by"]) for stage in results["stages"]] == [(False, "max_epochs")] * 3
     first, second = ends(two)
@@ -242,7 +243,7 @@ def test_other_test_data_is_measured_by_all_processes(tmp_path, launcher):
     before = {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")}
     launched(launcher, "test", tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")} == before
-    for stage in json.loads((tmp_path / "run/results.json").read_text())["stages"]:
+    for stage in path_results(tmp_path / "run")["stages"]:
         model = ranks.Line().eval()
         model.load_state_dict(
             torch.load(tmp_path / "run" / stage["path"] / "best.ckpt", weights_only=True)["state_dict"]

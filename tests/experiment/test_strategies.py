@@ -5,8 +5,9 @@ import pytest
 from table5 import table5
 
 from gradual import InputError, Schedule, Stage
-from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies, same_paths
+from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies
 from gradual.experiment.tree import Tree
+from gradual.report.remarks import same_paths
 from gradual.settings import OptimizerConfig, TrainSettings
 
 PAPER = Schedule([4000, 2000, 500, {"amount": 0, "optimizer": {"lr": 4e-5}}])

@@ -82,7 +82,7 @@ def test_scores_that_do_not_belong_together_are_named(run_dir):
         ("compare.json", None, "holds no comparison"),
         ("compare.json", "{", "compare.json cannot be read"),
         ("compare.json", "[]", "compare.json holds a list"),
-        ("compare.json", '{"seeds": [0]}', "'paths' is missing"),
+        ("compare.json", '{"seeds": [0]}', "'strategies' is missing"),
         ("compare.json", '{"seeds": ["0"]}', "'seeds' holds '0': it must hold only integers"),
         ("seed-0/0/result.json", '{"index": 0}', "result.json is not the result of a stage: .*missing"),
         ("seed-0/0/result.json", "[1]", "result.json holds a list"),
@@ -109,7 +109,10 @@ def test_damaged_files_are_named(run_dir, file, content, message):
         ({"strategies": {"x": {"schedule": [1, 0], "amounts": [1]}}}, "'x' has 2 stages in its schedule, but 1 amount"),
         ({"strategies": {"x": 1}}, "the strategy 'x' is 1"),
         ({"metrics": "f1"}, "'metrics' is text: it must be a list"),
-        ({"paths": {"mixed": {"0": ["a", "b"]}}}, "'mixed' has 2 paths for seed 0, but 1 stages"),
+        (
+            {"strategies": {"x": {"schedule": [1], "amounts": [1], "seeds": {"0": {"paths": ["a", "b"]}}}}},
+            "'x' has 2 paths for seed 0, but 1 stages",
+        ),
     ],
 )
 def test_a_damaged_comparison_is_named(tmp_path, changes, message):

@@ -14,7 +14,8 @@ from gradual import report
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.figures import STYLES, draw_stages, panel_groups, stage_positions, style, to_svg
-from gradual.report.page import learning_curves, stage_tree
+from gradual.report.page import learning_curves
+from gradual.report.tree import stage_tree
 
 FILES = ("table.md", "table.csv", "table.tex", "significance.csv", "stages.png", "stages.svg", "report.html")
 HOSTILE = '<b>&"x"'

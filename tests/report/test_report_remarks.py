@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from report_files import LAST, write_comparison, write_stage
+from report_files import LAST, stage_paths, write_comparison, write_stage
 
 from gradual import report
 from gradual.report.collect import read_comparison
@@ -24,7 +24,7 @@ def write(root, paths=PATHS, seeds=(0, 1), cut=(), losses=None, test=True, metri
     """A comparison; ``cut`` are the stages that a limit ended, ``losses`` validation losses, both by folder."""
     content = write_comparison(root, paths, seeds, metrics)
     (root / "compare.json").write_text(json.dumps(content | {"baseline": next(iter(paths))}))
-    stages = {path for by_seed in content["paths"].values() for some in by_seed.values() for path in some}
+    stages = stage_paths(content)
     for number, path in enumerate(sorted(stages)):
         accuracy = 0.5 + number / 50
         val = {"accuracy": accuracy - 0.25, "loss": (losses or {}).get(path, 1.0 / (1 + path.count("/")))}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
 from line import Examples
+from small_runs import path_results
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import BertConfig
@@ -390,7 +391,7 @@ def test_other_test_data_alone_is_measured_again_without_training(tmp_path, befo
         assert stage.test["loss"] == pytest.approx(sum(expected) / 6, rel=1e-5)
         records = [json.loads(row) for row in (tmp_path / "run" / stage.path / "test_examples.jsonl").open()]
         assert [record["loss"][0] for record in records] == pytest.approx(expected, rel=1e-4)
-    assert [stage["test"] for stage in json.loads((tmp_path / "run/results.json").read_text())["stages"]] == [
+    assert [stage["test"] for stage in path_results(tmp_path / "run")["stages"]] == [
         stage.test for stage in result.stages
     ]
     last = torch.load(result.best_checkpoint(), weights_only=True)["state_dict"]

@@ -20,7 +20,7 @@ from torch import nn
 
 import gradual
 from gradual.__main__ import main
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import in_process
 from gradual.experiment.strategies import parse_strategies
 from gradual.runs import checkpoint as checkpoints

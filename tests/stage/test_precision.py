@@ -1,12 +1,12 @@
 """The same configuration in bfloat16: training, going on after an interruption, and testing agree."""
 
 import functools
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from small_runs import path_results
 
 from gradual.__main__ import main
 
@@ -36,7 +36,7 @@ def fit(root: Path, run_dir: Path) -> dict:
     given += ["--trainer.accelerator=cpu", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=2"]
     cut = f"--trainer.callbacks=[{{class_path: {__name__}.PowerCut}}]"
     main(["fit", *given, "--schedule=[20, 0]", f"--run_dir={run_dir}", cut])
-    return json.loads((run_dir / "results.json").read_text())["final"]
+    return path_results(run_dir)["final"]
 
 
 def test_bfloat16_trains_goes_on_and_tests_with_the_same_configuration(small_demo, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ import gradual
 from gradual import InputError, Stage
 from gradual.data.loader import EpochBatches
 from gradual.distributed import as_one_of
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import in_process
 from gradual.experiment.strategies import parse_strategies
 from gradual.schedule import Schedule
@@ -147,7 +147,7 @@ def test_checking_changes_no_number(tmp_path, monkeypatch):
             return super().configure_optimizers()
 
     _, checked = fit(tmp_path / "a", Random())
-    monkeypatch.setattr("gradual.experiment.driver.check_stages", lambda *_: None)
+    monkeypatch.setattr("gradual.experiment.experiment.check_stages", lambda *_: None)
     _, unchecked = fit(tmp_path / "b", Random())
     for name, value in checked.state_dict().items():
         assert torch.equal(value, unchecked.state_dict()[name])
@@ -216,7 +216,7 @@ def test_a_strategy_that_is_given_as_an_object_serves_every_stage(tmp_path):
 
 def test_a_finished_run_is_not_checked(tmp_path, monkeypatch):
     fit(tmp_path)
-    monkeypatch.setattr("gradual.experiment.driver.check_stages", None)
+    monkeypatch.setattr("gradual.experiment.experiment.check_stages", None)
     assert len(fit(tmp_path)[0].stages) == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import gradual
 from gradual.experiment import executors
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import in_process
 from gradual.experiment.strategies import default_strategies
 from gradual.schedule import Schedule
@@ -60,9 +60,10 @@ class Made:
 def in_worker(experiment):
     """As a process of several trains its stages, but in this one."""
 
-    def execute(nodes):
+    def execute(nodes, finished):
         for node in nodes:
             executors._train(lambda: experiment, node)
+            finished()
 
     return execute
 
@@ -145,7 +146,7 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import line
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import in_process
 from gradual.schedule import Schedule
 from gradual.experiment.strategies import default_strategies
@@ -163,9 +164,9 @@ def main():
     experiment = line.make_experiment(str(root))
     experiment.model = lambda: Large(root / "trained.txt")
 
-    def execute(nodes):
+    def execute(nodes, finished):
         for node in nodes:
-            in_process(experiment)([node])
+            in_process(experiment)([node], finished)
             status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
             print("resident", int(status["VmRSS"].split()[0]) // 1024)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Callback, LightningModule
 from line import Examples, Line
+from small_runs import path_results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torchmetrics import SumMetric
@@ -303,7 +304,7 @@ def test_a_stage_that_collapses_recovers_with_the_guard_and_only_with_it(tmp_pat
         f"stage 2 (0 out-of-domain) collapsed: {collapse['reason']} at step 10 with learning rates times 1; "
         "attempt 2 of 3 goes back to its starting weights, with learning rates times 0.1."
     ]
-    for stage in json.loads((tmp_path / "with/run/results.json").read_text())["stages"]:
+    for stage in path_results(tmp_path / "with/run")["stages"]:
         own = json.loads((tmp_path / "with/run" / stage["path"] / "result.json").read_text())
         assert stage["collapses"] == own["collapses"] == result.stages[stage["index"]].collapses
 
@@ -525,6 +526,6 @@ def test_all_processes_go_back_together_whichever_saw_it(tmp_path, rank):
     (tmp_path / "start.py").write_text(code)
     ran = subprocess.run([sys.executable, tmp_path / "start.py", *given], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
-    stages = json.loads((tmp_path / "run/results.json").read_text())["stages"]
+    stages = path_results(tmp_path / "run")["stages"]
     assert [[entry["lr_scale"] for entry in stage["collapses"]] for stage in stages] == [[1.0, 0.5]] * 2
     assert ran.stderr.count("attempt 3 of 3 goes back") == 2  # once a stage: by one process

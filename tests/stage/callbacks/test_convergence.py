@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from small_runs import ADAM, QUIET, Line, Scripted, Stop, data, run
+from small_runs import ADAM, QUIET, Line, Scripted, Stop, data, path_results, run
 
 import gradual
 from gradual import RunResult, StageResult
@@ -74,7 +74,7 @@ def test_a_stage_that_was_interrupted_ends_as_if_it_never_was(tmp_path, case):
 def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
     _, result = run(tmp_path, Scripted([5.0, 3.0, 4.0]), [5, {"amount": 0, "patience": 1}], patience=3, max_epochs=3)
     assert [(stage.converged, stage.ended_by) for stage in result.stages] == [(False, "max_epochs"), (True, "patience")]
-    written = json.loads((tmp_path / "run/results.json").read_text())["stages"]
+    written = path_results(tmp_path / "run")["stages"]
     assert [(stage["converged"], stage["ended_by"]) for stage in written] == [(False, "max_epochs"), (True, "patience")]
     (said,) = [record.getMessage() for record in caplog.records if "converged" in record.getMessage()]
     assert said.startswith(
@@ -112,7 +112,7 @@ class ByStage(Line):
 )
 def test_a_last_stage_that_is_worse_on_validation_is_said(tmp_path, capsys, name, scores, best):
     _, result = run(tmp_path, ByStage(name, scores), monitor=name, max_epochs=1)
-    assert result.best_stage == json.loads((tmp_path / "run/results.json").read_text())["best_stage"] == best
+    assert result.best_stage == path_results(tmp_path / "run")["best_stage"] == best
     result.print_table()
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The last stage is worse")]
     if best == 2:

@@ -1,12 +1,12 @@
 """Averaged weights and smoothed selection, against naive computations from recorded weights and scores."""
 
-import json
 from pathlib import Path
 
 import line
 import pytest
 import torch
 from lightning.pytorch import Callback
+from small_runs import path_results
 
 import gradual
 from gradual import InputError
@@ -55,7 +55,7 @@ def test_the_average_is_what_is_validated_kept_and_carried_forward(tmp_path):
     assert len(Recorder.validated) == len(epochs) == 3
     for validated, expected in zip(Recorder.validated, epochs):
         torch.testing.assert_close(validated, expected)
-    result = json.loads((tmp_path / "run/results.json").read_text())["stages"][0]
+    result = path_results(tmp_path / "run")["stages"][0]
     torch.testing.assert_close(best_weight(tmp_path), epochs[result["best_epoch"] - 1])
 
 

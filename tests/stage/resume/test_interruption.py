@@ -265,7 +265,7 @@ WORKERS = """
 import functools, os, signal, sys
 sys.path.insert(0, {tests!r})
 from line import Line, make_experiment
-from gradual.experiment.comparison import compare_tree, plan_tree
+from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import processes
 from gradual.schedule import Schedule
 from gradual.experiment.strategies import parse_strategies

@@ -12,6 +12,7 @@ import torch
 from events_examples import write_encoder
 from events_files import document, sentence, write_documents
 from lightning.pytorch import Trainer
+from small_runs import path_results
 
 import gradual
 from gradual.__main__ import main
@@ -453,7 +454,7 @@ def test_every_command_works_on_files_of_events(folder, tmp_path, capsys):
     assert not run_dir.exists()
 
     command("fit", folder, run_dir)
-    content = json.loads((run_dir / "results.json").read_text())
+    content = path_results(run_dir)
     assert [stage["path"] for stage in content["stages"]] == ["seed-0/3", "seed-0/3/0"]
     for stage in content["stages"]:
         assert set(stage["val"]) >= NAMES
@@ -501,7 +502,7 @@ def test_a_folder_of_annotated_texts_is_converted_and_trained_on(folder, tmp_pat
     main(["convert", "standoff", str(other), f"--out={tmp_path}/other.json"])
     held_out = [f"--data.{part}={tmp_path}/other.json" for part in ("val", "test")]
     command("fit", folder, tmp_path / "run", f"--data.in_domain={file}", *held_out)
-    stages = json.loads((tmp_path / "run/results.json").read_text())["stages"]
+    stages = path_results(tmp_path / "run")["stages"]
     assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(4, 3), (4, 0)]
     assert set(stages[-1]["test"]) >= {"trig_c_f1", "arg_c_f1", "ner_f1"}
 

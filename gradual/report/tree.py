@@ -1,0 +1,108 @@
+"""The tree of a comparison's stages, and its drawing for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree as Drawing
+
+from gradual.report.collect import Comparison, StageRecord
+
+_TO_DO = {"finished": "done", "started": "to continue", "not started": "to do"}
+
+
+@dataclass
+class TreeStage:
+    """A stage of the tree, for all seeds and all strategies that pass through it.
+
+    Attributes:
+        amount: Number of out-of-domain examples.
+        overrides: The settings it overrides, as ``name: value``.
+        records: The stage of each seed.
+        ends: Numbers of the strategies that end here.
+        children: The stages trained from it.
+    """
+
+    amount: int
+    overrides: list[str]
+    records: dict[int, StageRecord] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    children: dict[str, TreeStage] = field(default_factory=dict)
+
+    @property
+    def strategies(self) -> list[int]:
+        """Numbers of the strategies that pass through or end here."""
+        return sorted({*self.ends, *(number for child in self.children.values() for number in child.strategies)})
+
+    @property
+    def in_domain(self) -> int | None:
+        """Number of in-domain training examples; None until a seed has finished the stage."""
+        return next((record.result.in_domain for record in self.records.values() if record.result), None)
+
+
+def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
+    """The first stages by folder name, with the stages below them; a shared stage is there once."""
+    root: dict[str, TreeStage] = {}
+    for number, strategy in enumerate(comparison.strategies):
+        level = root
+        some_path = next((path for path in strategy.stages.values() if path), [])
+        for k, (record, amount) in enumerate(zip(some_path, strategy.amounts)):
+            folder = Path(record.path).name
+            if folder not in level:
+                overrides = [f"{name}: {value}" for name, value in flatten(strategy.overrides[k])]
+                level[folder] = TreeStage(amount, overrides)
+            stage = level[folder]
+            stage.records |= {seed: path[k] for seed, path in strategy.stages.items() if k < len(path)}
+            stage.ends += [number] if k == len(strategy.amounts) - 1 else []
+            level = stage.children
+    return root
+
+
+def drawing(comparison: Comparison) -> Drawing:
+    """Draw the tree: what is done and to do of each stage, and which strategies it is part of."""
+    names = [strategy.name for strategy in comparison.strategies]
+    root = Drawing(_seeds(comparison.seeds))
+
+    def draw(stages: Mapping[str, TreeStage], parent: Drawing) -> None:
+        for stage in stages.values():
+            passing = [names[number] for number in stage.strategies]
+            shared = f", shared by {len(passing)}" if len(passing) > 1 else ""
+            text = f"{stage.amount} out-of-domain: {_progress(stage)}{shared} ({', '.join(passing)})"
+            draw(stage.children, parent.add(Text(text)))
+
+    draw(stage_tree(comparison), root)
+    return root
+
+
+def walk(level: Mapping[str, TreeStage]) -> Iterator[TreeStage]:
+    """All stages of a level and those below, parents before children."""
+    for stage in level.values():
+        yield stage
+        yield from walk(stage.children)
+
+
+def flatten(content: Any, separator: str = ".", name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings with their dotted names."""
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            yield from flatten(value, separator, f"{name}{separator}{key}" if name else str(key))
+    elif name and content != {}:
+        yield name, content
+
+
+def _progress(stage: TreeStage) -> str:
+    """The state of a stage, by seed where the seeds differ."""
+    by_state: dict[str, list[int]] = {}
+    for seed, record in stage.records.items():
+        by_state.setdefault(_TO_DO[record.state], []).append(seed)
+    if len(by_state) == 1:
+        return next(iter(by_state))
+    return ", ".join(f"{state} ({_seeds(seeds)})" for state, seeds in by_state.items())
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
