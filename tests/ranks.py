@@ -150,8 +150,8 @@ def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None
     main(["predict", *given, f"--ckpt_path={checkpoint}", f"--predictions={root}/predictions.jsonl"])
 
 
-if __name__ == "__main__":
-    what, folder, processes = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def work(what: str, folder: Path, processes: int) -> None:
+    """What one process of several does."""
     if what == "all":
         train(folder, processes)
         evaluate(folder, processes)
@@ -162,3 +162,7 @@ if __name__ == "__main__":
         {"train": train, "compare": compare}[what](folder, processes)
     else:
         train(folder, processes, Death(int(what)))
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

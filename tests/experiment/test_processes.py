@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
+from interrupted import begin_process, end_process
 from lightning.pytorch import Trainer
 from line import Examples
 
@@ -55,6 +57,41 @@ def launched(launcher: str, what: str, folder: Path, script: Path = SCRIPT) -> i
     return status
 
 
+def forked(what: str, folder: Path) -> None:
+    """Run two processes that are forked from this one, which has imported all they need, and are told as by torchrun.
+
+    Importing takes most of the time of processes that are started anew.
+    """
+    children = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for rank in (0, 1):
+        told = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        told |= {
+            "GROUP_WORLD_SIZE": 1,
+            "TORCHELASTIC_RUN_ID": "forked",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+
+        def work(told=told):
+            os.environ.clear()
+            os.environ.update(environment(**{name: str(value) for name, value in told.items()}))
+            output = (folder / "output.txt").open("a", buffering=1)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            sys.stdout = sys.stderr = output
+            sys.argv = ["distributed_run.py"]
+            try:
+                ranks.work(what, folder, 2)
+            finally:
+                torch.distributed.destroy_process_group()
+
+        children.append(begin_process(work))
+    assert [end_process(child) for child in children] == [0, 0], (folder / "output.txt").read_text()[-3000:]
+
+
 def alive(session: int) -> list[int]:
     """The processes of a session, without those that have ended and wait to be noticed."""
     found = []
@@ -94,12 +131,18 @@ def demo(small_demo, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
+STARTED = ["forked", *(pytest.param(launcher, marks=pytest.mark.slow) for launcher in ("lightning", "torchrun"))]
+
+
+@pytest.fixture(scope="module", params=STARTED)
 def two(request, demo, tmp_path_factory):
-    """What two processes left, started by Lightning or by torchrun."""
+    """What two processes left: forked from this one, or started by Lightning or by torchrun."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "demo").symlink_to(demo)
-    launched(request.param, "all", folder)
+    if request.param == "forked":
+        forked("all", folder)
+    else:
+        launched(request.param, "all", folder)
     return folder
 
 
