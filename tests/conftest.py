@@ -4,10 +4,11 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may ask a hub
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("fast", deadline=None, max_examples=25)
-settings.register_profile("thorough", deadline=None, max_examples=300)
+patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # other work may slow the machine down
+settings.register_profile("fast", max_examples=25, **patient)
+settings.register_profile("thorough", max_examples=300, **patient)
 settings.load_profile("fast")
 
 

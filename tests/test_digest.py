@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers import BatchEncoding
@@ -154,7 +154,6 @@ def test_files_go_by_all_their_bytes_and_their_order(tmp_path):
         digest_of_files([tmp_path / "missing"])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 20))
 def test_a_sample_is_sorted_and_inside_and_whole_where_there_is_little(size, runs):
     number = 128 * runs

@@ -8,15 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
 from gradual.overrides import as_plain, from_mapping, merge
 from gradual.schedule import Schedule, Stage
 from gradual.settings import LRScheduleConfig, OptimizerConfig
-
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def refusal(make, *arguments, **named):
@@ -129,7 +127,6 @@ def test_an_int_or_a_whole_float_above_one_is_a_count_and_a_float_up_to_one_a_fr
     assert Schedule([amount]).amounts(2000) == [count]
 
 
-@PATIENT
 @given(st.floats(0, 1), st.integers(0, 10**9))
 def test_a_fraction_is_rounded_to_the_nearest_count(fraction, pool_size):
     (count,) = Schedule([fraction]).amounts(pool_size)
@@ -310,7 +307,6 @@ OVERRIDES = st.fixed_dictionaries(
 AMOUNTS = [st.lists(amount, min_size=1, max_size=4) for amount in (st.integers(0, 10**9), st.floats(0, 1))]
 
 
-@PATIENT
 @given(st.one_of(AMOUNTS), st.lists(OVERRIDES, min_size=4, max_size=4))
 def test_a_schedule_survives_its_short_form_in_json_and_in_yaml(amounts, overrides):
     stages = [{"amount": amount, **override} for amount, override in zip(sorted(amounts, reverse=True), overrides)]
@@ -348,7 +344,6 @@ def test_each_setting_can_be_given_by_its_name(config):
 # Merging
 
 
-@PATIENT
 @given(OPTIMIZERS, OPTIMIZERS)
 def test_an_override_is_merged_field_by_field_and_pattern_by_pattern(default, override):
     merged = merge(OptimizerConfig(**default), OptimizerConfig(**override))
@@ -365,7 +360,6 @@ def test_an_override_is_merged_field_by_field_and_pattern_by_pattern(default, ov
             assert list(value) == list(new) + [key for key in old if key not in new], "the first match holds"
 
 
-@PATIENT
 @given(LR_SCHEDULES, LR_SCHEDULES)
 def test_a_learning_rate_schedule_is_merged_likewise(default, override):
     merged = merge(LRScheduleConfig(**default), LRScheduleConfig(**override))

@@ -416,11 +416,18 @@ def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1")
     given[1] = f"--config={tmp_path}/mine.yaml"
-    main([*given, "--strategies=[short]", "--jobs=2"])
+    main([*given, "--strategies=[short]"])
     assert "2 stages instead of 2" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*given, "--strategies=[longest]"])
     assert "the strategies are long, short. Did you mean 'long'?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_stages_are_trained_in_several_processes(small_demo, tmp_path, capsys):
+    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1", "--jobs=2")
+    main([*given, "--strategies={short: [20, 0]}"])
+    assert "2 stages instead of 2" in capsys.readouterr().out
 
 
 def test_stats_counts_what_the_files_hold(small_demo, tmp_path, capsys):

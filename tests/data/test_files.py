@@ -107,7 +107,7 @@ VALUES = {"label": st.integers(-(2**40), 2**40), "weight": st.floats(allow_nan=F
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, min_size=1, max_size=6), data=st.data())
 def test_every_format_gives_what_was_written(make, tmp_path, suffix, texts, data):
     rows = [{"text": f"x{text}"} | {name: data.draw(values) for name, values in VALUES.items()} for text in texts]
@@ -298,7 +298,6 @@ def test_held_out_ids_are_left_out_whatever_the_format(make, tmp_path, caplog, k
     assert sorted(seen) == sorted(f"t{i}" for i in (1, 2, 3, 4, 6, 7, 8, 9, 10))
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1), st.lists(st.integers(0, 40)), st.data(), st.sampled_from([int, str]))
 def test_a_column_in_a_file_is_a_column(values, wanted, data, kind):
     values, wanted = list(map(kind, values)), list(map(kind, wanted))

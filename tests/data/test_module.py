@@ -75,7 +75,7 @@ def test_samples_are_nested():
     assert samples[0] != sorted(samples[0]), "a random sample, not the first examples"
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.booleans())
 def test_a_sample_does_not_depend_on_what_was_called_before(stages, setup_first):
     data = module()
@@ -420,7 +420,6 @@ def test_a_stage_of_a_billion_examples_reads_none_and_costs_its_sample():
     assert peak < 2**20
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 40), max_size=30), st.sets(st.integers(0, 40), min_size=1), st.integers(0, 9))
 @pytest.mark.parametrize("kind", [list, np.array, pd.Index], ids=["list", "array", "index"])
 def test_what_is_left_of_a_pool_is_what_a_naive_pass_leaves(kind, ids, held_out, seed):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gradual.data.tables
@@ -150,7 +150,6 @@ def value_of(cells: list[str]) -> list:
     return [cell or None for cell in cells]
 
 
-@settings(max_examples=60, deadline=None)
 @given(typed_rows(), st.integers(0, 6), st.sampled_from([".jsonl", ".parquet"]), st.booleans())
 def test_typed_tables_come_out_as_they_went_in(rows, cut, suffix, ascii_only):
     with tempfile.TemporaryDirectory() as name:
@@ -164,7 +163,6 @@ def test_typed_tables_come_out_as_they_went_in(rows, cut, suffix, ascii_only):
         assert all(map(same, rows, first + [row for other in others for row in other]))
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6),
     st.integers(0, 6),
@@ -187,7 +185,6 @@ ANY = st.none() | st.booleans() | SMALL | st.floats(-1e9, 1e9) | TEXT | st.lists
 ANY |= st.dictionaries(st.sampled_from("xy"), SMALL | TEXT, max_size=2)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.none() | ANY, min_size=1, max_size=3), min_size=1, max_size=3))
 def test_values_of_json_come_out_whole_or_are_refused_in_every_order_of_the_files(columns):
     with tempfile.TemporaryDirectory() as name:

@@ -122,6 +122,7 @@ def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_p
     assert again["significance.csv"] == expected["significance.csv"]
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_scores(whole, tmp_path):
     compare(tmp_path, execute=processes(functools.partial(line.make_experiment, str(tmp_path)), jobs=2))
     assert sorted(line.trained(tmp_path)) == sorted(line.trained(whole))
@@ -180,6 +181,7 @@ def dying_experiment(root: str):
     return experiment
 
 
+@pytest.mark.slow
 def test_a_lost_ray_worker_s_stage_is_run_again(whole, tmp_path):
     ray = pytest.importorskip("ray", reason="ray is an extra: pip install gradual[ray]")
     here = str(Path(__file__).parents[1])

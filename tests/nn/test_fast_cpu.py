@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from dialogue_files import tiny_bert
+from slow_cases import fast_one_in
 from torch import nn
 
 from gradual.nn import fast_cpu as layers
@@ -285,7 +286,7 @@ def printed(code: str, *arguments: str, **variables: str) -> str:
     return subprocess.run(command, env=others | variables, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bfloat16", "float32"]))
 def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept(precision):
     assert int(printed(GROWTH, precision)) < 50_000, "kilobytes; several hundred thousand where it is kept"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
@@ -305,7 +305,6 @@ def leaves(tree, path=()):
     return {where: leaf for key, below in tree.items() for where, leaf in leaves(below, (*path, key)).items()}
 
 
-@settings(deadline=None)
 @given(TREES, TREES)
 def test_what_is_named_are_the_leaves_that_differ(old, new):
     assert differences(old, old) == []

@@ -15,6 +15,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
 from line import Examples
+from slow_cases import fast_one_in
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import BertConfig
@@ -888,7 +889,7 @@ def test_the_command_line_has_the_same_rule(files, capfd):
     assert line.trained(files) == [*trained, "0-2"]
 
 
-@pytest.mark.parametrize("part", ["in", "out", "val"])
+@pytest.mark.parametrize("part", fast_one_in(3, ["in", "out", "val"]))
 def test_of_files_every_byte_counts(files, capfd, part):
     command(files)
     sizes = {"in": 300, "out": 40, "val": 10}

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slow_cases import fast_one_in
 
 PAGES = """
 import resource
@@ -48,6 +49,7 @@ def test_what_a_step_takes_is_kept_for_the_next():
     assert pages("keep_memory()", GRADUAL_FAST_CPU="0") > 50_000, "turned off"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])
 def test_what_the_environment_says_holds(said):
     assert pages("keep_memory()", **said) > 50_000
@@ -70,7 +72,9 @@ print(inside - before, resident() - before)
 """
 
 
-@pytest.mark.parametrize("environment", [{}, {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**29)}])
+@pytest.mark.parametrize(
+    "environment", fast_one_in(2, [{}, {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**29)}])
+)
 def test_free_memory_between_pieces_in_use_is_returned_after_a_stage_unless_the_environment_keeps_it(environment):
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", RELEASED]

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
@@ -17,8 +17,6 @@ from transformers.trainer_utils import SchedulerType
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig, is_configured
 from gradual.stage.optim import BertAdam, build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
-
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def network():
@@ -97,7 +95,6 @@ BY_NAME = st.none() | st.lists(
 VALUES = st.none() | st.sampled_from([0.1, 0.2, 0.8])
 
 
-@PATIENT
 @given(BY_NAME, BY_NAME, st.sampled_from([0.1, 0.8]), VALUES, st.none() | st.just(0.5), st.sets(st.sampled_from(NAMES)))
 def test_every_trainable_parameter_has_the_settings_of_its_first_pattern(rates, decays, lr, decay, scale, frozen):
     module = network()
@@ -297,7 +294,6 @@ def trained_with(optimizer, parameter, gradients):
     return np.array(history)
 
 
-@settings(PATIENT, max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(1e-5, 1.0),

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from line import Examples, make_experiment, trained
+from slow_cases import fast_one_in
 from steps import Net, data, fit
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
@@ -105,16 +106,19 @@ def test_the_test_s_rule_is_not_asked_where_there_is_no_test(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"val_check_interval": 2},
-        {"check_val_every_n_epoch": 2},
-        {"check_val_every_n_epoch": None, "val_check_interval": 4},
-        {"max_steps": 8},
-        {"max_steps": 4, "accumulate_grad_batches": 2},
-        {"max_steps": 8, "max_epochs": -1},
-        {"limit_train_batches": 0.5},
-        {"limit_train_batches": 2, "limit_val_batches": 1},
-    ],
+    fast_one_in(
+        2,
+        [
+            {"val_check_interval": 2},
+            {"check_val_every_n_epoch": 2},
+            {"check_val_every_n_epoch": None, "val_check_interval": 4},
+            {"max_steps": 8},
+            {"max_steps": 4, "accumulate_grad_batches": 2},
+            {"max_steps": 8, "max_epochs": -1},
+            {"limit_train_batches": 0.5},
+            {"limit_train_batches": 2, "limit_val_batches": 1},
+        ],
+    ),
 )
 def test_what_just_fits_is_trained(tmp_path, settings):
     """The largest numbers that the rules above leave."""

@@ -11,10 +11,11 @@ from statistics import median
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Callback, LightningModule
 from line import Examples, Line
+from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torchmetrics import SumMetric
@@ -25,7 +26,6 @@ from gradual.__main__ import main
 from gradual.runs import directory as runs
 from gradual.stage.callbacks.collapse import EVERY, LossWatch, ScoreWatch
 
-FAST = settings(deadline=None, max_examples=200)
 SPIKE = st.sampled_from([1e3, 1e30, math.inf, math.nan])
 
 
@@ -54,13 +54,11 @@ def healthy(draw):
     return losses
 
 
-@FAST
 @given(healthy())
 def test_losses_of_a_stage_that_learns_raise_no_alarm(losses):
     assert alarm(losses) is None
 
 
-@FAST
 @given(st.lists(st.floats(1e-9, 1.0), min_size=40, max_size=100), st.floats(0.05, 1.0))
 def test_a_loss_that_began_near_zero_may_rise_to_the_parent_s_validation_loss(losses, validation_loss):
     rising = [*[1e-9] * 10, *(loss * 10 * validation_loss for loss in losses)]
@@ -68,13 +66,11 @@ def test_a_loss_that_began_near_zero_may_rise_to_the_parent_s_validation_loss(lo
     assert alarm([*[1e-9] * 10, *[11 * validation_loss] * 20], level=validation_loss)
 
 
-@FAST
 @given(st.lists(st.floats(-1e6, -1e-6), min_size=1, max_size=5), st.lists(st.floats(-1e6, 1e6), max_size=60))
 def test_where_losses_are_below_zero_their_ratio_means_nothing(first, rest):
     assert alarm([*first, *rest]) is None
 
 
-@FAST
 @given(st.lists(st.floats(0.4, 2.5), min_size=5, max_size=30), st.floats(70, 1e30))
 def test_a_loss_that_explodes_is_seen_within_twenty_steps(noise, times):
     step, seen = alarm([*noise, *[times] * 20])
@@ -82,7 +78,6 @@ def test_a_loss_that_explodes_is_seen_within_twenty_steps(noise, times):
     assert "rose from" in seen
 
 
-@FAST
 @given(healthy(), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_two_losses_that_are_not_finite_are_seen_at_once(losses, value):
     losses = [loss if math.isfinite(loss) else 1.0 for loss in losses]
@@ -92,7 +87,6 @@ def test_two_losses_that_are_not_finite_are_seen_at_once(losses, value):
     assert "nan" in seen
 
 
-@FAST
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=80), st.floats(1.5, 20), st.floats(0, 2))
 def test_the_median_is_compared_with_the_first_five_naively(losses, ratio, level):
     expected = None
@@ -381,7 +375,7 @@ class Cut(Callback):
 
 
 @pytest.mark.parametrize("schedule", [[at(0.02, 20)], [20, at(0.02)]])
-@pytest.mark.parametrize("step", [5, 25])
+@pytest.mark.parametrize("step", fast_one_in(2, [25, 5]))
 def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, step):
     cut = Cut(len(schedule) + 1, step)
     model, whole = fit(tmp_path / "whole", schedule, Poisoned())
@@ -394,7 +388,7 @@ def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, s
     assert result.stages[-1].val == whole.stages[-1].val
 
 
-@pytest.mark.parametrize(("written", "trained_again"), [(False, [0.02, 0.01]), (True, [0.01])])
+@pytest.mark.parametrize(("written", "trained_again"), fast_one_in(2, [(False, [0.02, 0.01]), (True, [0.01])]))
 def test_a_cut_while_it_goes_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
     def late():
         return type("Late", (Poisoned,), {"start": 15})()  # with a checkpoint of the first attempt there

@@ -13,16 +13,11 @@ import pytest
 import torch
 from interrupted import STEPS, At, fit, in_a_process, kill, outcome, steps
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from slow_cases import fast_one_in
 
 import gradual
 from gradual.lock import locked
 from gradual.runs import checkpoint as checkpoints
-
-
-def a_few(cases, step):
-    """Every ``step``-th case in the fast tests, all of them in the slow ones."""
-    return [pytest.param(*case, marks=() if n % step == 0 else pytest.mark.slow) for n, case in enumerate(cases)]
-
 
 # kill -9
 
@@ -41,7 +36,7 @@ WAYS = {
 KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
 
 
-@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), a_few(KILLS, 4))
+@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), fast_one_in(7, KILLS))
 def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, hook, count, checkpoint_every):
     stopped = in_a_process(lambda: fit(tmp_path, At(hook, count), checkpoint_every=checkpoint_every))
     assert stopped == -signal.SIGKILL
@@ -49,7 +44,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, ho
     assert outcome(tmp_path) == undisturbed()
 
 
-@pytest.mark.parametrize("way", a_few([(way,) for way in reversed(WAYS)], 3))
+@pytest.mark.parametrize("way", fast_one_in(3, reversed(WAYS)))
 def test_a_run_killed_at_every_third_step_ends_as_if_it_never_was(tmp_path, undisturbed, way):
     def work():
         fit(tmp_path, At("on_train_batch_start", 3), checkpoint_every=0, **WAYS[way])
@@ -104,7 +99,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "after"), a_few(FILES, 3))
+@pytest.mark.parametrize(("name", "after"), fast_one_in(3, FILES))
 def test_a_run_killed_while_a_file_is_written_ends_as_if_it_never_was(tmp_path, undisturbed, name, after, monkeypatch):
     def work():
         killed_while_writing(name, after, monkeypatch)
@@ -124,7 +119,7 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 @pytest.mark.parametrize(("number", "status"), STOPS)
 @pytest.mark.parametrize(
     ("hook", "count", "trained"),
-    a_few([("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)], 2),
+    fast_one_in(2, [("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)]),
 )
 def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
     tmp_path,
@@ -148,7 +143,7 @@ def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
 STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_backward", 2)) for way in reversed(WAYS)]
 
 
-@pytest.mark.parametrize(("way", "hook", "count"), a_few(STOPPED, 4))
+@pytest.mark.parametrize(("way", "hook", "count"), fast_one_in(6, STOPPED))
 def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undisturbed, way, hook, count):
     def work():
         fit(tmp_path, At(hook, count, lambda: kill(signal.SIGTERM)), **WAYS[way])
@@ -187,7 +182,9 @@ def test_the_handlers_of_before_are_there_again(tmp_path):
     assert [signal.getsignal(number) for number, _ in STOPS] == before
 
 
-@pytest.mark.parametrize(("hook", "count"), [("on_before_backward", 9), ("on_validation_batch_start", 8)])
+@pytest.mark.parametrize(
+    ("hook", "count"), fast_one_in(2, [("on_before_backward", 9), ("on_validation_batch_start", 8)])
+)
 def test_slurm_s_requeue_goes_on_in_the_stage_that_it_stopped(tmp_path, undisturbed, monkeypatch, hook, count):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BackboneFinetuning
+from slow_cases import fast_one_in
 from steps import Net, PowerCut, Stop, fit
 from torch import nn
 
@@ -53,7 +54,7 @@ CALLBACKS = {
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
-@pytest.mark.parametrize("at", [11, 20, 29])
+@pytest.mark.parametrize("at", fast_one_in(3, [11, 20, 29]))
 def test_a_stage_goes_on_with_what_was_set_free(tmp_path, name, at):
     """Stopped in the epoch of the change and two epochs after it."""
     make = CALLBACKS[name]
