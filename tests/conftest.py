@@ -33,7 +33,7 @@ def small_demo(tmp_path_factory):
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
     """Gives the outcome of a run that was never stopped, with the given settings."""
-    from interrupted import fit, in_a_process, outcome
+    from interrupted_runs import fit, in_a_process, outcome
 
     known = {}
 

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 
 import pytest
 import torch
+from damaged_bytes import mutate, mutations
 from hypothesis import given
-from mutations import mutate, mutations
 from safetensors import safe_open
 from safetensors.torch import load_file
 

@@ -572,7 +572,7 @@ def test_fit_from_files_on_the_command_line(tmp_path, tokenizer_folder, monkeypa
     given = [f"--data.{name}={value}" for name, value in data.items()]
     run_dir = tmp_path / "run"
     given += ["--schedule=[10, 0]", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--optimizer.lr=0.1"]
-    main(["fit", "--model=words.WordCounts", "--data=gradual.FileDataModule", *given, f"--run_dir={run_dir}"])
+    main(["fit", "--model=bag_of_words.WordCounts", "--data=gradual.FileDataModule", *given, f"--run_dir={run_dir}"])
     results = json.loads((run_dir / "results.json").read_text())
     assert [stage["out_of_domain"] for stage in results["stages"]] == [10, 0]
     assert set(results["final"]["test"]) == {"loss"}

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
-from line import Examples
-from small_runs import Line, Scripted, Stop, data, run, weights
+from linear_model import Examples
+from recorded_runs import LinearModel, Scripted, Stop, data, run, weights
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from torch import nn
 
@@ -19,7 +19,7 @@ import gradual
 from gradual import InputError, OptimizerConfig, Stage
 
 
-class Own(Line):
+class Own(LinearModel):
     """The same with an optimizer of its own."""
 
     def __init__(self, lr: float):
@@ -37,7 +37,7 @@ def same(left, right) -> bool:
 def test_each_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
     model, result = run(tmp_path)
     assert [stage.path for stage in result.stages] == ["seed-0/20", "seed-0/20/5", "seed-0/20/5/0"]
-    assert same(model.starts[0], Line().state_dict())
+    assert same(model.starts[0], LinearModel().state_dict())
     for start, before in zip(model.starts[1:], range(2)):
         assert same(start, weights(result.best_checkpoint(before)))
     assert same(model.state_dict(), weights(result.best_checkpoint()))
@@ -97,7 +97,7 @@ def test_a_module_s_own_optimizer_is_used_and_scaled(tmp_path):
 
 
 def test_a_patched_configure_optimizers_is_put_back(tmp_path):
-    model = Line(lr=0.1)
+    model = LinearModel(lr=0.1)
     run(tmp_path, model, [0], optimizer=OptimizerConfig(lr=0.2))
     assert model.rates == [[0.2]]
     assert model.configure_optimizers == model.own_optimizers
@@ -261,7 +261,7 @@ def test_a_timer_of_the_user_s_is_used(tmp_path):
 
 
 def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
-    class Late(Line):
+    class Late(LinearModel):
         def on_train_epoch_end(self):
             self.log("train/epoch", float(self.current_epoch + 1))
 
@@ -270,7 +270,7 @@ def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
     assert [json.loads(line)["train/epoch"] for line in lines] == [1, 2, 3]
 
 
-class Extra(Line):
+class Extra(LinearModel):
     def get_extra_state(self):
         return {"a": 1}
 
@@ -278,7 +278,7 @@ class Extra(Line):
         pass
 
 
-class Saving(Line):
+class Saving(LinearModel):
     def __init__(self, file):
         super().__init__()
         self.save_hyperparameters()
@@ -335,7 +335,7 @@ def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, 
     ],
 )
 def test_a_stage_that_could_keep_no_epoch_is_refused_before_training(tmp_path, settings):
-    model = Line()
+    model = LinearModel()
     with pytest.raises(InputError, match=f"^With {next(iter(settings))}.* no epoch is the best"):
         run(tmp_path, model, **settings)
     assert not model.losses
@@ -346,7 +346,7 @@ def test_processes_that_bring_nothing_back_are_refused(tmp_path):
         run(tmp_path, strategy="ddp_spawn", devices=2)
 
 
-class Built(Line):
+class Built(LinearModel):
     """Makes its last layer from the data, in one of the two places that Lightning has for it."""
 
     def __init__(self, where: str):
@@ -386,7 +386,7 @@ def test_of_what_lightning_says_only_warnings_to_act_on_come_through(tmp_path, m
     warnings.simplefilter("always")
     filters = list(warnings.filters)
 
-    class Warns(Line):
+    class Warns(LinearModel):
         def on_train_start(self):
             warnings.warn("something of the user's", stacklevel=1)
             logging.getLogger("lightning.pytorch").info("nothing to act on")

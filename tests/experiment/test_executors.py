@@ -4,7 +4,7 @@ import sys
 import types
 
 import pytest
-from line import make_experiment, trained
+from linear_model import make_experiment, trained
 
 from gradual import InputError, Schedule
 from gradual.experiment import executors

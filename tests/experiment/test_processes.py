@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import distributed_run
 import pytest
-import ranks
 import torch
-from interrupted import begin_process, end_process
+from interrupted_runs import begin_process, end_process
 from lightning.pytorch import Trainer
-from line import Examples
+from linear_model import Examples
 
 import gradual
 from gradual import InputError
@@ -24,7 +24,7 @@ from gradual.stage.resume import random_state
 from gradual.stage.resume.random_state import RandomState
 from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
 
-SCRIPT = Path(ranks.__file__)
+SCRIPT = Path(distributed_run.__file__)
 ROOT = SCRIPT.parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
@@ -84,7 +84,7 @@ def forked(what: str, folder: Path) -> None:
             sys.stdout = sys.stderr = output
             sys.argv = ["distributed_run.py"]
             try:
-                ranks.work(what, folder, 2)
+                distributed_run.work(what, folder, 2)
             finally:
                 torch.distributed.destroy_process_group()
 
@@ -151,8 +151,8 @@ def one(two, demo, tmp_path_factory):
     """What one process left with twice the batch; it predicts with the weights of the two."""
     folder = tmp_path_factory.mktemp("one")
     (folder / "demo").symlink_to(demo)
-    ranks.evaluate(folder, 1)
-    ranks.dialogue(folder, 1, two / "run-dialogue/seed-0/20/0/best.ckpt")
+    distributed_run.evaluate(folder, 1)
+    distributed_run.dialogue(folder, 1, two / "run-dialogue/seed-0/20/0/best.ckpt")
     return folder
 
 
@@ -175,13 +175,13 @@ def test_samples_are_those_of_one_process(one, two):
     assert len((two / "run-dialogue/seed-0/20/sample.txt").read_text().split()) == 20
 
 
-@pytest.mark.parametrize("size", ranks.SIZES)
+@pytest.mark.parametrize("size", distributed_run.SIZES)
 def test_scores_are_those_of_one_process_whatever_the_size(one, two, size):
     ours, theirs = (json.loads((folder / f"scores-{size}.json").read_text()) for folder in (two, one))
     assert ours == pytest.approx(theirs, rel=1e-6)
     assert (ours["val/examples"], ours["test/examples"]) == (size, size)
     # and by hand
-    model = ranks.Line().eval()
+    model = distributed_run.LinearModel().eval()
     inputs, targets = map(torch.stack, zip(*Examples("test", size, 2.0, 4)))
     losses = (model.layer(inputs) - targets).square().detach()
     assert ours["test/loss"] == ours["test/sized"] == pytest.approx(float(losses.mean()), rel=1e-5)
@@ -195,7 +195,9 @@ def test_a_checkpoint_s_scores_are_exactly_those_of_one_process(two, demo, tmp_p
     result = json.loads((folder / "result.json").read_text())
     model = DialogueStateTracker.load_from_checkpoint(folder / "best.ckpt", map_location="cpu")
     data = DialogueDataModule(str(demo), "hostel", f"{demo}/encoder", "train30.tsv", eval_batch_size=3)
-    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[ExampleScores(tmp_path / "examples")], **ranks.QUIET)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, callbacks=[ExampleScores(tmp_path / "examples")], **distributed_run.QUIET
+    )
     (val,) = trainer.validate(model, datamodule=data, verbose=False)
     (test,) = trainer.test(model, datamodule=data, verbose=False)
     assert val == {f"val/{name}": value for name, value in result["val"].items()}
@@ -242,7 +244,9 @@ def test_a_checkpoint_has_the_random_states_of_all_processes(monkeypatch):
         restored = RandomState()
         restored.load_state_dict({"processes": states})
         torch.manual_seed(3)
-        restored.on_train_start(Trainer(accelerator="cpu", logger=False, **ranks.QUIET), ranks.Line())
+        restored.on_train_start(
+            Trainer(accelerator="cpu", logger=False, **distributed_run.QUIET), distributed_run.LinearModel()
+        )
         assert torch.equal(torch.rand(3), expected[rank])
 
 
@@ -286,7 +290,7 @@ def test_other_test_data_is_measured_by_all_processes(tmp_path, launcher):
     launched(launcher, "test", tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")} == before
     for stage in json.loads((tmp_path / "run/results.json").read_text())["stages"]:
-        model = ranks.Line().eval()
+        model = distributed_run.LinearModel().eval()
         model.load_state_dict(
             torch.load(tmp_path / "run" / stage["path"] / "best.ckpt", weights_only=True)["state_dict"]
         )
@@ -339,7 +343,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.slow
 def test_weights_of_a_divided_module_are_saved_and_carried_whole(tmp_path):
-    launched("lightning", "all", tmp_path, SCRIPT.with_name("shares.py"))
+    launched("lightning", "all", tmp_path, SCRIPT.with_name("sharded_run.py"))
     first, second = json.loads((tmp_path / "starts.json").read_text())
     assert first == second
     assert len(first) == 3

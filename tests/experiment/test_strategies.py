@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from table5 import table5
+from paper_table5 import table5
 
 from gradual import InputError, Schedule, Stage
 from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies, same_paths

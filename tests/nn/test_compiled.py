@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from slow_cases import fast_one_in
-from steps import Net, PowerCut, Stop, data, fit
+from step_counting_runs import Net, PowerCut, Stop, data, fit
 from torch import nn
 
 import gradual

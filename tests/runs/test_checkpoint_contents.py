@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
-from steps import Net, PowerCut, Stop, data, fit
+from step_counting_runs import Net, PowerCut, Stop, data, fit
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 

@@ -9,12 +9,12 @@ import random
 import shutil
 from pathlib import Path
 
-import line
+import linear_model
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
-from line import Examples
+from linear_model import Examples
 from slow_cases import fast_one_in
 from torch import nn
 from torch.utils.data import Dataset
@@ -727,7 +727,7 @@ def test_weights_that_are_nowhere_are_left_out_and_broken_numbers_are_numbers():
 
 
 def compare(root: Path, make=None, **settings):
-    make = make or (lambda: line.Line(root / "trained.txt"))
+    make = make or (lambda: linear_model.LinearModel(root / "trained.txt"))
     strategies = {"one-stage": [20, 0], "in-domain only": [0]}
     given = {"optimizer": {"lr": 0.05}, "max_epochs": 1, "seeds": [0, 1], "strategies": strategies, **QUIET, **settings}
     return gradual.compare(make, given.pop("data", None) or data(), [20, 0], root / "run", **given)
@@ -740,25 +740,25 @@ def compared(tmp_path_factory):
     return root
 
 
-class Wider(line.Line):
+class Wider(linear_model.LinearModel):
     def __init__(self, log):
         super().__init__(log)
         self.drop = nn.Dropout(0.5)
 
 
-Wider.__qualname__ = "Line"
+Wider.__qualname__ = "LinearModel"
 
 
-def other_weights(root: Path, seed: int) -> line.Line:
+def other_weights(root: Path, seed: int) -> linear_model.LinearModel:
     """The weights of one seed alone are others."""
-    model = line.Line(root / "trained.txt")
+    model = linear_model.LinearModel(root / "trained.txt")
     if torch.initial_seed() == seed:
         moved(model, "layer.weight")
     return model
 
 
 def test_a_comparison_of_other_things_is_refused(compared):
-    trained = line.trained(compared)
+    trained = linear_model.trained(compared)
     assert len(trained) == 6
     for changes, said in (
         ({"data": data(in_domain=("in", 6, 2.0, 1))}, "in_domain: 12 examples, now 6"),
@@ -770,16 +770,16 @@ def test_a_comparison_of_other_things_is_refused(compared):
         with pytest.raises(InputError, match=f"holds another experiment .*{said}"):
             compare(compared, **changes)
     compare(compared)
-    assert line.trained(compared) == trained
+    assert linear_model.trained(compared) == trained
 
 
 def test_a_comparison_measures_new_test_data_and_trains_nothing(compared, tmp_path):
     for name in ("run", "trained.txt"):
         (shutil.copytree if name == "run" else shutil.copy)(compared / name, tmp_path / name)
-    before = line.trained(tmp_path)
+    before = linear_model.trained(tmp_path)
     other = Examples("test", 6, 3.0, 5)
-    page = compare(tmp_path, make=lambda: line.Line(tmp_path / "trained.txt"), data=data(test=other))
-    assert line.trained(tmp_path) == before
+    page = compare(tmp_path, make=lambda: linear_model.LinearModel(tmp_path / "trained.txt"), data=data(test=other))
+    assert linear_model.trained(tmp_path) == before
     for result in (tmp_path / "run").rglob("result.json"):
         weights = torch.load(result.parent / "best.ckpt", weights_only=True)["state_dict"]
         losses = [
@@ -800,15 +800,19 @@ def test_models_that_a_comparison_looks_at_disturb_no_random_numbers(compared):
 
 def test_a_run_of_one_path_and_a_comparison_share_stages_of_equal_weights_alone(tmp_path):
     compare(tmp_path)
-    count = len(line.trained(tmp_path))
+    count = len(linear_model.trained(tmp_path))
     torch.manual_seed(0)
     settings = {"optimizer": {"lr": 0.05}, "max_epochs": 1, **QUIET}
-    model = line.Line(tmp_path / "trained.txt")
+    model = linear_model.LinearModel(tmp_path / "trained.txt")
     gradual.fit(model, data(), [20, 0], tmp_path / "run", seed=0, **settings)
-    assert len(line.trained(tmp_path)) == count
+    assert len(linear_model.trained(tmp_path)) == count
     with pytest.raises(InputError, match="starting weights: changed"):
         gradual.fit(
-            moved(line.Line(tmp_path / "trained.txt"), "layer.bias"), data(), [20, 0], tmp_path / "run", **settings
+            moved(linear_model.LinearModel(tmp_path / "trained.txt"), "layer.bias"),
+            data(),
+            [20, 0],
+            tmp_path / "run",
+            **settings,
         )
 
 
@@ -871,7 +875,7 @@ def said(capfd) -> str:
 
 def test_the_command_line_has_the_same_rule(files, capfd):
     command(files)
-    trained = line.trained(files)
+    trained = linear_model.trained(files)
     assert trained == ["20", "0"]
     for more, expected in (
         (["--patience=9"], "patience: 5, now 9"),
@@ -884,9 +888,9 @@ def test_the_command_line_has_the_same_rule(files, capfd):
             command(files, *more)
         assert f"holds another experiment ({expected}" in said(capfd)
     command(files, "--data.eval_batch_size=4", "--data.num_proc=2", "--checkpoint_every=1", "--trainer.profiler=simple")
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained
     command(files, "--schedule=[20, {amount: 0, patience: 9}]")
-    assert line.trained(files) == [*trained, "0-2"]
+    assert linear_model.trained(files) == [*trained, "0-2"]
 
 
 @pytest.mark.parametrize("part", fast_one_in(3, ["in", "out", "val"]))
@@ -922,7 +926,7 @@ def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_pat
 
 def test_another_test_file_is_measured_without_training(files):
     command(files)
-    before, trained = scores(files), line.trained(files)
+    before, trained = scores(files), linear_model.trained(files)
     write_rows(files / "other.jsonl", 9, 3.0)
     command(files, f"--data.test={files}/other.jsonl")
     assert scores(files) != before
@@ -930,7 +934,7 @@ def test_another_test_file_is_measured_without_training(files):
     assert scores(files) == pytest.approx(before)
     command(files, "--strategies={gradual: [20, 0]}", f"--data.test={files}/other.jsonl", name="compare")
     assert scores(files) != before
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained
 
 
 def test_the_data_of_a_strategy_counts_too(files, capfd):
@@ -938,7 +942,7 @@ def test_the_data_of_a_strategy_counts_too(files, capfd):
         write_rows(files / f"{name}.jsonl", 40, 3.0)
     strategies = f"{{plain: [5], other: {{schedule: [5], data: {{out_of_domain: {files}/pool.jsonl}}}}}}"
     command(files, f"--strategies={strategies}", name="compare")
-    trained = line.trained(files)
+    trained = linear_model.trained(files)
     assert trained == ["5", "5-2"]
     command(files, f"--strategies={strategies}", name="compare")
     write_rows(files / "pool.jsonl", 40, 3.0, changed=7)
@@ -947,4 +951,4 @@ def test_the_data_of_a_strategy_counts_too(files, capfd):
         command(files, f"--strategies={strategies}", name="compare")
     assert 'pool.jsonl"}: out_of_domain: different content)' in said(capfd)
     command(files, "--schedule=[5]")
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained

@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from interrupted import STEPS, At, Net, fit, in_a_process, outcome, steps
-from line import make_experiment, trained
+from interrupted_runs import STEPS, At, Net, fit, in_a_process, outcome, steps
+from linear_model import make_experiment, trained
 from slow_cases import fast_one_in
 from torch import nn
 

@@ -12,7 +12,7 @@ import torch
 from fake_trackers import fake_mlflow, fake_wandb
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from line import Line, make_data
+from linear_model import LinearModel, make_data
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 import gradual
@@ -29,7 +29,7 @@ stop: list[tuple[str, int]] = []
 """Where training stops: a stage's amount and a step."""
 
 
-class Net(Line):
+class Net(LinearModel):
     """Logs its training loss, and stops where it is told to."""
 
     def on_train_batch_start(self, batch, batch_idx):
@@ -173,8 +173,8 @@ def test_a_comparison_logs_by_seed_and_path(tmp_path):
 
 def test_the_command_line_names_a_logger_by_its_class(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(
-        "from line import Line, make_data\nfrom gradual import MixedDomainDataModule\n"
-        "class Net(Line):\n    def __init__(self): super().__init__(__import__('pathlib').Path('trained.txt'))\n"
+        "from linear_model import LinearModel, make_data\nfrom gradual import MixedDomainDataModule\n"
+        "class Net(LinearModel):\n    def __init__(self): super().__init__(__import__('pathlib').Path('trained.txt'))\n"
         "class Data(MixedDomainDataModule):\n    def load(self): return make_data({}).load()\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -205,8 +205,8 @@ def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["gradual"])
     with pytest.raises(SystemExit) as ended:
         main(
-            ["fit", "--model=line.Line", f"--model.log={tmp_path}/trained.txt", f"--data={__name__}.Data",
-             f"--run_dir={tmp_path}/run", "--optimizer.lr=0.1", f"--trainer.logger={name}"]
+            ["fit", "--model=linear_model.LinearModel", f"--model.log={tmp_path}/trained.txt",
+             f"--data={__name__}.Data", f"--run_dir={tmp_path}/run", "--optimizer.lr=0.1", f"--trainer.logger={name}"]
         )  # fmt: skip
     assert ended.value.code == 2
     error = capfd.readouterr().err

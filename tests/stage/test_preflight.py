@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from line import Examples, make_experiment, trained
+from linear_model import Examples, make_experiment, trained
 from slow_cases import fast_one_in
-from steps import Net, data, fit
+from step_counting_runs import Net, data, fit
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 import gradual

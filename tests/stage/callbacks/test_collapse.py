@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Callback, LightningModule
-from line import Examples, Line
+from linear_model import Examples, LinearModel
 from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -428,7 +428,7 @@ def test_without_its_starting_weights_a_stage_never_goes_on_from_those_that_coll
 
 def test_a_collapse_is_seen_in_the_middle_of_a_long_epoch(tmp_path):
     """A loss that grows from step to step, at a learning rate beyond what plain gradient descent bears."""
-    line = Line(tmp_path / "trained.txt")
+    line = LinearModel(tmp_path / "trained.txt")
     parts = {name: Examples(name, size, 2.0, 1) for name, size in (("in", 600), ("out", 0), ("val", 8))}
     plain = {"class_path": "torch.optim.SGD", "lr": 0.6}
     long = MixedDomainDataModule(parts["in"], parts["out"], parts["val"], batch_size=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from small_runs import ADAM, QUIET, Line, Scripted, Stop, data, run
+from recorded_runs import ADAM, QUIET, LinearModel, Scripted, Stop, data, run
 
 import gradual
 from gradual import RunResult, StageResult
@@ -89,7 +89,7 @@ def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
     assert "Raise max_epochs, or lower patience" in below
 
 
-class ByStage(Line):
+class ByStage(LinearModel):
     """A score of each stage, written down beforehand."""
 
     def __init__(self, name: str, scores: list[float]):
@@ -130,7 +130,7 @@ def test_a_run_without_a_score_has_no_best_stage():
 
 
 def test_the_mode_by_the_monitor_s_name_keeps_the_best_epoch_and_is_the_same_stage(tmp_path):
-    class Scores(Line):
+    class Scores(LinearModel):
         def validation_step(self, batch, batch_idx):
             self.log("val/accuracy", [0.5, 0.9, 0.7, 0.6][self.trainer.current_epoch], batch_size=len(batch[0]))
 

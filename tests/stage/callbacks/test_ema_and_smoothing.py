@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import line
+import linear_model
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -34,9 +34,9 @@ class Recorder(Callback):
 
 def fit(root: Path, model=None, callbacks=(), schedule=(0,), **arguments):
     torch.manual_seed(0)
-    model = model or line.Line(root / "trained.txt")
-    data = line.make_data({"batch_size": 2})
-    trainer = line.trainer_arguments() | {"max_epochs": 3}
+    model = model or linear_model.LinearModel(root / "trained.txt")
+    data = linear_model.make_data({"batch_size": 2})
+    trainer = linear_model.trainer_arguments() | {"max_epochs": 3}
     settings = trainer | {"optimizer": {"lr": 0.05}} | arguments
     return model, gradual.fit(model, data, schedule, root / "run", callbacks=list(callbacks), **settings)
 
@@ -84,7 +84,7 @@ def test_an_interrupted_stage_ends_as_if_never_interrupted(tmp_path, arguments):
     assert result.final == whole.final
 
 
-class Scripted(line.Line):
+class Scripted(linear_model.LinearModel):
     losses = [5.0, 1.0, 9.0, 3.0, 2.0, 2.5, 9.0, 9.0, 9.0, 9.0]
 
     def validation_step(self, batch, batch_idx):

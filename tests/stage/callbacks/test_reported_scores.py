@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import ADAM, Line, data
+from recorded_runs import ADAM, LinearModel, data
 
 import gradual
 from gradual import InputError
@@ -15,7 +15,7 @@ DEMO = Path(__file__).parents[3] / "configs" / "demo.yaml"
 SETTINGS = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 3, "optimizer": ADAM}
 
 
-class Scores(Line):
+class Scores(LinearModel):
     """Logs one score in validation alone and one in the test alone."""
 
     epochs = 0

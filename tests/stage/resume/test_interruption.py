@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from interrupted import STEPS, At, fit, in_a_process, kill, outcome, steps
+from interrupted_runs import STEPS, At, fit, in_a_process, kill, outcome, steps
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from slow_cases import fast_one_in
 
@@ -261,13 +261,13 @@ def test_the_lock_ends_with_the_run(tmp_path):
 WORKERS = """
 import functools, os, signal, sys
 sys.path.insert(0, {tests!r})
-from line import Line, make_experiment
+from linear_model import LinearModel, make_experiment
 from gradual.experiment.comparison import compare_tree, plan_tree
 from gradual.experiment.executors import processes
 from gradual.schedule import Schedule
 from gradual.experiment.strategies import parse_strategies
 
-class Slow(Line):
+class Slow(LinearModel):
     def on_train_batch_start(self, batch, batch_idx):
         __import__("time").sleep(0.2)
 

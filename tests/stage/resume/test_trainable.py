@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BackboneFinetuning
 from slow_cases import fast_one_in
-from steps import Net, PowerCut, Stop, fit
+from step_counting_runs import Net, PowerCut, Stop, fit
 from torch import nn
 
 EPOCHS = 4  # of 8 batches in the first stage and 2 in the last

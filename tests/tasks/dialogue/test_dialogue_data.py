@@ -4,10 +4,10 @@ import json
 from collections import Counter
 
 import pytest
+from damaged_bytes import mutate, mutations
 from dialogue_files import CANDIDATES, HEADER, ONTOLOGY, SLOTS, as_written, row, rows, write_dialogues, write_ontology
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from mutations import mutate, mutations
 
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Dialogue, Ontology, Turn, belief_state, oddities, read_dialogues

@@ -4,10 +4,10 @@ import copy
 import json
 
 import pytest
+from damaged_bytes import mutate, mutations
 from events_files import document, sentence, write_documents
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutate, mutations
 
 from gradual.errors import InputError
 from gradual.tasks.events.data import oddities, read_documents, statistics

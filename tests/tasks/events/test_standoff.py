@@ -8,9 +8,9 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from damaged_bytes import mutate, mutations
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutate, mutations
 
 from gradual.__main__ import main
 from gradual.errors import InputError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from line import Examples
+from linear_model import Examples
 from torch import nn
 from torchmetrics import MeanSquaredError
 
