@@ -34,7 +34,7 @@ LATER = {"optimizer": {"lr_scale": 0.4, "lr_by_name": {"a.*": 1e-3}}, "max_epoch
 LAST = {"optimizer": {"lr": 4e-5, "lr_by_name": {"b.*": 1e-4}}, "max_epochs": 5}
 
 
-def test_later_stages_and_the_last_follow_what_is_said_of_them_where_they_say_nothing():
+def test_later_and_last_stages_take_their_defaults_where_they_set_nothing():
     first, second, last = Schedule([30, {"amount": 20, "max_epochs": 3}, 0], LATER, LAST)
     assert first == Stage(30)
     assert second == Stage(20, optimizer=OptimizerConfig(lr_scale=0.4, lr_by_name={"a.*": 1e-3}), max_epochs=3)
@@ -47,13 +47,13 @@ def test_an_only_stage_is_a_first_one():
     assert list(Schedule([0], LATER, LAST)) == [Stage(0)]
 
 
-def test_of_two_stages_the_last_is_a_later_one_too():
+def test_the_last_of_two_stages_is_a_later_one_too():
     assert Schedule([5, 0], LATER)[1].max_epochs == 8
     assert Schedule([5, 0], None, LAST)[1] == Schedule([5, {"amount": 0, **LAST}])[1]
     assert Schedule([5, 0], LATER, LAST)[1].optimizer.lr_scale == 0.4
 
 
-def test_a_schedule_alike_follows_the_same_settings():
+def test_with_stages_keeps_the_settings_of_later_and_last_stages():
     schedule = Schedule([9, 5, 0], LATER, LAST)
     assert schedule.with_stages([9, 0]) == Schedule([9, 0], LATER, LAST)
     assert schedule.with_stages(schedule) == schedule, "to follow them twice changes nothing"
@@ -69,7 +69,7 @@ def test_a_schedule_alike_follows_the_same_settings():
         ({"later_stages": 3}, "later_stages is 3: it must be a mapping of settings"),
     ],
 )
-def test_what_cannot_be_said_of_them_is_refused(given, says):
+def test_impossible_settings_for_later_and_last_stages_are_refused(given, says):
     assert re.search(says, refusal(Schedule, [5, 0], **given))
 
 
@@ -111,7 +111,7 @@ def test_amounts_stages_and_mappings_mix():
     ]
 
 
-def test_equal_schedules_say_the_same():
+def test_schedules_of_equal_stages_are_equal():
     assert Schedule([5, 0]) == Schedule([Stage(5), {"amount": 0}])
     assert hash(Schedule([5, 0])) == hash(Schedule([Stage(5), {"amount": 0}]))
     assert Schedule([5, 0]) != Schedule([5, Stage(0, patience=1)])
@@ -201,7 +201,7 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([{"amount": 5, "lr_schedule": {"name": 5}}], "name is 5: it must be text"),
     ],
 )
-def test_what_is_no_schedule_is_refused_in_one_sentence(stages, says):
+def test_a_value_that_is_no_schedule_is_refused_in_one_sentence(stages, says):
     assert says in refusal(Schedule, stages)
 
 

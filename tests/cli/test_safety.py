@@ -61,7 +61,7 @@ def mistake(capfd, given):
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def test_the_poison_works(tmp_path, ran):
+def test_the_poisoned_checkpoint_would_run_code(tmp_path, ran):
     """Else the tests below would show nothing."""
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
     poison(tmp_path / "a.ckpt", ran)
@@ -129,7 +129,7 @@ def test_a_poisoned_checkpoint_is_refused(small_demo, tracker, tmp_path, ran, ca
     assert not ran.exists()
 
 
-def test_what_is_no_checkpoint_of_the_model_is_one_sentence(small_demo, tracker, tmp_path, capfd):
+def test_a_checkpoint_of_another_model_is_refused_in_one_sentence(small_demo, tracker, tmp_path, capfd):
     other = ["--model.hidden=50"]
     assert "has the weights of another model (size mismatch" in mistake(
         capfd, demo_arguments("test", small_demo, f"--ckpt_path={tracker}", *other)

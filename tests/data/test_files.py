@@ -181,7 +181,7 @@ def test_two_columns_are_a_pair(make, tmp_path, tokenizer_folder):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_processes_give_the_same(make, tmp_path, monkeypatch, processes):
+def test_several_processes_tokenize_to_the_same_result(make, tmp_path, monkeypatch, processes):
     monkeypatch.setattr(gradual.data.tokenization, "_ROWS_PER_PROCESS", 5)
     file = write(tmp_path / "a.jsonl", ROWS)
     many = make(file, tokens=True, num_proc=processes).domains.in_domain
@@ -273,7 +273,7 @@ def test_labels_that_are_text_become_numbers(make, tmp_path):
     assert message == f"val ({files[4]}) has the label 'z', which is in no training file."
 
 
-def test_what_is_predicted_needs_no_label(make, tmp_path):
+def test_data_to_predict_needs_no_label(make, tmp_path):
     file, unlabelled = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "new.jsonl", [{"text": "the cat"}])
     for columns in (None, []):
         data = make(file, predict=unlabelled, tokens=True, label_column="label", columns=columns)
@@ -317,7 +317,7 @@ def test_a_column_in_a_file_is_a_column(values, wanted, data, kind):
 # The cache
 
 
-def test_what_is_in_a_file_decides_whether_there_is_work(make, tmp_path, made, tokenizer_folder):
+def test_files_of_known_content_are_not_tokenized_again(make, tmp_path, made, tokenizer_folder):
     file, other = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "copy.jsonl", ROWS)
     for _ in range(2):
         make(file, None, other, file, tokens=True).setup()
@@ -416,7 +416,7 @@ def test_a_cache_folder_that_is_full_of_what_is_needed_need_not_be_written(make,
     assert len(make(file, tokens=True).domains.in_domain) == len(ROWS)
 
 
-def test_what_was_interrupted_is_done_again(make, tmp_path, made, monkeypatch):
+def test_an_interrupted_tokenization_is_done_again(make, tmp_path, made, monkeypatch):
     file = write(tmp_path / "a.jsonl", ROWS)
     with monkeypatch.context() as patch:
         patch.setattr(gradual.data.cache, "tokenize", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -444,7 +444,7 @@ def _open_at_once(arguments, log, barrier):
     assert len(data.domains.in_domain) == 20
 
 
-def test_of_two_processes_one_tokenizes_and_the_other_waits(tmp_path, tokenizer_folder):
+def test_one_of_two_processes_tokenizes_and_the_other_waits(tmp_path, tokenizer_folder):
     file, log = write(tmp_path / "a.jsonl", ROWS), tmp_path / "log"
     arguments = {"in_domain": file, "cache_dir": str(tmp_path / "cache")}
     arguments |= {"text_column": "text", "tokenizer": tokenizer_folder}

@@ -197,7 +197,7 @@ def expected(epoch, size=10):
     return [[100 + index for index in batch] for batch in batches_of(size, 2, seed=7, epoch=epoch)]
 
 
-def test_it_delivers_the_examples_of_its_batches():
+def test_the_loader_delivers_the_examples_of_its_batches():
     made = loader()
     for epoch in (0, 1, 5):
         made.batch_sampler.set_epoch(epoch)
@@ -245,7 +245,7 @@ def test_the_state_of_a_fresh_loader_starts_from_the_beginning():
     assert numbers(resumed) == expected(0)
 
 
-def test_a_state_that_was_loaded_is_the_state():
+def test_a_loaded_state_is_saved_again_before_the_first_batch():
     first = loader()
     next(iter(first))
     resumed = loader()
@@ -298,7 +298,7 @@ def trained(folder, limit, checkpoint=None):
 
 
 @pytest.mark.parametrize("limit", [1.0, 2], ids=["whole epochs", "limited epochs"])
-def test_a_run_that_goes_on_from_any_step_sees_what_the_uninterrupted_one_sees(tmp_path, limit):
+def test_a_run_resumed_from_any_step_sees_the_batches_of_an_uninterrupted_one(tmp_path, limit):
     batches = 3 if limit == 1.0 else 2
     uninterrupted = trained(tmp_path / "first", limit)
     assert uninterrupted == [(epoch, batch) for epoch in (0, 1) for batch in expected(epoch, size=6)[:batches]]

@@ -201,7 +201,7 @@ def test_a_large_sample_costs_little_more_than_itself():
 
 
 @pytest.mark.parametrize(("pool_size", "amount"), [(10, -1), (10, 11), (0, 1), (0, -1), (-1, 0)])
-def test_what_cannot_be_drawn_is_refused(pool_size, amount):
+def test_a_sample_that_cannot_be_drawn_is_refused(pool_size, amount):
     with pytest.raises(InputError, match=f"{amount} examples cannot be drawn from a pool of {pool_size}"):
         draw(pool_size, amount, seed=0)
 

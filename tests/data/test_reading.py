@@ -346,7 +346,7 @@ def test_cells_may_be_long(put):
         ("{}\n{}\n", ": none of its 2 examples has a field."),
     ],
 )
-def test_what_json_lines_cannot_mean_is_refused_with_the_line(module, put, text, says):
+def test_malformed_json_lines_are_refused_with_the_line(module, put, text, says):
     assert f"a.jsonl{says}" in refused(module(in_domain=put("a.jsonl", text)))
 
 
@@ -430,7 +430,7 @@ def test_ids_of_parquet_are_text_or_integers(module, tmp_path):
 # Columns
 
 
-def test_what_is_not_read_does_not_matter(module, put, tmp_path):
+def test_columns_that_are_not_read_are_not_checked(module, put, tmp_path):
     wanted = {"columns": ["text", "label"]}
     late = put("1.csv", "text,label,code\n" + "a,0,11\n" * 1001 + "c,1,11b\n")
     assert len(module(in_domain=late, columns=["text"]).domains.in_domain) == 1002
@@ -482,7 +482,7 @@ def test_lengths_are_integers(module, put):
         assert message.endswith("length_column must hold integers.")
 
 
-def test_what_is_predicted_has_the_types_of_the_other_parts(module, put):
+def test_data_to_predict_has_the_types_of_the_other_parts(module, put):
     train = put("a.csv", "x,n,label\n01,1,a\n2,2,b\n")
     predict = put("p.csv", "x,n,label\n1,3,7\n2,4,8\n")
     data = module(in_domain=train, predict=predict, label_column="label")
@@ -499,7 +499,7 @@ def test_what_is_predicted_has_the_types_of_the_other_parts(module, put):
 # Files without examples
 
 
-def test_a_shard_without_rows_is_no_fault(module, put, tmp_path):
+def test_a_shard_without_rows_is_accepted(module, put, tmp_path):
     schema = pa.schema([("text", pa.string()), ("label", pa.int64())])
     shards = [tmp_path / f"{k}.parquet" for k in (0, 1)]
     pq.write_table(pa.table({"text": [], "label": []}, schema=schema), shards[0])

@@ -103,7 +103,7 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_path, after):
+def test_an_interrupted_comparison_resumes_to_the_same_report(whole, tmp_path, after):
     def fails(nodes):
         experiment = linear_model.make_experiment(str(tmp_path))
         for node in nodes[:after]:
@@ -246,7 +246,7 @@ def test_history_and_test_examples_agree_with_the_results(whole):
         assert share == pytest.approx(score["test"]["close"])
 
 
-def test_mistakes_are_said_before_anything_is_trained(tmp_path):
+def test_mistakes_are_reported_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match=r"'big': .*the pool holds 4000"):
         compare(tmp_path, {"big": Strategy(Schedule([5000, 0]))})
     with pytest.raises(InputError, match="baseline is 'best'"):

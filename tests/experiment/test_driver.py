@@ -154,7 +154,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
     assert not same(first.state_dict(), other.state_dict())
 
 
-def test_what_is_done_is_not_trained_again(tmp_path):
+def test_finished_stages_are_not_trained_again(tmp_path):
     model, result = run(tmp_path)
     again, reported = run(tmp_path)
     assert not again.trainers
@@ -171,7 +171,7 @@ def test_a_second_schedule_shares_the_stages_it_begins_with(tmp_path):
 
 
 @pytest.mark.parametrize(("stage", "batch"), [(0, 0), (0, 5), (0, 8), (1, 6), (2, 8)])
-def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, stage, batch):
+def test_a_stopped_run_resumes_to_the_same_result(tmp_path, stage, batch):
     whole, expected = run(tmp_path / "whole")
     with pytest.raises(RuntimeError, match="power cut"):
         run(tmp_path / "cut", callbacks=[Stop.at(stage, batch)])
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, stage, bat
         assert (ours.epochs, ours.best_epoch) == (theirs.epochs, theirs.best_epoch)
 
 
-def test_a_stage_that_had_converged_before_the_cut_trains_no_further(tmp_path):
+def test_a_stage_that_had_converged_before_an_interruption_trains_no_further(tmp_path):
     losses = [5.0, 3.0, 4.0, 3.5, 1.0]
     run(tmp_path, Scripted(losses), [0], patience=2, max_epochs=20)
     (tmp_path / "run/seed-0/0/result.json").unlink()
@@ -292,7 +292,7 @@ class Saving(LinearModel):
         (Extra, "The state of Extra has the entry '_extra_state', a dict: it must be a tensor"),
     ],
 )
-def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path, model, said):
+def test_values_that_no_checkpoint_can_hold_are_refused_before_training(tmp_path, model, said):
     model = model()
     with pytest.raises(InputError, match=said):
         run(tmp_path, model)
@@ -309,7 +309,7 @@ def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path,
          r"^lr_schedule\.warmup would do nothing"),
     ],
 )  # fmt: skip
-def test_what_a_module_s_own_optimizer_would_ignore_is_refused_before_any_stage(tmp_path, settings, said):
+def test_settings_that_a_module_s_own_optimizer_would_ignore_are_refused_before_any_stage(tmp_path, settings, said):
     model = Own(0.1)
     with pytest.raises(InputError, match=said):
         run(tmp_path, model, **settings)
@@ -374,7 +374,7 @@ def test_a_finished_run_gives_its_weights_to_a_module_that_has_no_layers_yet(tmp
     assert same(again.state_dict(), weights(result.best_checkpoint()))
 
 
-def test_of_what_lightning_says_only_warnings_to_act_on_come_through(tmp_path, monkeypatch, recwarn):
+def test_only_warnings_of_lightning_that_one_can_act_on_are_shown(tmp_path, monkeypatch, recwarn):
     said = []
     handler = logging.Handler()
     handler.emit = said.append

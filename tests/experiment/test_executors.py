@@ -97,7 +97,7 @@ def test_a_cluster_is_shut_down_after_a_stage_that_fails(ray, tmp_path, monkeypa
     assert ray.shutdowns == 1
 
 
-def test_without_ray_it_is_said_how_to_install_it(tmp_path, monkeypatch):
+def test_without_ray_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'gradual\[ray\]'"):
         execute(tmp_path)

@@ -321,7 +321,7 @@ def test_several_processes_compare_and_one_of_them_reports(tmp_path, launcher):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_others_and_the_same_command_goes_on(tmp_path, uninterrupted, launcher, rank):
+def test_a_process_that_dies_ends_the_others_and_the_same_command_resumes(tmp_path, uninterrupted, launcher, rank):
     assert launched(launcher, str(rank), tmp_path) != 0
     assert not (tmp_path / "ends.json").exists()
     assert not (tmp_path / "run/seed-0/20/5/result.json").exists()

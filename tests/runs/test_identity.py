@@ -210,7 +210,7 @@ def test_other_layers_and_other_random_weights_are_refused(finished):
     assert said.startswith("starting weights: changed in encoder.bias, encoder.weight, head.bias, head.weight;")
 
 
-def test_of_a_model_the_first_thing_that_differs_is_said(tmp_path):
+def test_the_first_difference_of_a_model_is_named(tmp_path):
     fit(tmp_path, Saved())
     assert refusal(tmp_path, Saved(dropout=0.9)) == "model: dropout 0.1, now 0.9", "and not drop.p as well"
     assert refusal(tmp_path, Saved(scale=2.0)) == "model: scale 1.0, now 2.0"
@@ -232,13 +232,13 @@ def test_other_settings_of_the_experiment_are_refused(finished, settings, said):
     assert refusal(finished, **settings) == said
 
 
-def test_settings_that_are_those_of_before_in_other_words_go_on(done):
+def test_the_same_settings_in_another_form_resume_the_run(done):
     same = {"optimizer": {"lr": 0.05, "init_args": None}, "devices": "auto", "checkpoint_every": 9.0}
     model, _ = fit(done, **same, enable_model_summary=False, log_every_n_steps=3, callbacks=[Callback()])
     assert not model.trained
 
 
-def test_what_a_stage_overrides_makes_another_stage_beside_it(done):
+def test_an_override_makes_another_stage_beside_the_first(done):
     schedule = [20, {"amount": 0, "max_epochs": 2, "patience": 9}]
     model, result = fit(done, schedule=schedule)
     assert model.trained == ["0-2"]
@@ -413,7 +413,7 @@ def test_only_stages_that_are_done_are_tested_again(done):
     assert result.stages[0].test["loss"] == pytest.approx(sum(expected) / 6, rel=1e-5)
 
 
-def test_a_run_cut_while_it_tests_again_goes_on_with_the_rest(done):
+def test_a_run_interrupted_while_testing_again_resumes_with_the_rest(done):
     class Fails(Net):
         def on_test_start(self):
             super().on_test_start()
@@ -430,7 +430,7 @@ def test_a_run_cut_while_it_tests_again_goes_on_with_the_rest(done):
 # ---------------------------------------------------------------------------------------------------------- first tries
 
 
-def test_a_first_try_that_failed_leaves_no_folder(tmp_path):
+def test_a_failed_first_attempt_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="monitor"):
         fit(tmp_path, monitor="val/los", mode="min")
     _, result = fit(tmp_path, Net())
@@ -514,7 +514,7 @@ def test_collapses_of_another_experiment_do_not_count(tmp_path):
     assert stage.collapses() == []
 
 
-def test_what_another_command_adds_is_kept(tmp_path):
+def test_entries_that_another_command_adds_are_kept(tmp_path):
     run = claimed(tmp_path)
     more = {**IDENTITY, "starting_weights": {"seed-1": {"w": [3.0, 4.0]}}, "other_data": {"{}": IDENTITY["data"]}}
     claim(run, more, "", {"model": {"hidden": 4}, "data": {"root": "a"}})
@@ -531,7 +531,7 @@ def test_what_another_command_adds_is_kept(tmp_path):
         claim(run, {**IDENTITY, "other_data": {"{}": {**IDENTITY["data"], "batch_size": 2}}}, "")
 
 
-def test_a_claim_that_crashed_is_no_claim(tmp_path, monkeypatch):
+def test_an_incomplete_claim_does_not_count(tmp_path, monkeypatch):
     def crash(*_):
         raise RuntimeError("power cut")
 
@@ -554,7 +554,7 @@ def test_a_claim_that_is_damaged_is_named(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "third"
 
 
-def test_of_several_processes_the_first_one_decides_about_the_model_and_writes(tmp_path, monkeypatch):
+def test_the_first_of_several_processes_decides_about_the_model_and_writes(tmp_path, monkeypatch):
     run = claimed(tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setenv("RANK", "1")
@@ -637,7 +637,7 @@ def test_random_examples_are_compared_with_the_same_random_numbers(tmp_path, sou
     assert refusal(tmp_path, data=data(in_domain=noisy("in", 12, 3.0, 1))) == "in_domain: different content"
 
 
-def test_examples_that_are_never_the_same_are_not_compared_and_that_is_said_once_a_run(tmp_path, caplog):
+def test_random_examples_are_not_compared_and_one_note_a_run_says_so(tmp_path, caplog):
     noisy = {name: Random(OWN.random, *PARTS[name]) for name in ("in_domain", "test")}
     with caplog.at_level(logging.INFO):
         fit(tmp_path, data=data(**noisy))
@@ -873,7 +873,7 @@ def said(capfd) -> str:
     return found
 
 
-def test_the_command_line_has_the_same_rule(files, capfd):
+def test_the_command_line_refuses_another_experiment_too(files, capfd):
     command(files)
     trained = linear_model.trained(files)
     assert trained == ["20", "0"]
@@ -894,7 +894,7 @@ def test_the_command_line_has_the_same_rule(files, capfd):
 
 
 @pytest.mark.parametrize("part", fast_one_in(3, ["in", "out", "val"]))
-def test_of_files_every_byte_counts(files, capfd, part):
+def test_any_changed_byte_of_a_data_file_is_noticed(files, capfd, part):
     command(files)
     sizes = {"in": 300, "out": 40, "val": 10}
     slope = 1.0 if part == "out" else 2.0
@@ -905,7 +905,7 @@ def test_of_files_every_byte_counts(files, capfd, part):
     assert f"({name}: different content)" in said(capfd)
 
 
-def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_path):
+def test_any_changed_byte_of_a_task_s_files_is_noticed_in_its_part(small_demo, tmp_path):
     shutil.copytree(small_demo / "domains", tmp_path / "domains")
     folder = tmp_path / "domains/hostel"
     for name in PARTS:

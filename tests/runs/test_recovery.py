@@ -217,7 +217,7 @@ def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(tmp_path, undisturbe
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):
+def test_a_file_size_limit_is_reported_without_a_traceback(tmp_path, undisturbed):
     """A limit of the system in the middle of torch's own writing, and the command's exit status."""
     run = interrupted(tmp_path)
     limit = (run / SECOND / "best.ckpt").stat().st_size // 2
@@ -245,7 +245,7 @@ def test_a_file_that_may_not_grow_is_no_traceback_either(tmp_path, undisturbed):
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_a_directory_that_cannot_be_written_is_said_before_training(tmp_path):
+def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path):
     """`/proc` is read-only for everyone, root included."""
     with pytest.raises(gradual.InputError, match=r"run directory .* cannot be"):
         gradual.fit(Net(None), gradual.MixedDomainDataModule([1], val=[1]), [0], "/proc/run", optimizer={"lr": 0.1})

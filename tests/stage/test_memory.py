@@ -43,7 +43,7 @@ def pages(code: str, **variables: str) -> int:
     return int(subprocess.run(command, env=ours | variables, capture_output=True, text=True, check=True).stdout)
 
 
-def test_what_a_step_takes_is_kept_for_the_next():
+def test_memory_freed_by_a_step_is_kept_for_the_next():
     assert pages("keep_memory()") < 1_000
     assert pages("") > 50_000, "without it"
     assert pages("keep_memory()", GRADUAL_FAST_CPU="0") > 50_000, "turned off"
@@ -51,7 +51,7 @@ def test_what_a_step_takes_is_kept_for_the_next():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])
-def test_what_the_environment_says_holds(said):
+def test_environment_variables_of_the_allocator_take_precedence(said):
     assert pages("keep_memory()", **said) > 50_000
 
 

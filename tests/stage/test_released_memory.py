@@ -68,7 +68,7 @@ def in_worker(experiment):
 
 
 @pytest.mark.parametrize("executor", [in_process, in_worker])
-def test_of_a_stage_of_a_comparison_nothing_is_left(tmp_path, monkeypatch, executor):
+def test_nothing_of_a_comparison_s_stage_stays_in_memory(tmp_path, monkeypatch, executor):
     monkeypatch.setattr(executors, "_experiment", None)
     experiment, made, models = linear_model.make_experiment(str(tmp_path)), [], []
 
@@ -86,7 +86,7 @@ def test_of_a_stage_of_a_comparison_nothing_is_left(tmp_path, monkeypatch, execu
     assert len(models) > 5
 
 
-def test_of_a_stage_of_a_fit_only_the_users_model_is_left(tmp_path):
+def test_only_the_user_s_model_of_a_stage_stays_in_memory(tmp_path):
     made = []
     model, data = Watched(tmp_path / "trained.txt", made), linear_model.make_data({})
     gradual.fit(model, data, SMALL, tmp_path / "run", optimizer={"lr": 0.05}, **linear_model.trainer_arguments())
@@ -98,7 +98,7 @@ def test_of_a_stage_of_a_fit_only_the_users_model_is_left(tmp_path):
     assert copy.deepcopy(model).layer.weight.equal(model.layer.weight)
 
 
-def test_of_a_stage_that_fails_nothing_is_left(tmp_path):
+def test_nothing_of_a_failed_stage_stays_in_memory(tmp_path):
     made = []
     model, data = Watched(tmp_path / "trained.txt", made), linear_model.make_data({})
     arguments = linear_model.trainer_arguments() | {"optimizer": {"lr": 0.05}, "monitor": "val/loss"}

@@ -138,7 +138,7 @@ def watch(monitor="val/loss", mode="min", parent=PARENT, examples=100, **config)
         ({"monitor": "val/accuracy", "mode": "max"}, {"val/accuracy": math.inf}, "val/accuracy is inf"),
     ],
 )
-def test_what_one_validation_shows(given, metrics, seen):
+def test_collapses_that_one_validation_shows(given, metrics, seen):
     found = watch(**given).validated(metrics)
     assert (found is None) if seen is None else found.startswith(seen)
 
@@ -155,7 +155,7 @@ def test_what_one_validation_shows(given, metrics, seen):
         ([(9.0, 0.5), (9.0, 0.5), (9.0, 0.5)], False),  # what counts is hardly the worse
     ],
 )
-def test_what_validations_of_a_loss_show(monitor, validations, collapsed):
+def test_collapses_that_validation_losses_show(monitor, validations, collapsed):
     watched = watch(monitor, "max" if monitor == "val/accuracy" else "min")
     *before, last = [watched.validated({"val/loss": loss, "val/accuracy": score}) for loss, score in validations]
     assert before == [None] * len(before)
@@ -376,7 +376,7 @@ class Cut(Callback):
 
 @pytest.mark.parametrize("schedule", [[at(0.02, 20)], [20, at(0.02)]])
 @pytest.mark.parametrize("step", fast_one_in(2, [25, 5]))
-def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, step):
+def test_an_interrupted_attempt_resumes_to_the_same_result(tmp_path, schedule, step):
     cut = Cut(len(schedule) + 1, step)
     model, whole = fit(tmp_path / "whole", schedule, Poisoned())
     with pytest.raises(RuntimeError, match="power cut"):
@@ -389,7 +389,7 @@ def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, s
 
 
 @pytest.mark.parametrize(("written", "trained_again"), fast_one_in(2, [(False, [0.02, 0.01]), (True, [0.01])]))
-def test_a_cut_while_it_goes_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
+def test_an_interruption_while_going_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
     def late():
         return type("Late", (Poisoned,), {"start": 15})()  # with a checkpoint of the first attempt there
 
@@ -446,7 +446,7 @@ def test_on_a_stage_that_learns_the_guard_changes_nothing(tmp_path):
     assert [stage.val for stage in guarded.stages] == [stage.val for stage in free.stages]
 
 
-def test_another_guard_is_another_experiment(tmp_path):
+def test_other_collapse_settings_are_another_experiment(tmp_path):
     fit(tmp_path, [20])
     model, _ = fit(tmp_path, [20])
     assert not model.rates
@@ -513,7 +513,7 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_all_processes_go_back_together_whichever_saw_it(tmp_path, rank):
+def test_all_processes_restart_a_collapsed_stage_whichever_noticed_it(tmp_path, rank):
     given = [*command(tmp_path, 0.03, rank), "--trainer.devices=2", "--trainer.strategy=ddp"]
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gradual.__main__ import main; main(sys.argv[1:])"
     (tmp_path / "start.py").write_text(code)

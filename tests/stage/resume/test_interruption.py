@@ -37,7 +37,7 @@ KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
 
 
 @pytest.mark.parametrize(("hook", "count", "checkpoint_every"), fast_one_in(7, KILLS))
-def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, hook, count, checkpoint_every):
+def test_a_run_killed_at_any_point_resumes_to_the_same_result(tmp_path, undisturbed, hook, count, checkpoint_every):
     stopped = in_a_process(lambda: fit(tmp_path, At(hook, count), checkpoint_every=checkpoint_every))
     assert stopped == -signal.SIGKILL
     assert in_a_process(lambda: fit(tmp_path)) == 0
@@ -45,7 +45,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, ho
 
 
 @pytest.mark.parametrize("way", fast_one_in(3, reversed(WAYS)))
-def test_a_run_killed_at_every_third_step_ends_as_if_it_never_was(tmp_path, undisturbed, way):
+def test_a_run_killed_at_every_third_step_resumes_to_the_same_result(tmp_path, undisturbed, way):
     def work():
         fit(tmp_path, At("on_train_batch_start", 3), checkpoint_every=0, **WAYS[way])
 
@@ -100,7 +100,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("name", "after"), fast_one_in(3, FILES))
-def test_a_run_killed_while_a_file_is_written_ends_as_if_it_never_was(tmp_path, undisturbed, name, after, monkeypatch):
+def test_a_run_killed_while_writing_a_file_resumes_to_the_same_result(tmp_path, undisturbed, name, after, monkeypatch):
     def work():
         killed_while_writing(name, after, monkeypatch)
         fit(tmp_path, checkpoint_every=0)
@@ -121,7 +121,7 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
     ("hook", "count", "trained"),
     fast_one_in(2, [("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)]),
 )
-def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
+def test_a_run_told_to_stop_saves_its_progress_and_exits(
     tmp_path,
     undisturbed,
     capfd,
@@ -144,7 +144,7 @@ STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_b
 
 
 @pytest.mark.parametrize(("way", "hook", "count"), fast_one_in(6, STOPPED))
-def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undisturbed, way, hook, count):
+def test_a_run_stopped_repeatedly_resumes_to_the_same_result(tmp_path, undisturbed, way, hook, count):
     def work():
         fit(tmp_path, At(hook, count, lambda: kill(signal.SIGTERM)), **WAYS[way])
 
@@ -157,7 +157,7 @@ def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undis
     assert outcome(tmp_path) == undisturbed(**WAYS[way])
 
 
-def test_a_second_ctrl_c_does_not_wait(tmp_path, undisturbed):
+def test_a_second_ctrl_c_exits_without_saving(tmp_path, undisturbed):
     def twice():
         kill(signal.SIGINT)
         kill(signal.SIGINT)
@@ -169,14 +169,14 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize(("number", "status"), STOPS)
-def test_outside_of_training_it_leaves_at_once(tmp_path, undisturbed, number, status):
+def test_outside_of_training_a_signal_stops_the_run_at_once(tmp_path, undisturbed, number, status):
     assert in_a_process(lambda: fit(tmp_path, At("on_test_batch_start", 1, lambda: kill(number)))) == status
     assert in_a_process(lambda: fit(tmp_path)) == 0
     assert steps(tmp_path) == STEPS
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_the_handlers_of_before_are_there_again(tmp_path):
+def test_signal_handlers_are_restored_after_a_run(tmp_path):
     before = [signal.getsignal(number) for number, _ in STOPS]
     fit(tmp_path)
     assert [signal.getsignal(number) for number, _ in STOPS] == before
@@ -185,7 +185,7 @@ def test_the_handlers_of_before_are_there_again(tmp_path):
 @pytest.mark.parametrize(
     ("hook", "count"), fast_one_in(2, [("on_before_backward", 9), ("on_validation_batch_start", 8)])
 )
-def test_slurm_s_requeue_goes_on_in_the_stage_that_it_stopped(tmp_path, undisturbed, monkeypatch, hook, count):
+def test_a_job_requeued_by_slurm_resumes_the_stage_that_it_stopped(tmp_path, undisturbed, monkeypatch, hook, count):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/scontrol.txt\n")

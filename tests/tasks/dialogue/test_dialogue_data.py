@@ -93,7 +93,7 @@ def test_an_unknown_domain_is_answered_with_those_there_are(folder, ontology):
         (b'{"' + b"s" * 10**6 + b'": 1}', None, "slot 'sss"),
     ],
 )
-def test_what_is_no_ontology_is_an_input_error(tmp_path, content, line, found):
+def test_a_file_that_is_no_ontology_is_an_input_error(tmp_path, content, line, found):
     path = tmp_path / "ontology.json"
     path.write_bytes(content)
     message = input_error(Ontology.read, path)

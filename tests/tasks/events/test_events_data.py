@@ -342,7 +342,7 @@ def test_oddities_are_counted():
     }
 
 
-def test_nothing_odd_is_listed_where_nothing_is(tmp_path):
+def test_regular_documents_have_no_oddities(tmp_path):
     assert oddities(read_documents(write(tmp_path / "a.json", LINE))) == {}
 
 

@@ -202,7 +202,7 @@ def counts(predicted, gold):
     return [record[f"{name}_f1"] for name in EVENT_SCORES]
 
 
-def test_what_is_annotated_twice_is_one_item():
+def test_a_duplicate_annotation_is_one_item():
     once = annotations(triggers=[(0, 1, ATTACK)], arguments=[(0, 1, ATTACK, 2, 3, AGENT)])
     twice = changed(once, lambda rows: rows.repeat(2, 1))
     for predicted, gold in ((once, once), (once, twice), (twice, once), (twice, twice)):

@@ -129,7 +129,7 @@ def fitted(folder, tmp_path_factory):
 # ------------------------------------------------------------------------------------------------- learning by heart
 
 
-def test_a_tiny_corpus_is_learnt_by_heart(fitted):
+def test_a_tiny_corpus_is_memorized(fitted):
     _, _, result = fitted
     final = result.stages[-1]
     for scores in (final.val, final.test):
