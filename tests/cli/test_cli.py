@@ -416,7 +416,7 @@ def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path,
 def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
     config = yaml.safe_load(DEMO.read_text()) | {"strategies": {"long": [20, 5, 0], "short": [20, 0]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1")
+    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1", "--jobs=1")
     given[1] = f"--config={tmp_path}/mine.yaml"
     main([*given, "--strategies=[short]"])
     assert "2 stages instead of 2" in capsys.readouterr().out

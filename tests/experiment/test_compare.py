@@ -2,6 +2,7 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import queue
 import signal
@@ -122,8 +123,14 @@ def test_an_interrupted_comparison_resumes_to_the_same_report(whole, tmp_path, a
     assert again["significance.csv"] == expected["significance.csv"]
 
 
-@pytest.mark.slow
-def test_several_processes_give_the_same_scores(whole, tmp_path):
+@pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def start_of_workers(request, monkeypatch):
+    """Workers are started anew, which takes seconds; in the fast tests they are forked from this process."""
+    get_context = multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: get_context(request.param))
+
+
+def test_several_processes_give_the_same_scores(whole, tmp_path, start_of_workers):
     compare(tmp_path, execute=processes(functools.partial(linear_model.make_experiment, str(tmp_path)), jobs=2))
     assert sorted(linear_model.trained(tmp_path)) == sorted(linear_model.trained(whole))
     assert scores(tmp_path) == scores(whole)
@@ -144,7 +151,7 @@ def test_each_worker_has_one_gpu(monkeypatch, visible, expected):
     assert given == expected
 
 
-def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path):
+def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path, start_of_workers):
     make = functools.partial(failing_experiment, str(tmp_path))
     with pytest.raises(RuntimeError, match="out of paper"):
         compare(tmp_path, seeds=(0,), execute=processes(make, jobs=1))
