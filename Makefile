@@ -5,6 +5,9 @@ LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 # the demo and the tests are small: with more threads per process, threads would only wait for each other
 export OMP_NUM_THREADS ?= 1
+# neighbouring tests share what they trained, and stay together until one process has nothing left
+PARALLEL := -n 2 --dist worksteal
+FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 
 .PHONY: demo test test-slow test-lowest lint format clean
 
@@ -14,13 +17,14 @@ demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual compare --config configs/demo.yaml
 
 test: lint  ## style, types and the fast tests
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest $(FAST)
 
-test-slow: $(VENV)/installed  ## the tests that take minutes
-	$(BIN)/pytest -m slow
+test-slow: $(VENV)/installed  ## the tests that take long, more examples for the properties, the notebook
+	$(BIN)/pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough
+	$(BIN)/pytest --nbmake notebooks
 
 test-lowest: $(LOWEST)/installed  ## the fast tests with the lowest versions that pyproject.toml allows, but for torch
-	$(LOWEST)/bin/pytest -n 2 -m "not slow"
+	$(LOWEST)/bin/pytest $(FAST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

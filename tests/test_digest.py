@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers import BatchEncoding
@@ -88,7 +88,7 @@ def test_values_that_differ_have_different_digests():
     assert len(set(digests.values())) == len(digests)
 
 
-def test_they_are_the_same_in_another_process_whatever_the_order_of_its_sets():
+def test_digests_are_the_same_in_another_process_whatever_the_order_of_its_sets():
     code = f"import json, {__name__} as t; print(json.dumps({{k: t.digest(v) for k, v in t.values().items()}}))"
     here = {name: digest(value) for name, value in values().items()}
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
@@ -115,7 +115,7 @@ def test_mapped_files_go_by_their_content(tmp_path):
     assert digests[0] == digests[2] != digests[1]
 
 
-def test_what_contains_itself_has_a_digest():
+def test_a_value_that_contains_itself_has_a_digest():
     looped: list = [1]
     looped.append(looped)
     assert digest(looped) == digest(looped)
@@ -130,7 +130,7 @@ def test_what_contains_itself_has_a_digest():
     ],
     ids=["generator", "lock", "file"],
 )
-def test_what_no_other_process_can_have_is_named(value, said):
+def test_objects_that_no_other_process_can_have_are_named(value, said):
     with pytest.raises(Undigestible, match=f"^{said}$"):
         digest(value)
 
@@ -154,7 +154,6 @@ def test_files_go_by_all_their_bytes_and_their_order(tmp_path):
         digest_of_files([tmp_path / "missing"])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 20))
 def test_a_sample_is_sorted_and_inside_and_whole_where_there_is_little(size, runs):
     number = 128 * runs

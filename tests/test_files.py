@@ -99,7 +99,7 @@ def test_a_file_has_the_permissions_of_a_new_file_even_if_a_library_makes_it_ane
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_what_fails_while_it_is_written_leaves_the_old_file_alone(tmp_path):
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, "old")
     with pytest.raises(Crash), whole_file(path) as temporary:

@@ -8,15 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
 from gradual.overrides import as_plain, from_mapping, merge
 from gradual.schedule import Schedule, Stage
 from gradual.settings import LRScheduleConfig, OptimizerConfig
-
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def refusal(make, *arguments, **named):
@@ -36,7 +34,7 @@ LATER = {"optimizer": {"lr_scale": 0.4, "lr_by_name": {"a.*": 1e-3}}, "max_epoch
 LAST = {"optimizer": {"lr": 4e-5, "lr_by_name": {"b.*": 1e-4}}, "max_epochs": 5}
 
 
-def test_later_stages_and_the_last_follow_what_is_said_of_them_where_they_say_nothing():
+def test_later_and_last_stages_take_their_defaults_where_they_set_nothing():
     first, second, last = Schedule([30, {"amount": 20, "max_epochs": 3}, 0], LATER, LAST)
     assert first == Stage(30)
     assert second == Stage(20, optimizer=OptimizerConfig(lr_scale=0.4, lr_by_name={"a.*": 1e-3}), max_epochs=3)
@@ -49,13 +47,13 @@ def test_an_only_stage_is_a_first_one():
     assert list(Schedule([0], LATER, LAST)) == [Stage(0)]
 
 
-def test_of_two_stages_the_last_is_a_later_one_too():
+def test_the_last_of_two_stages_is_a_later_one_too():
     assert Schedule([5, 0], LATER)[1].max_epochs == 8
     assert Schedule([5, 0], None, LAST)[1] == Schedule([5, {"amount": 0, **LAST}])[1]
     assert Schedule([5, 0], LATER, LAST)[1].optimizer.lr_scale == 0.4
 
 
-def test_a_schedule_alike_follows_the_same_settings():
+def test_with_stages_keeps_the_settings_of_later_and_last_stages():
     schedule = Schedule([9, 5, 0], LATER, LAST)
     assert schedule.with_stages([9, 0]) == Schedule([9, 0], LATER, LAST)
     assert schedule.with_stages(schedule) == schedule, "to follow them twice changes nothing"
@@ -71,7 +69,7 @@ def test_a_schedule_alike_follows_the_same_settings():
         ({"later_stages": 3}, "later_stages is 3: it must be a mapping of settings"),
     ],
 )
-def test_what_cannot_be_said_of_them_is_refused(given, says):
+def test_impossible_settings_for_later_and_last_stages_are_refused(given, says):
     assert re.search(says, refusal(Schedule, [5, 0], **given))
 
 
@@ -113,7 +111,7 @@ def test_amounts_stages_and_mappings_mix():
     ]
 
 
-def test_equal_schedules_say_the_same():
+def test_schedules_of_equal_stages_are_equal():
     assert Schedule([5, 0]) == Schedule([Stage(5), {"amount": 0}])
     assert hash(Schedule([5, 0])) == hash(Schedule([Stage(5), {"amount": 0}]))
     assert Schedule([5, 0]) != Schedule([5, Stage(0, patience=1)])
@@ -129,7 +127,6 @@ def test_an_int_or_a_whole_float_above_one_is_a_count_and_a_float_up_to_one_a_fr
     assert Schedule([amount]).amounts(2000) == [count]
 
 
-@PATIENT
 @given(st.floats(0, 1), st.integers(0, 10**9))
 def test_a_fraction_is_rounded_to_the_nearest_count(fraction, pool_size):
     (count,) = Schedule([fraction]).amounts(pool_size)
@@ -204,7 +201,7 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([{"amount": 5, "lr_schedule": {"name": 5}}], "name is 5: it must be text"),
     ],
 )
-def test_what_is_no_schedule_is_refused_in_one_sentence(stages, says):
+def test_a_value_that_is_no_schedule_is_refused_in_one_sentence(stages, says):
     assert says in refusal(Schedule, stages)
 
 
@@ -310,7 +307,6 @@ OVERRIDES = st.fixed_dictionaries(
 AMOUNTS = [st.lists(amount, min_size=1, max_size=4) for amount in (st.integers(0, 10**9), st.floats(0, 1))]
 
 
-@PATIENT
 @given(st.one_of(AMOUNTS), st.lists(OVERRIDES, min_size=4, max_size=4))
 def test_a_schedule_survives_its_short_form_in_json_and_in_yaml(amounts, overrides):
     stages = [{"amount": amount, **override} for amount, override in zip(sorted(amounts, reverse=True), overrides)]
@@ -348,7 +344,6 @@ def test_each_setting_can_be_given_by_its_name(config):
 # Merging
 
 
-@PATIENT
 @given(OPTIMIZERS, OPTIMIZERS)
 def test_an_override_is_merged_field_by_field_and_pattern_by_pattern(default, override):
     merged = merge(OptimizerConfig(**default), OptimizerConfig(**override))
@@ -365,7 +360,6 @@ def test_an_override_is_merged_field_by_field_and_pattern_by_pattern(default, ov
             assert list(value) == list(new) + [key for key in old if key not in new], "the first match holds"
 
 
-@PATIENT
 @given(LR_SCHEDULES, LR_SCHEDULES)
 def test_a_learning_rate_schedule_is_merged_likewise(default, override):
     merged = merge(LRScheduleConfig(**default), LRScheduleConfig(**override))

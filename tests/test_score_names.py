@@ -27,7 +27,7 @@ def test_the_last_part_of_a_name_says_which_values_are_better(names, expected):
     assert {name: better(name) for name in names.split()} == dict.fromkeys(names.split(), expected)
 
 
-def test_a_mode_that_is_given_holds_and_auto_becomes_one():
+def test_a_given_mode_is_used_and_auto_is_resolved():
     assert TrainSettings().mode == "min"
     assert TrainSettings(monitor="val/accuracy").mode == "max"
     assert TrainSettings(monitor="val/accuracy", mode="min").mode == "min"

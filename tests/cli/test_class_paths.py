@@ -73,7 +73,7 @@ def test_modules_of_the_current_folder_are_found(folder, capsys):
     assert "Pool: 9 out-of-domain examples." in capsys.readouterr().out
 
 
-def test_workers_find_them_too(folder, capsys, monkeypatch, tmp_path):
+def test_workers_find_modules_of_the_current_folder_too(folder, capsys, monkeypatch, tmp_path):
     from gradual.cli.app import make_experiment
 
     with pytest.raises(SystemExit):
@@ -179,7 +179,7 @@ def test_all_classes_of_the_package_are_named():
         ),
     ],
 )
-def test_what_another_model_calls_its_encoder_is_its_own(folder, capsys, given, said):
+def test_another_model_s_encoder_setting_is_left_alone(folder, capsys, given, said):
     main(["plan", *given, OWN[1], "--optimizer.lr=0.1"])
     assert said in capsys.readouterr().out
 
@@ -208,6 +208,6 @@ def test_a_tokenizer_of_its_own_wins_over_the_model_s_encoder(folder, small_demo
         assert f"tokenizer {expected!r}, trusted False" in capsys.readouterr().out
 
 
-def test_without_a_tokenizer_anywhere_it_is_said(folder, small_demo, capfd):
+def test_a_missing_tokenizer_setting_is_reported(folder, small_demo, capfd):
     data = ["--data=gradual.tasks.dialogue.DialogueDataModule", f"--data.root={small_demo}", "--data.domain=hostel"]
     assert "tokenizer is empty: set --data.tokenizer to the folder" in mistake(capfd, OWN[0], *data)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_runs import path_results
+from recorded_runs import path_results
 
 import gradual
 from gradual.__main__ import main
@@ -185,7 +185,9 @@ def test_plan_prints_each_stage_and_trains_nothing(small_demo, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
-def test_plan_says_a_schedule_that_does_not_end_with_in_domain_data_and_the_default_limit(small_demo, tmp_path, capsys):
+def test_plan_notes_a_schedule_that_does_not_end_with_in_domain_data_and_the_default_limit(
+    small_demo, tmp_path, capsys
+):
     given = arguments("plan", small_demo, tmp_path / "run", "--schedule=[20, {amount: 0.2, max_epochs: 7}]")
     main([*given, "--trainer.max_epochs=null"])
     output = capsys.readouterr().out
@@ -210,7 +212,7 @@ def test_the_mode_goes_by_the_monitor_s_name_and_an_equal_one_is_the_same_experi
     assert "'val/score', does not say which values are better" in said
 
 
-def test_a_schedule_on_the_command_line_keeps_what_is_said_of_later_stages(small_demo, tmp_path, capsys):
+def test_a_schedule_on_the_command_line_keeps_the_settings_of_later_stages(small_demo, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(
         "later_stages: {batch_size: 4, optimizer: {lr_scale: 0.5}}\nlast_stage: {optimizer: {lr: 1e-3}, patience: 9}\n"
     )
@@ -280,7 +282,7 @@ def test_a_model_and_data_of_one_s_own(tmp_path, monkeypatch):
     assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(5, 9), (5, 9), (5, 3), (5, 0)]
 
 
-def test_the_paper_s_configurations_say_what_the_paper_says():
+def test_the_paper_s_configurations_have_the_settings_of_the_paper():
     for domain in ("restaurant", "hotel"):
         config = yaml.safe_load((DEMO.parent / "multiwoz" / f"{domain}.yaml").read_text())
         assert config["schedule"] == [4000, 2000, 500, 0]
@@ -411,13 +413,20 @@ def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path,
 def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
     config = yaml.safe_load(DEMO.read_text()) | {"strategies": {"long": [20, 5, 0], "short": [20, 0]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1")
+    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1", "--jobs=1")
     given[1] = f"--config={tmp_path}/mine.yaml"
-    main([*given, "--strategies=[short]", "--jobs=2"])
+    main([*given, "--strategies=[short]"])
     assert "2 stages instead of 2" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*given, "--strategies=[longest]"])
     assert "the strategies are long, short. Did you mean 'long'?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_stages_are_trained_in_several_processes(small_demo, tmp_path, capsys):
+    given = arguments("compare", small_demo, tmp_path / "run", "--seeds=[0]", "--trainer.max_epochs=1", "--jobs=2")
+    main([*given, "--strategies={short: [20, 0]}"])
+    assert "2 stages instead of 2" in capsys.readouterr().out
 
 
 def test_stats_counts_what_the_files_hold(small_demo, tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_files_come_first(given, expected):
     assert ordered(given) == expected
 
 
-def test_an_option_before_a_file_holds(tmp_path, capsys):
+def test_an_option_before_a_file_takes_precedence(tmp_path, capsys):
     (tmp_path / "file.yaml").write_text("patience: 3\nmonitor: val/f1\n")
     with pytest.raises(SystemExit):
         main(["fit", "--patience=7", f"--config={tmp_path}/file.yaml", "--print_config"])
@@ -90,7 +90,7 @@ def test_what_a_command_ignores_is_refused_on_the_command_line(command, name, sa
     check_command(command, {"patience": "1"})
 
 
-def test_an_option_holds_over_what_files_say_of_single_stages():
+def test_an_option_takes_precedence_over_single_stages_of_files():
     last = {"amount": 0, "max_epochs": 15}  # one object in several paths, as YAML's anchors make it
     config = configuration([20, 10, last], last={"max_epochs": 9, "patience": 4})
     (sentence,) = settle(config, "fit", {"trainer.max_epochs": "1"})
@@ -103,7 +103,7 @@ def test_an_option_holds_over_what_files_say_of_single_stages():
     )
 
 
-def test_an_option_holds_over_the_strategies_of_files():
+def test_an_option_takes_precedence_over_the_strategies_of_files():
     strategies = {
         "a": [{"amount": 0, "patience": 30, "max_epochs": 60}],
         "b": {"schedule": [5, {"amount": 0, "patience": 2}]},
@@ -125,14 +125,14 @@ def test_an_option_holds_over_the_strategies_of_files():
         {"last_stage.patience": "1", "seeds": "[0]"},
     ],
 )
-def test_what_does_not_conflict_stays(named):
+def test_settings_that_do_not_conflict_stay(named):
     config = configuration([{"amount": 20, "patience": 9}, {"amount": 0, "patience": 9} if "schedule" in named else 0])
     before = config.clone()
     assert settle(config, "fit", named) == []
     assert config == before
 
 
-def test_an_option_of_the_last_stage_holds_over_that_stage_alone():
+def test_an_option_of_the_last_stage_takes_precedence_in_that_stage_alone():
     config = configuration([{"amount": 20, "patience": 9}, {"amount": 5, "patience": 8}, {"amount": 0, "patience": 7}])
     settle(config, "fit", {"last_stage.patience": "1"})
     assert config.schedule == [{"amount": 20, "patience": 9}, {"amount": 5, "patience": 8}, {"amount": 0}]
@@ -220,7 +220,7 @@ def test_a_schedule_beside_strategies_on_the_command_line_needs_one_that_follows
         settle(configuration([40, 10, 0], {"own": [40, 40, 0]}), "compare", named)
 
 
-def test_a_schedule_holds_where_the_strategies_follow_it():
+def test_a_schedule_option_applies_where_the_strategies_follow_it():
     for strategies in (None, ["gradual", "mixed"], {"in-domain only": {"max_epochs": 3}, "gradual": {}}):
         config = configuration([40, 10, 0], strategies)
         assert settle(config, "compare", {"schedule": "[40, 10, 0]"}) == []

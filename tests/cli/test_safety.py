@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from line import Line, make_data, trainer_arguments
+from linear_model import LinearModel, make_data, trainer_arguments
 
 from gradual import InputError, fit
 from gradual.__main__ import main
@@ -61,7 +61,7 @@ def mistake(capfd, given):
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def test_the_poison_works(tmp_path, ran):
+def test_the_poisoned_checkpoint_would_run_code(tmp_path, ran):
     """Else the tests below would show nothing."""
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
     poison(tmp_path / "a.ckpt", ran)
@@ -71,7 +71,9 @@ def test_the_poison_works(tmp_path, ran):
 
 def line_fit(root, epochs, schedule=(20, 0)):
     settings = trainer_arguments() | {"max_epochs": epochs}
-    return fit(Line(root / "trained.txt"), make_data({}), schedule, root / "run", optimizer={"lr": 0.05}, **settings)
+    return fit(
+        LinearModel(root / "trained.txt"), make_data({}), schedule, root / "run", optimizer={"lr": 0.05}, **settings
+    )
 
 
 @pytest.mark.parametrize("forced", [False, True], ids=["", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
@@ -93,10 +95,12 @@ def test_fit_runs_no_code_of_checkpoints(tmp_path, ran, monkeypatch, poisoned, f
 
 
 def test_weights_are_taken_without_running_code(tmp_path, ran):
-    torch.save({"pytorch-lightning_version": "2.6.6", "state_dict": Line(tmp_path).state_dict()}, tmp_path / "a.ckpt")
+    torch.save(
+        {"pytorch-lightning_version": "2.6.6", "state_dict": LinearModel(tmp_path).state_dict()}, tmp_path / "a.ckpt"
+    )
     poison(tmp_path / "a.ckpt", ran)
     with pytest.raises(Exception, match=r"weights_only|could run code"):
-        load_weights(Line(tmp_path), tmp_path / "a.ckpt")
+        load_weights(LinearModel(tmp_path), tmp_path / "a.ckpt")
     assert not ran.exists()
 
 
@@ -125,7 +129,7 @@ def test_a_poisoned_checkpoint_is_refused(small_demo, tracker, tmp_path, ran, ca
     assert not ran.exists()
 
 
-def test_what_is_no_checkpoint_of_the_model_is_one_sentence(small_demo, tracker, tmp_path, capfd):
+def test_a_checkpoint_of_another_model_is_refused_in_one_sentence(small_demo, tracker, tmp_path, capfd):
     other = ["--model.hidden=50"]
     assert "has the weights of another model (size mismatch" in mistake(
         capfd, demo_arguments("test", small_demo, f"--ckpt_path={tracker}", *other)

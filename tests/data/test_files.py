@@ -22,7 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_runs import path_results
+from recorded_runs import path_results
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
@@ -108,7 +108,7 @@ VALUES = {"label": st.integers(-(2**40), 2**40), "weight": st.floats(allow_nan=F
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, min_size=1, max_size=6), data=st.data())
 def test_every_format_gives_what_was_written(make, tmp_path, suffix, texts, data):
     rows = [{"text": f"x{text}"} | {name: data.draw(values) for name, values in VALUES.items()} for text in texts]
@@ -182,7 +182,7 @@ def test_two_columns_are_a_pair(make, tmp_path, tokenizer_folder):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_processes_give_the_same(make, tmp_path, monkeypatch, processes):
+def test_several_processes_tokenize_to_the_same_result(make, tmp_path, monkeypatch, processes):
     monkeypatch.setattr(gradual.data.tokenization, "_ROWS_PER_PROCESS", 5)
     file = write(tmp_path / "a.jsonl", ROWS)
     many = make(file, tokens=True, num_proc=processes).domains.in_domain
@@ -274,7 +274,7 @@ def test_labels_that_are_text_become_numbers(make, tmp_path):
     assert message == f"val ({files[4]}) has the label 'z', which is in no training file."
 
 
-def test_what_is_predicted_needs_no_label(make, tmp_path):
+def test_data_to_predict_needs_no_label(make, tmp_path):
     file, unlabelled = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "new.jsonl", [{"text": "the cat"}])
     for columns in (None, []):
         data = make(file, predict=unlabelled, tokens=True, label_column="label", columns=columns)
@@ -299,7 +299,6 @@ def test_held_out_ids_are_left_out_whatever_the_format(make, tmp_path, caplog, k
     assert sorted(seen) == sorted(f"t{i}" for i in (1, 2, 3, 4, 6, 7, 8, 9, 10))
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1), st.lists(st.integers(0, 40)), st.data(), st.sampled_from([int, str]))
 def test_a_column_in_a_file_is_a_column(values, wanted, data, kind):
     values, wanted = list(map(kind, values)), list(map(kind, wanted))
@@ -319,7 +318,7 @@ def test_a_column_in_a_file_is_a_column(values, wanted, data, kind):
 # The cache
 
 
-def test_what_is_in_a_file_decides_whether_there_is_work(make, tmp_path, made, tokenizer_folder):
+def test_files_of_known_content_are_not_tokenized_again(make, tmp_path, made, tokenizer_folder):
     file, other = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "copy.jsonl", ROWS)
     for _ in range(2):
         make(file, None, other, file, tokens=True).setup()
@@ -418,7 +417,7 @@ def test_a_cache_folder_that_is_full_of_what_is_needed_need_not_be_written(make,
     assert len(make(file, tokens=True).domains.in_domain) == len(ROWS)
 
 
-def test_what_was_interrupted_is_done_again(make, tmp_path, made, monkeypatch):
+def test_an_interrupted_tokenization_is_done_again(make, tmp_path, made, monkeypatch):
     file = write(tmp_path / "a.jsonl", ROWS)
     with monkeypatch.context() as patch:
         patch.setattr(gradual.data.cache, "tokenize", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -446,7 +445,7 @@ def _open_at_once(arguments, log, barrier):
     assert len(data.domains.in_domain) == 20
 
 
-def test_of_two_processes_one_tokenizes_and_the_other_waits(tmp_path, tokenizer_folder):
+def test_one_of_two_processes_tokenizes_and_the_other_waits(tmp_path, tokenizer_folder):
     file, log = write(tmp_path / "a.jsonl", ROWS), tmp_path / "log"
     arguments = {"in_domain": file, "cache_dir": str(tmp_path / "cache")}
     arguments |= {"text_column": "text", "tokenizer": tokenizer_folder}
@@ -574,7 +573,7 @@ def test_fit_from_files_on_the_command_line(tmp_path, tokenizer_folder, monkeypa
     given = [f"--data.{name}={value}" for name, value in data.items()]
     run_dir = tmp_path / "run"
     given += ["--schedule=[10, 0]", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--optimizer.lr=0.1"]
-    main(["fit", "--model=words.WordCounts", "--data=gradual.FileDataModule", *given, f"--run_dir={run_dir}"])
+    main(["fit", "--model=bag_of_words.WordCounts", "--data=gradual.FileDataModule", *given, f"--run_dir={run_dir}"])
     results = path_results(run_dir)
     assert [stage["out_of_domain"] for stage in results["stages"]] == [10, 0]
     assert set(results["final"]["test"]) == {"loss"}

@@ -33,7 +33,7 @@ def test_a_label_written_like_another_is_a_warning_and_any_other_a_note(caplog):
     ]
 
 
-def test_of_files_it_is_noted(tmp_path, caplog):
+def test_labels_of_files_that_only_differ_in_case_are_noted(tmp_path, caplog):
     parts = {"in_domain": ["pos", "neg"], "out_of_domain": ["POS", "neg"], "val": ["pos"]}
     for name, labels in parts.items():
         lines = [json.dumps({"x": index, "label": label}) + "\n" for index, label in enumerate(labels)]
@@ -46,7 +46,7 @@ def test_of_files_it_is_noted(tmp_path, caplog):
     assert line.startswith("Column 'label': only the pool has the label 'POS'.")
 
 
-def test_of_events_it_is_noted_for_each_kind_of_label(tmp_path, caplog):
+def test_labels_of_events_that_only_differ_in_case_are_noted_for_each_kind(tmp_path, caplog):
     caplog.set_level("INFO", logger="gradual")
     attack = [(1, "Attack", [(0, 0, "Attacker")])]
     ours = document("D0", sentence("rebels shot men", [(0, 0, "PER")], events=attack))

@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -56,7 +56,6 @@ def flat(batches):
 # One process
 
 
-@settings(deadline=None)
 @given(SIZES, BATCH_SIZES, st.integers(0, 2**32), st.integers(0, 100), st.booleans())
 def test_every_example_is_in_one_batch_of_an_epoch(size, batch_size, seed, epoch, train):
     batches = batches_of(size, batch_size, seed=seed, epoch=epoch, train=train)
@@ -104,7 +103,6 @@ def test_over_many_epochs_each_example_comes_at_each_place():
 # Many processes
 
 
-@settings(deadline=None)
 @given(SIZES, BATCH_SIZES, WORLD_SIZES, st.integers(0, 5), st.booleans())
 def test_all_processes_have_equally_many_batches(size, batch_size, world_size, epoch, train):
     ranks = of_all_ranks(size, batch_size, world_size, epoch=epoch, train=train)
@@ -114,7 +112,6 @@ def test_all_processes_have_equally_many_batches(size, batch_size, world_size, e
     assert 0 <= len(flat(ranks)) - len(alone) < world_size, "no more is repeated than the last round needs"
 
 
-@settings(deadline=None)
 @given(SIZES, BATCH_SIZES, WORLD_SIZES)
 def test_in_an_evaluation_every_example_counts_once(size, batch_size, world_size):
     ranks = [own_batches_of(size, batch_size, rank, world_size) for rank in range(world_size)]
@@ -122,7 +119,6 @@ def test_in_an_evaluation_every_example_counts_once(size, batch_size, world_size
     assert flat(in_turn) == list(range(size)), "in the order of the data, where batches are taken from each in turn"
 
 
-@settings(deadline=None)
 @given(SIZES, BATCH_SIZES, WORLD_SIZES, st.integers(0, 5), st.booleans())
 def test_a_step_of_all_processes_is_a_step_of_one_with_the_larger_batch(size, batch_size, world_size, epoch, train):
     ranks = of_all_ranks(size, batch_size, world_size, epoch=epoch, train=train)
@@ -161,7 +157,6 @@ def test_the_process_group_is_asked_when_the_batches_are_taken(monkeypatch):
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(np.array)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 200), WORLD_SIZES, st.integers(0, 20), st.booleans())
 @example(np.ones(4, dtype=int), 1, 3, 0, True)
 def test_token_batches_hold_every_example_once(lengths, tokens, world_size, epoch, train):
@@ -174,7 +169,6 @@ def test_token_batches_hold_every_example_once(lengths, tokens, world_size, epoc
     assert len({len(rank) for rank in ranks}) == 1
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 200), st.integers(0, 20))
 def test_token_batches_are_as_few_as_their_tokens_allow_and_nearly_equal(lengths, tokens, epoch):
     batches = batches_of(len(lengths), tokens, lengths=lengths, epoch=epoch)
@@ -203,7 +197,7 @@ def expected(epoch, size=10):
     return [[100 + index for index in batch] for batch in batches_of(size, 2, seed=7, epoch=epoch)]
 
 
-def test_it_delivers_the_examples_of_its_batches():
+def test_the_loader_delivers_the_examples_of_its_batches():
     made = loader()
     for epoch in (0, 1, 5):
         made.batch_sampler.set_epoch(epoch)
@@ -251,7 +245,7 @@ def test_the_state_of_a_fresh_loader_starts_from_the_beginning():
     assert numbers(resumed) == expected(0)
 
 
-def test_a_state_that_was_loaded_is_the_state():
+def test_a_loaded_state_is_saved_again_before_the_first_batch():
     first = loader()
     next(iter(first))
     resumed = loader()
@@ -304,7 +298,7 @@ def trained(folder, limit, checkpoint=None):
 
 
 @pytest.mark.parametrize("limit", [1.0, 2], ids=["whole epochs", "limited epochs"])
-def test_a_run_that_goes_on_from_any_step_sees_what_the_uninterrupted_one_sees(tmp_path, limit):
+def test_a_run_resumed_from_any_step_sees_the_batches_of_an_uninterrupted_one(tmp_path, limit):
     batches = 3 if limit == 1.0 else 2
     uninterrupted = trained(tmp_path / "first", limit)
     assert uninterrupted == [(epoch, batch) for epoch in (0, 1) for batch in expected(epoch, size=6)[:batches]]

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger
-from line import Examples, make_data
+from linear_model import Examples, make_data
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
@@ -302,7 +302,7 @@ DATASETS = {
 
 @pytest.mark.parametrize("part", ["in_domain", "out_of_domain", "val", "test"])
 @pytest.mark.parametrize("kind", DATASETS)
-def test_what_is_no_map_style_dataset_is_one_sentence(kind, part):
+def test_values_that_are_no_map_style_dataset_are_refused_in_one_sentence(kind, part):
     value, said = DATASETS[kind]
     sentence = refusal(lambda: MixedDomainDataModule(**{part: value}))
     assert sentence.startswith(f"{part} is ")
@@ -310,7 +310,7 @@ def test_what_is_no_map_style_dataset_is_one_sentence(kind, part):
 
 
 @pytest.mark.parametrize("kind", ["a loader", "a list of datasets", "a path"])
-def test_what_load_gives_is_looked_at_in_the_same_way(kind):
+def test_data_from_load_is_checked_in_the_same_way(kind):
     class Loading(MixedDomainDataModule):
         def load(self):
             return Domains([1], val=DATASETS[kind][0])
@@ -445,7 +445,7 @@ def without(step: str) -> LightningModule:
         ({"data": small(val=[])}, "has no validation examples"),
     ],
 )  # fmt: skip
-def test_what_a_stage_needs_is_said_before_the_first_trains(tmp_path, changes, said):
+def test_missing_requirements_of_any_stage_are_reported_before_training(tmp_path, changes, said):
     assert said in refusal(functools.partial(fit, tmp_path, **changes))
     assert not list(tmp_path.glob("run/seed-0/*"))
     factory = {"model": lambda: type(changes["model"])()} if "model" in changes else changes
@@ -559,7 +559,7 @@ def test_every_default_of_lightning_s_trainer_is_accepted(name):
         assert check_trainer({name: value}) == {name: value}
 
 
-def test_what_was_found_is_shown_where_it_is_plain_and_named_where_not():
+def test_messages_show_plain_values_and_name_the_type_of_others():
     assert found("a" * 500) == f"'{'a' * 79}..."
     for value, text in (
         (None, "None"), ([1, "a"], "[1, 'a']"), ([object()], "a list"), ({"a": object()}, "a dict"),
@@ -576,7 +576,7 @@ def test_the_nearest_name_is_asked_for():
     assert did_you_mean("zzz", ["max_epochs", "patience"]) == ""
 
 
-def test_a_class_where_its_instance_belongs_is_said():
+def test_a_class_passed_instead_of_an_instance_is_reported():
     assert of_hint(Timer).wrong(Timer) == "make an instance: Timer(...)"
     assert of_hint(Callback | None).wrong(Timer) == "make an instance: Timer(...)"
     assert of_hint(type).wrong(Timer) is None

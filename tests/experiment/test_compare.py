@@ -2,16 +2,17 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import queue
 import signal
 from collections import Counter
 from pathlib import Path
 
-import line
+import linear_model
 import pytest
 import torch
-from table5 import table5
+from paper_table5 import table5
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from gradual import InputError, Schedule
@@ -25,7 +26,7 @@ SMALL = default_strategies(Schedule([20, 5, 0]))
 
 
 def compare(root: Path, strategies=SMALL, seeds=(0, 1), execute=None, **arguments) -> Path:
-    experiment = line.make_experiment(str(root))
+    experiment = linear_model.make_experiment(str(root))
     tree = plan_tree(experiment, strategies, seeds)
     return compare_tree(experiment, tree, execute or in_process(experiment), **arguments)
 
@@ -57,14 +58,14 @@ def whole(tmp_path_factory):
 def test_table_5_trains_12_stages_and_the_largest_once(tmp_path):
     rows = {name: strategy for name, strategy in table5().items() if name != "all domains"}
     compare(tmp_path, rows, seeds=(0,))
-    assert len(line.trained(tmp_path)) == 12
-    assert Counter(line.trained(tmp_path))["4000"] == 1
+    assert len(linear_model.trained(tmp_path)) == 12
+    assert Counter(linear_model.trained(tmp_path))["4000"] == 1
     compare(tmp_path, rows | {"mixed": Strategy(Schedule([4000]))}, seeds=(0,))
-    assert len(line.trained(tmp_path)) == 12
+    assert len(linear_model.trained(tmp_path)) == 12
 
 
 def test_each_stage_is_trained_once_for_each_seed(whole):
-    assert Counter(line.trained(whole)) == {"20": 2, "5": 2, "0": 6}
+    assert Counter(linear_model.trained(whole)) == {"20": 2, "5": 2, "0": 6}
     assert set(scores(whole)) == {
         f"run/seed-{seed}/{path}" for seed in (0, 1) for path in ("0", "20", "20/0", "20/5", "20/5/0")
     }
@@ -87,8 +88,8 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
     import gradual
 
     compare(tmp_path, {"gradual": Strategy(Schedule([20, 5, 0]))}, seeds=(0,))
-    count = len(line.trained(tmp_path))
-    parts = line.make_experiment(str(tmp_path))
+    count = len(linear_model.trained(tmp_path))
+    parts = linear_model.make_experiment(str(tmp_path))
     experiment = PathExperiment(
         parts.model(),
         parts.data({}),
@@ -99,24 +100,24 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
     )
     result = fit_path(experiment, plan_path(experiment))
     assert isinstance(result, gradual.RunResult)
-    assert len(line.trained(tmp_path)) == count
+    assert len(linear_model.trained(tmp_path)) == count
     compare(tmp_path, seeds=(0,))
-    assert len(line.trained(tmp_path)) == count + 2  # in-domain only, and one-stage's last
+    assert len(linear_model.trained(tmp_path)) == count + 2  # in-domain only, and one-stage's last
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_path, after):
+def test_an_interrupted_comparison_resumes_to_the_same_report(whole, tmp_path, after):
     def fails(nodes, finished):
-        experiment = line.make_experiment(str(tmp_path))
+        experiment = linear_model.make_experiment(str(tmp_path))
         for node in nodes[:after]:
             experiment.train(node)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compare(tmp_path, execute=fails)
-    assert len(line.trained(tmp_path)) == after
+    assert len(linear_model.trained(tmp_path)) == after
     compare(tmp_path)
-    assert len(line.trained(tmp_path)) == 10
+    assert len(linear_model.trained(tmp_path)) == 10
     assert scores(tmp_path) == scores(whole)
     expected = report_files(whole)
     again = report_files(tmp_path)
@@ -124,9 +125,16 @@ def test_interrupted_anywhere_it_goes_on_and_the_report_is_the_same(whole, tmp_p
     assert again["significance.csv"] == expected["significance.csv"]
 
 
-def test_several_processes_give_the_same_scores(whole, tmp_path):
-    compare(tmp_path, execute=processes(functools.partial(line.make_experiment, str(tmp_path)), jobs=2))
-    assert sorted(line.trained(tmp_path)) == sorted(line.trained(whole))
+@pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def start_of_workers(request, monkeypatch):
+    """Workers are started anew, which takes seconds; in the fast tests they are forked from this process."""
+    get_context = multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: get_context(request.param))
+
+
+def test_several_processes_give_the_same_scores(whole, tmp_path, start_of_workers):
+    compare(tmp_path, execute=processes(functools.partial(linear_model.make_experiment, str(tmp_path)), jobs=2))
+    assert sorted(linear_model.trained(tmp_path)) == sorted(linear_model.trained(whole))
     assert scores(tmp_path) == scores(whole)
 
 
@@ -145,14 +153,14 @@ def test_each_worker_has_one_gpu(monkeypatch, visible, expected):
     assert given == expected
 
 
-def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path):
+def test_a_failing_stage_fails_the_comparison_and_keeps_what_is_done(tmp_path, start_of_workers):
     make = functools.partial(failing_experiment, str(tmp_path))
     with pytest.raises(RuntimeError, match="out of paper"):
         compare(tmp_path, seeds=(0,), execute=processes(make, jobs=1))
     assert 1 <= len(scores(tmp_path)) < 5
 
 
-class FailingLine(line.Line):
+class FailingModel(linear_model.LinearModel):
     def on_train_start(self):
         super().on_train_start()
         if self.trainer.checkpoint_callback.dirpath.endswith("20/5"):
@@ -160,12 +168,12 @@ class FailingLine(line.Line):
 
 
 def failing_experiment(root: str):
-    experiment = line.make_experiment(root)
-    experiment.model = lambda: FailingLine(Path(root) / "trained.txt")
+    experiment = linear_model.make_experiment(root)
+    experiment.model = lambda: FailingModel(Path(root) / "trained.txt")
     return experiment
 
 
-class DyingLine(line.Line):
+class DyingModel(linear_model.LinearModel):
     """Kills its process in the middle of one stage, once."""
 
     def on_train_epoch_start(self):
@@ -177,11 +185,12 @@ class DyingLine(line.Line):
 
 
 def dying_experiment(root: str):
-    experiment = line.make_experiment(root)
-    experiment.model = lambda: DyingLine(Path(root) / "trained.txt")
+    experiment = linear_model.make_experiment(root)
+    experiment.model = lambda: DyingModel(Path(root) / "trained.txt")
     return experiment
 
 
+@pytest.mark.slow
 def test_a_lost_ray_worker_s_stage_is_run_again(whole, tmp_path):
     ray = pytest.importorskip("ray", reason="ray is an extra: pip install gradual[ray]")
     here = str(Path(__file__).parents[1])
@@ -192,7 +201,7 @@ def test_a_lost_ray_worker_s_stage_is_run_again(whole, tmp_path):
     finally:
         ray.shutdown()
     assert (tmp_path / "died").exists()
-    assert Counter(line.trained(tmp_path)) == {"20": 1, "5": 2, "0": 3}  # begun twice, and gone on with
+    assert Counter(linear_model.trained(tmp_path)) == {"20": 1, "5": 2, "0": 3}  # begun twice, and gone on with
     assert scores(tmp_path) == {path: score for path, score in scores(whole).items() if "seed-0" in path}
 
 
@@ -218,8 +227,8 @@ def test_tensorboard_has_the_validation_scores_and_what_converged(whole):
 
 
 def test_without_test_data_strategies_are_compared_by_validation(tmp_path, capsys):
-    experiment = line.make_experiment(str(tmp_path))
-    experiment.datamodule = lambda changes: line.make_data({**changes, "test": None})
+    experiment = linear_model.make_experiment(str(tmp_path))
+    experiment.datamodule = lambda changes: linear_model.make_data({**changes, "test": None})
     strategies = default_strategies(Schedule([20, 0]))
     tree = plan_tree(experiment, strategies, seeds=(0, 1))
     compare_tree(experiment, tree, in_process(experiment), baseline="one-stage")
@@ -246,14 +255,14 @@ def test_history_and_test_examples_agree_with_the_results(whole):
         assert share == pytest.approx(score["test"]["close"])
 
 
-def test_mistakes_are_said_before_anything_is_trained(tmp_path):
+def test_mistakes_are_reported_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match=r"'big': .*the pool holds 4000"):
         compare(tmp_path, {"big": Strategy(Schedule([5000, 0]))})
     with pytest.raises(InputError, match="baseline is 'best'"):
         compare(tmp_path, baseline="best")
     with pytest.raises(InputError, match="jobs is 0"):
-        processes(line.make_experiment, 0)
-    assert not line.trained(tmp_path)
+        processes(linear_model.make_experiment, 0)
+    assert not linear_model.trained(tmp_path)
 
 
 def test_weights_of_equal_seeds_are_equal_and_of_others_are_not(whole):

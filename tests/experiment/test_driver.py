@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
-from line import Examples
-from small_runs import Line, Scripted, Stop, data, path_results, run, weights
+from linear_model import Examples
+from recorded_runs import LinearModel, Scripted, Stop, data, path_results, run, weights
+from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from torch import nn
 
@@ -19,7 +20,7 @@ import gradual
 from gradual import InputError, OptimizerConfig, Stage
 
 
-class Own(Line):
+class Own(LinearModel):
     """The same with an optimizer of its own."""
 
     def __init__(self, lr: float):
@@ -37,7 +38,7 @@ def same(left, right) -> bool:
 def test_each_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
     model, result = run(tmp_path)
     assert [stage.path for stage in result.stages] == ["seed-0/20", "seed-0/20/5", "seed-0/20/5/0"]
-    assert same(model.starts[0], Line().state_dict())
+    assert same(model.starts[0], LinearModel().state_dict())
     for start, before in zip(model.starts[1:], range(2)):
         assert same(start, weights(result.best_checkpoint(before)))
     assert same(model.state_dict(), weights(result.best_checkpoint()))
@@ -97,7 +98,7 @@ def test_a_module_s_own_optimizer_is_used_and_scaled(tmp_path):
 
 
 def test_a_patched_configure_optimizers_is_put_back(tmp_path):
-    model = Line(lr=0.1)
+    model = LinearModel(lr=0.1)
     run(tmp_path, model, [0], optimizer=OptimizerConfig(lr=0.2))
     assert model.rates == [[0.2]]
     assert model.configure_optimizers == model.own_optimizers
@@ -156,7 +157,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
     assert not same(first.state_dict(), other.state_dict())
 
 
-def test_what_is_done_is_not_trained_again(tmp_path):
+def test_finished_stages_are_not_trained_again(tmp_path):
     model, result = run(tmp_path)
     again, reported = run(tmp_path)
     assert not again.trainers
@@ -172,8 +173,8 @@ def test_a_second_schedule_shares_the_stages_it_begins_with(tmp_path):
     assert same(model.starts[0], weights(tmp_path / "run/seed-0/20/best.ckpt"))
 
 
-@pytest.mark.parametrize(("stage", "batch"), [(0, 0), (0, 5), (0, 8), (1, 6), (2, 8)])
-def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, stage, batch):
+@pytest.mark.parametrize(("stage", "batch"), fast_one_in(2, [(0, 0), (0, 5), (0, 8), (2, 8), (1, 6)]))
+def test_a_stopped_run_resumes_to_the_same_result(tmp_path, stage, batch):
     whole, expected = run(tmp_path / "whole")
     with pytest.raises(RuntimeError, match="power cut"):
         run(tmp_path / "cut", callbacks=[Stop.at(stage, batch)])
@@ -184,7 +185,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, stage, bat
         assert (ours.epochs, ours.best_epoch) == (theirs.epochs, theirs.best_epoch)
 
 
-def test_a_stage_that_had_converged_before_the_cut_trains_no_further(tmp_path):
+def test_a_stage_that_had_converged_before_an_interruption_trains_no_further(tmp_path):
     losses = [5.0, 3.0, 4.0, 3.5, 1.0]
     run(tmp_path, Scripted(losses), [0], patience=2, max_epochs=20)
     (tmp_path / "run/seed-0/0/result.json").unlink()
@@ -263,7 +264,7 @@ def test_a_timer_of_the_user_s_is_used(tmp_path):
 
 
 def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
-    class Late(Line):
+    class Late(LinearModel):
         def on_train_epoch_end(self):
             self.log("train/epoch", float(self.current_epoch + 1))
 
@@ -272,7 +273,7 @@ def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
     assert [json.loads(line)["train/epoch"] for line in lines] == [1, 2, 3]
 
 
-class Extra(Line):
+class Extra(LinearModel):
     def get_extra_state(self):
         return {"a": 1}
 
@@ -280,7 +281,7 @@ class Extra(Line):
         pass
 
 
-class Saving(Line):
+class Saving(LinearModel):
     def __init__(self, file):
         super().__init__()
         self.save_hyperparameters()
@@ -294,7 +295,7 @@ class Saving(Line):
         (Extra, "The state of Extra has the entry '_extra_state', a dict: it must be a tensor"),
     ],
 )
-def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path, model, said):
+def test_values_that_no_checkpoint_can_hold_are_refused_before_training(tmp_path, model, said):
     model = model()
     with pytest.raises(InputError, match=said):
         run(tmp_path, model)
@@ -311,7 +312,7 @@ def test_what_no_checkpoint_could_be_read_with_is_said_before_training(tmp_path,
          r"^lr_schedule\.warmup would do nothing"),
     ],
 )  # fmt: skip
-def test_what_a_module_s_own_optimizer_would_ignore_is_refused_before_any_stage(tmp_path, settings, said):
+def test_settings_that_a_module_s_own_optimizer_would_ignore_are_refused_before_any_stage(tmp_path, settings, said):
     model = Own(0.1)
     with pytest.raises(InputError, match=said):
         run(tmp_path, model, **settings)
@@ -337,7 +338,7 @@ def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, 
     ],
 )
 def test_a_stage_that_could_keep_no_epoch_is_refused_before_training(tmp_path, settings):
-    model = Line()
+    model = LinearModel()
     with pytest.raises(InputError, match=f"^With {next(iter(settings))}.* no epoch is the best"):
         run(tmp_path, model, **settings)
     assert not model.losses
@@ -348,7 +349,7 @@ def test_processes_that_bring_nothing_back_are_refused(tmp_path):
         run(tmp_path, strategy="ddp_spawn", devices=2)
 
 
-class Built(Line):
+class Built(LinearModel):
     """Makes its last layer from the data, in one of the two places that Lightning has for it."""
 
     def __init__(self, where: str):
@@ -376,7 +377,7 @@ def test_a_finished_run_gives_its_weights_to_a_module_that_has_no_layers_yet(tmp
     assert same(again.state_dict(), weights(result.best_checkpoint()))
 
 
-def test_of_what_lightning_says_only_warnings_to_act_on_come_through(tmp_path, monkeypatch, recwarn):
+def test_only_warnings_of_lightning_that_one_can_act_on_are_shown(tmp_path, monkeypatch, recwarn):
     said = []
     handler = logging.Handler()
     handler.emit = said.append
@@ -388,7 +389,7 @@ def test_of_what_lightning_says_only_warnings_to_act_on_come_through(tmp_path, m
     warnings.simplefilter("always")
     filters = list(warnings.filters)
 
-    class Warns(Line):
+    class Warns(LinearModel):
         def on_train_start(self):
             warnings.warn("something of the user's", stacklevel=1)
             logging.getLogger("lightning.pytorch").info("nothing to act on")

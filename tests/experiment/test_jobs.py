@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
-from small_runs import Line, data
+from recorded_runs import LinearModel, data
 
 import gradual
 from gradual import InputError
@@ -29,7 +29,7 @@ class Listening(Callback):
         self.lock = threading.Lock()
 
 
-def compare(root, *, model=Line, **changes):
+def compare(root, *, model=LinearModel, **changes):
     given = {"strategies": ["in-domain only", "one-stage"], "seeds": [0], "jobs": 2, **SETTINGS, **changes}
     return gradual.compare(model, data(), [20, 0], root / "run", **given)
 
@@ -45,7 +45,7 @@ def outcome(root):
 @pytest.mark.slow
 def test_several_jobs_leave_the_weights_of_one_job(tmp_path):
     logger = CSVLogger(tmp_path / "csv")
-    page = compare(tmp_path / "two", model=functools.partial(Line), callbacks=[Callback()], logger=logger)
+    page = compare(tmp_path / "two", model=functools.partial(LinearModel), callbacks=[Callback()], logger=logger)
     assert page.exists()
     compare(tmp_path / "one", jobs=1)
     two, one = outcome(tmp_path / "two"), outcome(tmp_path / "one")
@@ -59,7 +59,7 @@ def test_several_jobs_leave_the_weights_of_one_job(tmp_path):
     ("changes", "said"),
     [
         (
-            {"model": lambda: Line()},
+            {"model": lambda: LinearModel()},
             r"^model cannot be sent to the workers of jobs=2 \(.*lambda.*a function or class",
         ),
         ({"callbacks": [Listening()]}, r"^callbacks cannot be sent to the workers of jobs=2 \(.*lock.*picklable\.$"),
@@ -76,7 +76,7 @@ def test_what_other_processes_cannot_have_is_refused_before_anything_is_made(tmp
 
 
 def of_a_notebook():
-    return Line()
+    return LinearModel()
 
 
 def test_a_function_of_a_notebook_is_refused(monkeypatch):

@@ -4,17 +4,19 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import distributed_run
 import pytest
-import ranks
 import torch
+from interrupted_runs import begin_process, end_process
 from lightning.pytorch import Trainer
-from line import Examples
-from small_runs import path_results
+from linear_model import Examples
+from recorded_runs import path_results
 
 import gradual
 from gradual import InputError
@@ -23,7 +25,7 @@ from gradual.stage.resume import random_state
 from gradual.stage.resume.random_state import RandomState
 from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
 
-SCRIPT = Path(ranks.__file__)
+SCRIPT = Path(distributed_run.__file__)
 ROOT = SCRIPT.parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
@@ -54,6 +56,41 @@ def launched(launcher: str, what: str, folder: Path, script: Path = SCRIPT) -> i
     if what in ("all", "train", "test", "compare"):
         assert status == 0, output.read_text()[-3000:]
     return status
+
+
+def forked(what: str, folder: Path) -> None:
+    """Run two processes that are forked from this one, which has imported all they need, and are told as by torchrun.
+
+    Importing takes most of the time of processes that are started anew.
+    """
+    children = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for rank in (0, 1):
+        told = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        told |= {
+            "GROUP_WORLD_SIZE": 1,
+            "TORCHELASTIC_RUN_ID": "forked",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+
+        def work(told=told):
+            os.environ.clear()
+            os.environ.update(environment(**{name: str(value) for name, value in told.items()}))
+            output = (folder / "output.txt").open("a", buffering=1)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            sys.stdout = sys.stderr = output
+            sys.argv = ["distributed_run.py"]
+            try:
+                distributed_run.work(what, folder, 2)
+            finally:
+                torch.distributed.destroy_process_group()
+
+        children.append(begin_process(work))
+    assert [end_process(child) for child in children] == [0, 0], (folder / "output.txt").read_text()[-3000:]
 
 
 def alive(session: int) -> list[int]:
@@ -95,12 +132,18 @@ def demo(small_demo, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
+STARTED = ["forked", *(pytest.param(launcher, marks=pytest.mark.slow) for launcher in ("lightning", "torchrun"))]
+
+
+@pytest.fixture(scope="module", params=STARTED)
 def two(request, demo, tmp_path_factory):
-    """What two processes left, started by Lightning or by torchrun."""
+    """What two processes left: forked from this one, or started by Lightning or by torchrun."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "demo").symlink_to(demo)
-    launched(request.param, "all", folder)
+    if request.param == "forked":
+        forked("all", folder)
+    else:
+        launched(request.param, "all", folder)
     return folder
 
 
@@ -109,8 +152,8 @@ def one(two, demo, tmp_path_factory):
     """What one process left with twice the batch; it predicts with the weights of the two."""
     folder = tmp_path_factory.mktemp("one")
     (folder / "demo").symlink_to(demo)
-    ranks.evaluate(folder, 1)
-    ranks.dialogue(folder, 1, two / "run-dialogue/seed-0/20/0/best.ckpt")
+    distributed_run.evaluate(folder, 1)
+    distributed_run.dialogue(folder, 1, two / "run-dialogue/seed-0/20/0/best.ckpt")
     return folder
 
 
@@ -133,13 +176,13 @@ def test_samples_are_those_of_one_process(one, two):
     assert len((two / "run-dialogue/seed-0/20/sample.txt").read_text().split()) == 20
 
 
-@pytest.mark.parametrize("size", ranks.SIZES)
+@pytest.mark.parametrize("size", distributed_run.SIZES)
 def test_scores_are_those_of_one_process_whatever_the_size(one, two, size):
     ours, theirs = (json.loads((folder / f"scores-{size}.json").read_text()) for folder in (two, one))
     assert ours == pytest.approx(theirs, rel=1e-6)
     assert (ours["val/examples"], ours["test/examples"]) == (size, size)
     # and by hand
-    model = ranks.Line().eval()
+    model = distributed_run.LinearModel().eval()
     inputs, targets = map(torch.stack, zip(*Examples("test", size, 2.0, 4)))
     losses = (model.layer(inputs) - targets).square().detach()
     assert ours["test/loss"] == ours["test/sized"] == pytest.approx(float(losses.mean()), rel=1e-5)
@@ -153,7 +196,9 @@ def test_a_checkpoint_s_scores_are_exactly_those_of_one_process(two, demo, tmp_p
     result = json.loads((folder / "result.json").read_text())
     model = DialogueStateTracker.load_from_checkpoint(folder / "best.ckpt", map_location="cpu")
     data = DialogueDataModule(str(demo), "hostel", f"{demo}/encoder", "train30.tsv", eval_batch_size=3)
-    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[ExampleScores(tmp_path / "examples")], **ranks.QUIET)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, callbacks=[ExampleScores(tmp_path / "examples")], **distributed_run.QUIET
+    )
     (val,) = trainer.validate(model, datamodule=data, verbose=False)
     (test,) = trainer.test(model, datamodule=data, verbose=False)
     assert val == {f"val/{name}": value for name, value in result["val"].items()}
@@ -200,7 +245,9 @@ def test_a_checkpoint_has_the_random_states_of_all_processes(monkeypatch):
         restored = RandomState()
         restored.load_state_dict({"processes": states})
         torch.manual_seed(3)
-        restored.on_train_start(Trainer(accelerator="cpu", logger=False, **ranks.QUIET), ranks.Line())
+        restored.on_train_start(
+            Trainer(accelerator="cpu", logger=False, **distributed_run.QUIET), distributed_run.LinearModel()
+        )
         assert torch.equal(torch.rand(3), expected[rank])
 
 
@@ -244,7 +291,7 @@ def test_other_test_data_is_measured_by_all_processes(tmp_path, launcher):
     launched(launcher, "test", tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("best.ckpt")} == before
     for stage in path_results(tmp_path / "run")["stages"]:
-        model = ranks.Line().eval()
+        model = distributed_run.LinearModel().eval()
         model.load_state_dict(
             torch.load(tmp_path / "run" / stage["path"] / "best.ckpt", weights_only=True)["state_dict"]
         )
@@ -275,7 +322,7 @@ def test_several_processes_compare_and_one_of_them_reports(tmp_path, launcher):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_others_and_the_same_command_goes_on(tmp_path, uninterrupted, launcher, rank):
+def test_a_process_that_dies_ends_the_others_and_the_same_command_resumes(tmp_path, uninterrupted, launcher, rank):
     assert launched(launcher, str(rank), tmp_path) != 0
     assert not (tmp_path / "ends.json").exists()
     assert not (tmp_path / "run/seed-0/20/5/result.json").exists()
@@ -297,7 +344,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.slow
 def test_weights_of_a_divided_module_are_saved_and_carried_whole(tmp_path):
-    launched("lightning", "all", tmp_path, SCRIPT.with_name("shares.py"))
+    launched("lightning", "all", tmp_path, SCRIPT.with_name("sharded_run.py"))
     first, second = json.loads((tmp_path / "starts.json").read_text())
     assert first == second
     assert len(first) == 3

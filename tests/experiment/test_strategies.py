@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from table5 import table5
+from paper_table5 import table5
 
 from gradual import InputError, Schedule, Stage
 from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies
@@ -63,7 +63,7 @@ def test_a_schedule_of_one_stage_has_no_path_twice():
     }
 
 
-def test_equal_paths_are_said_in_a_sentence_each():
+def test_strategies_of_equal_paths_are_mentioned_in_a_sentence_each():
     paths = {"a": [1, 2], "b": [1, 2], "c": [1], "d": [1, 2], "unknown": [], "not yet": []}
     assert same_paths(paths, {"a": [], "c": ["mixed"]}) == [
         "With this schedule, mixed and c are the same path: the row c stands for both.",
@@ -115,7 +115,7 @@ def test_a_strategy_may_have_overrides_beside_stages_and_data_of_its_own():
     assert amounts(found)["mixed"] == [9]
 
 
-def test_of_two_patterns_the_strategy_s_comes_first():
+def test_the_strategy_s_pattern_comes_before_the_experiment_s():
     schedule = Schedule([9, 0], last_stage={"optimizer": {"lr_by_name": {"b.*": 0.2, "a.*": 0.3}}})
     one_stage = parse_strategies({"one-stage": OVERRIDES}, schedule)["one-stage"]
     assert list(one_stage.schedule[1].optimizer.lr_by_name.items()) == [("a.*", 0.1), ("b.*", 0.2)]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from dialogue_files import tiny_bert
+from slow_cases import fast_one_in
 from torch import nn
 
 from gradual.nn import fast_cpu as layers
@@ -15,7 +16,7 @@ from gradual.nn.packing import attend
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
-def test_so_many_are_dropped_and_the_others_scaled(p):
+def test_the_given_share_is_dropped_and_the_rest_scaled(p):
     torch.manual_seed(0)
     x = torch.rand(301, 333) + 0.5  # no multiple of four, and no zero of its own
     y = QuickDropout(p)(x)
@@ -142,7 +143,7 @@ def test_only_the_gradients_that_are_wanted_are_computed(products):
         assert not layer(x).requires_grad
 
 
-def test_elsewhere_it_is_torchs_own(products, monkeypatch):
+def test_where_the_quick_product_does_not_apply_it_is_torchs_own(products, monkeypatch):
     torch.manual_seed(0)
     layer, x = QuickLinear(20, 12), torch.randn(5, 20)
     torchs = nn.functional.linear(x, layer.weight, layer.bias)
@@ -229,7 +230,7 @@ def test_gradients_have_gradients(products):
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
-def test_an_encoder_gets_them_everywhere_with_its_own_parameters():
+def test_an_encoder_gets_quick_layers_everywhere_with_its_own_parameters():
     encoder = tiny_bert(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
     before = {name: m.p for name, m in encoder.named_modules() if isinstance(m, nn.Dropout)}
     state, linear = encoder.state_dict(), sum(type(m) is nn.Linear for m in encoder.modules())
@@ -243,7 +244,7 @@ def test_an_encoder_gets_them_everywhere_with_its_own_parameters():
     assert not any(type(m) in (QuickDropout, QuickLinear) for m in encoder.modules())
 
 
-def test_an_encoder_learns_the_same_with_them(products):
+def test_an_encoder_has_the_same_gradients_with_quick_layers(products):
     torch.manual_seed(0)
     encoder = tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
     quick = copy.deepcopy(encoder)
@@ -285,8 +286,8 @@ def printed(code: str, *arguments: str, **variables: str) -> str:
     return subprocess.run(command, env=others | variables, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_what_is_prepared_for_rows_that_never_come_again_is_not_kept(precision):
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bfloat16", "float32"]))
+def test_kernels_prepared_for_shapes_that_do_not_recur_are_not_kept(precision):
     assert int(printed(GROWTH, precision)) < 50_000, "kilobytes; several hundred thousand where it is kept"
 
 
@@ -304,11 +305,14 @@ print(sorted(name + "=" + value for name, value in os.environ.items() if before.
 
 @pytest.mark.parametrize(
     ("variables", "made"),
-    [
-        ({}, ["LRU_CACHE_CAPACITY=64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
-        ({"LRU_CACHE_CAPACITY": "8"}, ["ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
-        ({"GRADUAL_FAST_CPU": "0"}, []),
-    ],
+    fast_one_in(
+        3,
+        [
+            ({}, ["LRU_CACHE_CAPACITY=64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
+            ({"LRU_CACHE_CAPACITY": "8"}, ["ONEDNN_PRIMITIVE_CACHE_CAPACITY=64"]),
+            ({"GRADUAL_FAST_CPU": "0"}, []),
+        ],
+    ),
 )
 def test_the_environment_changes_when_a_model_is_made_ready_not_by_importing(variables, made):
     assert printed(ENVIRONMENT, **variables) == f"{made}\n"

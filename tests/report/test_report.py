@@ -151,7 +151,7 @@ def test_the_monitor_s_mode_says_what_is_better_also_of_the_test_score(tmp_path,
         ("loss", [0.5], False),
     ],
 )
-def test_what_is_shown_in_percent(metric, values, share):
+def test_scores_that_are_shown_in_percent(metric, values, share):
     assert is_share(metric, values) is share
 
 
@@ -286,7 +286,7 @@ def test_the_command_prints_the_table_and_where_the_report_is(run_dir, capsys):
     assert printed.splitlines()[-1] == f"Report: {run_dir / 'report' / 'report.html'}"
 
 
-def test_what_is_not_installed_is_named(run_dir, monkeypatch):
+def test_a_missing_package_is_named(run_dir, monkeypatch):
     monkeypatch.setattr(report, "find_spec", lambda name: None if name == "matplotlib" else name)
     with pytest.raises(InputError, match=r"needs matplotlib, .*pip install 'gradual\[report\]'"):
         report.write_report(run_dir)

@@ -122,7 +122,7 @@ def test_a_damaged_comparison_is_named(tmp_path, changes, message):
         read_comparison(tmp_path)
 
 
-def test_a_folder_kept_for_a_stage_is_no_start(tmp_path):
+def test_a_folder_reserved_for_a_stage_does_not_count_as_started(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,))
     (tmp_path / "seed-0/0").mkdir(parents=True)
     (tmp_path / "seed-0/0/stage.json").write_text('{"patience": 3}')
@@ -144,7 +144,7 @@ def test_where_no_metric_is_named_all_but_the_loss_are_shown(tmp_path):
     assert read_comparison(tmp_path).metrics == ["trigger_f1", "role_f1"]
 
 
-def test_of_a_module_that_logs_the_loss_alone_the_loss_is_shown(tmp_path):
+def test_the_loss_is_shown_where_a_module_logs_nothing_else(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0], "mixed": [5]}, seeds=(0,), metrics=())
     write_stage(tmp_path, "seed-0/0", {"loss": 2.0})
     write_stage(tmp_path, "seed-0/5", {"loss": 1.5})

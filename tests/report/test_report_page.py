@@ -224,7 +224,7 @@ def test_learning_curves_hold_each_stage_once(run_dir, page):
     assert values["val/joint_accuracy"] == [100 * entry["val/joint_accuracy"] for entry in history]
 
 
-def test_what_is_not_finite_still_makes_a_page(tmp_path):
+def test_scores_that_are_not_finite_still_make_a_page(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,))
     write_stage(tmp_path, "seed-0/0", {"slot_accuracy": float("nan"), "joint_accuracy": 0.5})
     made = report.write_report(tmp_path).parent

@@ -93,7 +93,7 @@ def test_a_metric_of_validation_alone_is_no_missing_test_score(tmp_path):
     assert (comparison.val_metrics, comparison.metrics, comparison.missing) == (["f1"], ["accuracy"], [])
 
 
-def test_of_metrics_that_validation_does_not_log_it_shows_its_own(tmp_path):
+def test_without_the_metric_in_validation_its_own_metrics_are_shown(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=("close",))
     write_stage(tmp_path, "seed-0/0", {"close": 0.5, "loss": 2.0}, val={"loss": 1.5})
     files = made(tmp_path)
@@ -105,7 +105,7 @@ def test_of_metrics_that_validation_does_not_log_it_shows_its_own(tmp_path):
 # Stages that a limit cut off
 
 
-def test_a_stage_that_was_cut_off_is_marked_wherever_its_score_is_shown(tmp_path):
+def test_a_stage_that_did_not_converge_is_marked_wherever_its_score_is_shown(tmp_path):
     write(tmp_path, cut=("seed-1/200",))
     comparison = read_comparison(tmp_path)
     rows = strategy_scores(comparison)
@@ -126,7 +126,7 @@ def test_a_stage_that_was_cut_off_is_marked_wherever_its_score_is_shown(tmp_path
     assert cut_off == {"in-domain only": [], "mixed": expected, "gradual": expected}
 
 
-def test_one_note_says_what_the_sign_means_and_how_to_mend_it(tmp_path):
+def test_one_note_explains_the_sign_and_what_to_do(tmp_path):
     write(tmp_path, cut=("seed-0/0", "seed-1/0", "seed-1/200", "seed-1/200/50"))
 
     notes = [note for note in remarks(read_comparison(tmp_path)) if "†" in note]
@@ -141,7 +141,7 @@ def test_one_note_says_what_the_sign_means_and_how_to_mend_it(tmp_path):
         assert files[name].count("raise the limit until patience ends every stage") == 1
 
 
-def test_its_points_are_hollow_and_the_legend_says_so(tmp_path):
+def test_points_of_stages_that_did_not_converge_are_hollow_and_the_legend_says_so(tmp_path):
     comparison = read_comparison(write(tmp_path, cut=("seed-1/200",)))
     figure = draw_stages(comparison, [[("test", "accuracy")]])
 
@@ -175,14 +175,14 @@ def test_results_from_before_the_sign_are_read_as_converged(tmp_path):
 # The same path under several names
 
 
-def test_strategies_of_one_path_are_said_once(tmp_path):
+def test_strategies_with_the_same_path_are_mentioned_once(tmp_path):
     files = made(write(tmp_path, {"a": [200, LAST], "b": [200, LAST], "c": [200], "d": [200, LAST]}))
 
     said = "a, b and d are the same path"
     assert [files[name].count(said) for name in ("table.md", "report.html", "results.json")] == [1, 1, 1]
 
 
-def test_a_name_without_a_row_is_said_with_the_row_that_stands_for_it(tmp_path):
+def test_a_name_without_a_row_is_listed_with_the_row_that_stands_for_it(tmp_path):
     write(tmp_path, {"mixed": [200], "gradual": [200, 0]})
     content = json.loads((tmp_path / "compare.json").read_text())
     content["strategies"]["gradual"]["also"] = ["one-stage"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
-from steps import Net, PowerCut, Stop, data, fit
+from step_counting_runs import Net, PowerCut, Stop, data, fit
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -67,7 +67,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__} {value}")
-def test_what_is_saved_is_what_is_loaded(value):
+def test_values_are_loaded_as_they_were_saved(value):
     content = {"callbacks": {"A": {"x": value, "y": [value, {"z": (value,)}]}}, "epoch": 3, "weights": torch.ones(2)}
     assert same(through_a_file(content), content)
 
@@ -90,7 +90,7 @@ contents = st.recursive(
 
 
 @given(contents)
-def test_whatever_a_state_is_made_of_comes_back(value):
+def test_states_of_any_plain_types_are_restored_exactly(value):
     assert same(through_a_file({"state": value}), {"state": value})
 
 
@@ -137,7 +137,7 @@ class Thing:
         ({"best": collections.defaultdict(list)}, "a collections.defaultdict under 'best'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_back_is_named(content, said):
+def test_states_that_cannot_be_read_back_are_named(content, said):
     with pytest.raises(InputError, match=said) as refused:
         to_plain(content)
     assert "\n" not in str(refused.value)
@@ -198,7 +198,7 @@ def indexed():
     return Indexed(*data()._given, batch_size=4)
 
 
-def test_a_run_with_numpy_in_every_state_goes_on_to_the_same_end(tmp_path):
+def test_a_run_with_numpy_in_every_state_resumes_to_the_same_result(tmp_path):
     state = {
         "best": np.float32(0.1),
         "scores": np.linspace(0, 1, 3),
@@ -219,7 +219,7 @@ def test_a_run_with_numpy_in_every_state_goes_on_to_the_same_end(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["callback", "module", "data"])
-def test_what_could_not_be_read_back_is_said_before_the_first_step(tmp_path, where, monkeypatch):
+def test_states_that_could_not_be_read_back_are_refused_before_the_first_step(tmp_path, where, monkeypatch):
     model, callbacks = Net(), []
     if where == "callback":
         callbacks = [Noted({"y": Thing()})]
@@ -239,7 +239,7 @@ def test_the_trial_leaves_no_file(tmp_path):
     assert not Path("trial").exists()
 
 
-def test_what_appears_with_the_first_step_is_converted_too(tmp_path):
+def test_states_that_appear_with_the_first_step_are_converted_too(tmp_path):
     class Late(torch.optim.SGD):
         def step(self, closure=None):
             loss = super().step(closure)
@@ -259,7 +259,7 @@ def test_what_appears_with_the_first_step_is_converted_too(tmp_path):
     assert len(result.stages) == 1
 
 
-def test_what_appears_later_and_cannot_be_read_back_is_said_when_it_is_saved(tmp_path):
+def test_states_that_appear_later_and_could_not_be_read_back_are_refused_when_saved(tmp_path):
     class Late(Noted):
         def on_train_batch_end(self, *args):
             self.state["thing"] = Thing()

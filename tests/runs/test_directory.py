@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
@@ -131,7 +131,7 @@ def test_a_folder_is_made(tmp_path):
     assert RunDirectory(tmp_path / "runs" / "mine").root.is_dir()
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     for path in (file, file / "below"):
@@ -305,9 +305,8 @@ def leaves(tree, path=()):
     return {where: leaf for key, below in tree.items() for where, leaf in leaves(below, (*path, key)).items()}
 
 
-@settings(deadline=None)
 @given(TREES, TREES)
-def test_what_is_named_are_the_leaves_that_differ(old, new):
+def test_differences_are_named_by_their_leaves(old, new):
     assert differences(old, old) == []
     old_leaves, new_leaves = leaves(old), leaves(new)
     changed = {path for path in {*old_leaves, *new_leaves} if old_leaves.get(path) != new_leaves.get(path)}

@@ -9,13 +9,14 @@ import random
 import shutil
 from pathlib import Path
 
-import line
+import linear_model
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
-from line import Examples
-from small_runs import path_results
+from linear_model import Examples
+from recorded_runs import path_results
+from slow_cases import fast_one_in
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import BertConfig
@@ -210,7 +211,7 @@ def test_other_layers_and_other_random_weights_are_refused(finished):
     assert said.startswith("starting weights: changed in encoder.bias, encoder.weight, head.bias, head.weight;")
 
 
-def test_of_a_model_the_first_thing_that_differs_is_said(tmp_path):
+def test_the_first_difference_of_a_model_is_named(tmp_path):
     fit(tmp_path, Saved())
     assert refusal(tmp_path, Saved(dropout=0.9)) == "model: dropout 0.1, now 0.9", "and not drop.p as well"
     assert refusal(tmp_path, Saved(scale=2.0)) == "model: scale 1.0, now 2.0"
@@ -232,13 +233,13 @@ def test_other_settings_of_the_experiment_are_refused(finished, settings, said):
     assert refusal(finished, **settings) == said
 
 
-def test_settings_that_are_those_of_before_in_other_words_go_on(done):
+def test_the_same_settings_in_another_form_resume_the_run(done):
     same = {"optimizer": {"lr": 0.05, "init_args": None}, "devices": "auto", "checkpoint_every": 9.0}
     model, _ = fit(done, **same, enable_model_summary=False, log_every_n_steps=3, callbacks=[Callback()])
     assert not model.trained
 
 
-def test_what_a_stage_overrides_makes_another_stage_beside_it(done):
+def test_an_override_makes_another_stage_beside_the_first(done):
     schedule = [20, {"amount": 0, "max_epochs": 2, "patience": 9}]
     model, result = fit(done, schedule=schedule)
     assert model.trained == ["0-2"]
@@ -413,7 +414,7 @@ def test_only_stages_that_are_done_are_tested_again(done):
     assert result.stages[0].test["loss"] == pytest.approx(sum(expected) / 6, rel=1e-5)
 
 
-def test_a_run_cut_while_it_tests_again_goes_on_with_the_rest(done):
+def test_a_run_interrupted_while_testing_again_resumes_with_the_rest(done):
     class Fails(Net):
         def on_test_start(self):
             super().on_test_start()
@@ -430,7 +431,7 @@ def test_a_run_cut_while_it_tests_again_goes_on_with_the_rest(done):
 # ---------------------------------------------------------------------------------------------------------- first tries
 
 
-def test_a_first_try_that_failed_leaves_no_folder(tmp_path):
+def test_a_failed_first_attempt_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="monitor"):
         fit(tmp_path, monitor="val/los", mode="min")
     _, result = fit(tmp_path, Net())
@@ -514,7 +515,7 @@ def test_collapses_of_another_experiment_do_not_count(tmp_path):
     assert stage.collapses() == []
 
 
-def test_what_another_command_adds_is_kept(tmp_path):
+def test_entries_that_another_command_adds_are_kept(tmp_path):
     run = claimed(tmp_path)
     more = {**IDENTITY, "starting_weights": {"seed-1": {"w": [3.0, 4.0]}}, "other_data": {"{}": IDENTITY["data"]}}
     claim(run, more, "", {"model": {"hidden": 4}, "data": {"root": "a"}})
@@ -531,7 +532,7 @@ def test_what_another_command_adds_is_kept(tmp_path):
         claim(run, {**IDENTITY, "other_data": {"{}": {**IDENTITY["data"], "batch_size": 2}}}, "")
 
 
-def test_a_claim_that_crashed_is_no_claim(tmp_path, monkeypatch):
+def test_an_incomplete_claim_does_not_count(tmp_path, monkeypatch):
     def crash(*_):
         raise RuntimeError("power cut")
 
@@ -554,7 +555,7 @@ def test_a_claim_that_is_damaged_is_named(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "third"
 
 
-def test_of_several_processes_the_first_one_decides_about_the_model_and_writes(tmp_path, monkeypatch):
+def test_the_first_of_several_processes_decides_about_the_model_and_writes(tmp_path, monkeypatch):
     run = claimed(tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setenv("RANK", "1")
@@ -637,7 +638,7 @@ def test_random_examples_are_compared_with_the_same_random_numbers(tmp_path, sou
     assert refusal(tmp_path, data=data(in_domain=noisy("in", 12, 3.0, 1))) == "in_domain: different content"
 
 
-def test_examples_that_are_never_the_same_are_not_compared_and_that_is_said_once_a_run(tmp_path, caplog):
+def test_random_examples_are_not_compared_and_one_note_a_run_says_so(tmp_path, caplog):
     noisy = {name: Random(OWN.random, *PARTS[name]) for name in ("in_domain", "test")}
     with caplog.at_level(logging.INFO):
         fit(tmp_path, data=data(**noisy))
@@ -727,7 +728,7 @@ def test_weights_that_are_nowhere_are_left_out_and_broken_numbers_are_numbers():
 
 
 def compare(root: Path, make=None, **settings):
-    make = make or (lambda: line.Line(root / "trained.txt"))
+    make = make or (lambda: linear_model.LinearModel(root / "trained.txt"))
     strategies = {"one-stage": [20, 0], "in-domain only": [0]}
     given = {"optimizer": {"lr": 0.05}, "max_epochs": 1, "seeds": [0, 1], "strategies": strategies, **QUIET, **settings}
     return gradual.compare(make, given.pop("data", None) or data(), [20, 0], root / "run", **given)
@@ -740,25 +741,25 @@ def compared(tmp_path_factory):
     return root
 
 
-class Wider(line.Line):
+class Wider(linear_model.LinearModel):
     def __init__(self, log):
         super().__init__(log)
         self.drop = nn.Dropout(0.5)
 
 
-Wider.__qualname__ = "Line"
+Wider.__qualname__ = "LinearModel"
 
 
-def other_weights(root: Path, seed: int) -> line.Line:
+def other_weights(root: Path, seed: int) -> linear_model.LinearModel:
     """The weights of one seed alone are others."""
-    model = line.Line(root / "trained.txt")
+    model = linear_model.LinearModel(root / "trained.txt")
     if torch.initial_seed() == seed:
         moved(model, "layer.weight")
     return model
 
 
 def test_a_comparison_of_other_things_is_refused(compared):
-    trained = line.trained(compared)
+    trained = linear_model.trained(compared)
     assert len(trained) == 6
     for changes, said in (
         ({"data": data(in_domain=("in", 6, 2.0, 1))}, "in_domain: 12 examples, now 6"),
@@ -770,16 +771,16 @@ def test_a_comparison_of_other_things_is_refused(compared):
         with pytest.raises(InputError, match=f"holds another experiment .*{said}"):
             compare(compared, **changes)
     compare(compared)
-    assert line.trained(compared) == trained
+    assert linear_model.trained(compared) == trained
 
 
 def test_a_comparison_measures_new_test_data_and_trains_nothing(compared, tmp_path):
     for name in ("run", "trained.txt"):
         (shutil.copytree if name == "run" else shutil.copy)(compared / name, tmp_path / name)
-    before = line.trained(tmp_path)
+    before = linear_model.trained(tmp_path)
     other = Examples("test", 6, 3.0, 5)
-    page = compare(tmp_path, make=lambda: line.Line(tmp_path / "trained.txt"), data=data(test=other))
-    assert line.trained(tmp_path) == before
+    page = compare(tmp_path, make=lambda: linear_model.LinearModel(tmp_path / "trained.txt"), data=data(test=other))
+    assert linear_model.trained(tmp_path) == before
     for result in (tmp_path / "run").rglob("result.json"):
         weights = torch.load(result.parent / "best.ckpt", weights_only=True)["state_dict"]
         losses = [
@@ -800,15 +801,19 @@ def test_models_that_a_comparison_looks_at_disturb_no_random_numbers(compared):
 
 def test_a_run_of_one_path_and_a_comparison_share_stages_of_equal_weights_alone(tmp_path):
     compare(tmp_path)
-    count = len(line.trained(tmp_path))
+    count = len(linear_model.trained(tmp_path))
     torch.manual_seed(0)
     settings = {"optimizer": {"lr": 0.05}, "max_epochs": 1, **QUIET}
-    model = line.Line(tmp_path / "trained.txt")
+    model = linear_model.LinearModel(tmp_path / "trained.txt")
     gradual.fit(model, data(), [20, 0], tmp_path / "run", seed=0, **settings)
-    assert len(line.trained(tmp_path)) == count
+    assert len(linear_model.trained(tmp_path)) == count
     with pytest.raises(InputError, match="starting weights: changed"):
         gradual.fit(
-            moved(line.Line(tmp_path / "trained.txt"), "layer.bias"), data(), [20, 0], tmp_path / "run", **settings
+            moved(linear_model.LinearModel(tmp_path / "trained.txt"), "layer.bias"),
+            data(),
+            [20, 0],
+            tmp_path / "run",
+            **settings,
         )
 
 
@@ -869,9 +874,9 @@ def said(capfd) -> str:
     return found
 
 
-def test_the_command_line_has_the_same_rule(files, capfd):
+def test_the_command_line_refuses_another_experiment_too(files, capfd):
     command(files)
-    trained = line.trained(files)
+    trained = linear_model.trained(files)
     assert trained == ["20", "0"]
     for more, expected in (
         (["--patience=9"], "patience: 5, now 9"),
@@ -884,13 +889,13 @@ def test_the_command_line_has_the_same_rule(files, capfd):
             command(files, *more)
         assert f"holds another experiment ({expected}" in said(capfd)
     command(files, "--data.eval_batch_size=4", "--data.num_proc=2", "--checkpoint_every=1", "--trainer.profiler=simple")
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained
     command(files, "--schedule=[20, {amount: 0, patience: 9}]")
-    assert line.trained(files) == [*trained, "0-2"]
+    assert linear_model.trained(files) == [*trained, "0-2"]
 
 
-@pytest.mark.parametrize("part", ["in", "out", "val"])
-def test_of_files_every_byte_counts(files, capfd, part):
+@pytest.mark.parametrize("part", fast_one_in(3, ["in", "out", "val"]))
+def test_any_changed_byte_of_a_data_file_is_noticed(files, capfd, part):
     command(files)
     sizes = {"in": 300, "out": 40, "val": 10}
     slope = 1.0 if part == "out" else 2.0
@@ -901,7 +906,7 @@ def test_of_files_every_byte_counts(files, capfd, part):
     assert f"({name}: different content)" in said(capfd)
 
 
-def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_path):
+def test_any_changed_byte_of_a_task_s_files_is_noticed_in_its_part(small_demo, tmp_path):
     shutil.copytree(small_demo / "domains", tmp_path / "domains")
     folder = tmp_path / "domains/hostel"
     for name in PARTS:
@@ -922,7 +927,7 @@ def test_of_the_tasks_files_every_byte_counts_for_their_part(small_demo, tmp_pat
 
 def test_another_test_file_is_measured_without_training(files):
     command(files)
-    before, trained = scores(files), line.trained(files)
+    before, trained = scores(files), linear_model.trained(files)
     write_rows(files / "other.jsonl", 9, 3.0)
     command(files, f"--data.test={files}/other.jsonl")
     assert scores(files) != before
@@ -930,7 +935,7 @@ def test_another_test_file_is_measured_without_training(files):
     assert scores(files) == pytest.approx(before)
     command(files, "--strategies={gradual: [20, 0]}", f"--data.test={files}/other.jsonl", name="compare")
     assert scores(files) != before
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained
 
 
 def test_the_data_of_a_strategy_counts_too(files, capfd):
@@ -938,7 +943,7 @@ def test_the_data_of_a_strategy_counts_too(files, capfd):
         write_rows(files / f"{name}.jsonl", 40, 3.0)
     strategies = f"{{plain: [5], other: {{schedule: [5], data: {{out_of_domain: {files}/pool.jsonl}}}}}}"
     command(files, f"--strategies={strategies}", name="compare")
-    trained = line.trained(files)
+    trained = linear_model.trained(files)
     assert trained == ["5", "5-2"]
     command(files, f"--strategies={strategies}", name="compare")
     write_rows(files / "pool.jsonl", 40, 3.0, changed=7)
@@ -947,4 +952,4 @@ def test_the_data_of_a_strategy_counts_too(files, capfd):
         command(files, f"--strategies={strategies}", name="compare")
     assert 'pool.jsonl"}: out_of_domain: different content)' in said(capfd)
     command(files, "--schedule=[5]")
-    assert line.trained(files) == trained
+    assert linear_model.trained(files) == trained

@@ -1,7 +1,7 @@
 """Layers whose size depends on the data, made before any stage trains."""
 
 import pytest
-from small_runs import Line, data
+from recorded_runs import LinearModel, data
 from torch import nn
 
 from gradual import InputError
@@ -11,7 +11,7 @@ from gradual.settings import OptimizerConfig, TrainSettings
 from gradual.stage.layers import make_layers
 
 
-class Late(Line):
+class Late(LinearModel):
     """Makes its last layer from the data behind its Trainer, in one of Lightning's two hooks."""
 
     def __init__(self, where):
@@ -33,7 +33,7 @@ class Late(Line):
         self.batches += 1
 
 
-class Told(Line):
+class Told(LinearModel):
     """Makes its last layer from what the data module says."""
 
     def __init__(self):
@@ -73,7 +73,7 @@ def test_a_model_that_is_told_of_the_data_needs_no_trainer(monkeypatch):
     model = Told()
     make_layers(model, told_data())
     assert model.head.out_features == 7
-    plain = Line()
+    plain = LinearModel()
     make_layers(plain, data())
     assert plain.head.out_features == 1
 

@@ -12,7 +12,7 @@ import torch
 from fake_trackers import fake_mlflow, fake_wandb
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from line import Line, make_data
+from linear_model import LinearModel, make_data
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 import gradual
@@ -29,7 +29,7 @@ stop: list[tuple[str, int]] = []
 """Where training stops: a stage's amount and a step."""
 
 
-class Net(Line):
+class Net(LinearModel):
     """Logs its training loss, and stops where it is told to."""
 
     def on_train_batch_start(self, batch, batch_idx):
@@ -92,7 +92,7 @@ def test_csv_has_a_version_a_stage_with_all_of_its_epochs(tmp_path):
     assert not (tmp_path / "logs/csv/version_0").exists()
 
 
-def test_a_resumed_stage_goes_on_in_its_csv(tmp_path):
+def test_a_resumed_stage_appends_to_its_csv(tmp_path):
     interrupted(tmp_path, lambda: CSVLogger(tmp_path / "logs"))
     found = rows(tmp_path / "logs/lightning_logs/mine" / STAGES[1] / "metrics.csv")
     whole_root = tmp_path / "whole"
@@ -106,7 +106,7 @@ def test_a_resumed_stage_goes_on_in_its_csv(tmp_path):
     assert len(list((tmp_path / "logs").rglob("metrics.csv*"))) == 3
 
 
-def test_a_csv_that_a_kill_left_aside_is_found_again(tmp_path):
+def test_a_csv_left_in_the_temporary_place_by_a_kill_is_found_again(tmp_path):
     stop_in(tmp_path, "20", 5, CSVLogger(tmp_path / "logs"), schedule=[20])
     path = tmp_path / "logs/lightning_logs/mine/seed-0/20/metrics.csv"
     before = losses(rows(path))
@@ -134,7 +134,7 @@ def test_a_version_that_was_given_holds_those_of_the_stages(tmp_path, version, f
     assert sorted(runs) == [f"{folder}/seed-0/5/0/below", f"{folder}/seed-0/5/below"]
 
 
-def test_a_resumed_stage_goes_on_in_its_run_of_tensorboard(tmp_path):
+def test_a_resumed_stage_continues_its_tensorboard_run(tmp_path):
     interrupted(tmp_path, lambda: TensorBoardLogger(tmp_path / "logs"))
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "logs/lightning_logs")).Reload()
     assert sorted(multiplexer.Runs()) == [f"mine/{stage}" for stage in STAGES]
@@ -173,8 +173,8 @@ def test_a_comparison_logs_by_seed_and_path(tmp_path):
 
 def test_the_command_line_names_a_logger_by_its_class(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(
-        "from line import Line, make_data\nfrom gradual import MixedDomainDataModule\n"
-        "class Net(Line):\n    def __init__(self): super().__init__(__import__('pathlib').Path('trained.txt'))\n"
+        "from linear_model import LinearModel, make_data\nfrom gradual import MixedDomainDataModule\n"
+        "class Net(LinearModel):\n    def __init__(self): super().__init__(__import__('pathlib').Path('trained.txt'))\n"
         "class Data(MixedDomainDataModule):\n    def load(self): return make_data({}).load()\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -205,8 +205,8 @@ def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["gradual"])
     with pytest.raises(SystemExit) as ended:
         main(
-            ["fit", "--model=line.Line", f"--model.log={tmp_path}/trained.txt", f"--data={__name__}.Data",
-             f"--run_dir={tmp_path}/run", "--optimizer.lr=0.1", f"--trainer.logger={name}"]
+            ["fit", "--model=linear_model.LinearModel", f"--model.log={tmp_path}/trained.txt",
+             f"--data={__name__}.Data", f"--run_dir={tmp_path}/run", "--optimizer.lr=0.1", f"--trainer.logger={name}"]
         )  # fmt: skip
     assert ended.value.code == 2
     error = capfd.readouterr().err
@@ -237,7 +237,7 @@ def test_wandb_has_a_run_a_stage_in_the_group_of_the_experiment(tmp_path, monkey
     assert wandb.run is None
 
 
-def test_a_resumed_stage_goes_on_in_its_run_of_wandb(tmp_path, monkeypatch):
+def test_a_resumed_stage_continues_its_wandb_run(tmp_path, monkeypatch):
     wandb = fake_wandb(monkeypatch)
     interrupted(tmp_path, lambda: WandbLogger(name="big", group="g"))
     assert [run.name for run in wandb.runs.values()] == [f"big/{stage}" for stage in STAGES]
@@ -253,7 +253,7 @@ def test_an_id_of_wandb_that_was_given_is_that_of_no_two_stages(tmp_path, monkey
     assert list(wandb.runs) == ["abc-seed-0-5", "abc-seed-0-5-0"]
 
 
-def test_a_run_of_wandb_that_is_open_takes_all_stages_and_that_is_said_once(tmp_path, monkeypatch, caplog):
+def test_an_open_wandb_run_takes_all_stages_with_one_note(tmp_path, monkeypatch, caplog):
     wandb = fake_wandb(monkeypatch)
     own = wandb.init(id=None, name="own")
     with caplog.at_level(logging.WARNING, logger="gradual"):
@@ -275,7 +275,7 @@ def test_mlflow_has_a_run_a_stage(tmp_path, monkeypatch):
         assert run.ended[-1] == "FINISHED"
 
 
-def test_a_resumed_stage_goes_on_in_its_run_of_mlflow(tmp_path, monkeypatch):
+def test_a_resumed_stage_continues_its_mlflow_run(tmp_path, monkeypatch):
     client = fake_mlflow(monkeypatch)
     interrupted(tmp_path, lambda: MLFlowLogger(run_name="big"))
     assert [run.tags["mlflow.runName"] for run in client.runs.values()] == [f"big/{stage}" for stage in STAGES]
@@ -325,7 +325,7 @@ class Named(Recorder):
         self.made.append(run_name)
 
 
-def test_a_logger_that_cannot_be_made_anew_takes_all_stages_and_that_is_said_once(tmp_path, caplog):
+def test_a_logger_that_cannot_be_copied_takes_all_stages_with_one_note(tmp_path, caplog):
     recorder = Recorder()
     with caplog.at_level(logging.WARNING, logger="gradual"):
         fit(tmp_path, recorder)
@@ -333,7 +333,7 @@ def test_a_logger_that_cannot_be_made_anew_takes_all_stages_and_that_is_said_onc
     assert caplog.text.count("All stages share one Recorder") == 1
 
 
-def test_one_stage_alone_has_its_logger_for_itself_and_nothing_is_said(tmp_path, caplog):
+def test_a_single_stage_uses_its_logger_without_a_note(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="gradual"):
         fit(tmp_path, Recorder(), schedule=[0])
     assert "All stages" not in caplog.text
@@ -356,7 +356,7 @@ def test_no_logger_means_none_and_true_that_of_the_stage_s_folder(tmp_path):
         assert not (tmp_path / "other" / stage / "loggers.json").exists()
 
 
-def test_what_a_stage_logged_to_is_written_down_and_a_damaged_note_begins_anew(tmp_path, caplog):
+def test_the_loggers_of_a_stage_are_recorded_and_a_damaged_record_is_replaced(tmp_path, caplog):
     stop_in(tmp_path, "20", 5, CSVLogger(tmp_path / "logs"), schedule=[20])
     record = tmp_path / "mine/seed-0/20/loggers.json"
     assert json.loads(record.read_text()) == [{"class": "CSVLogger", "version": "mine/seed-0/20"}]
@@ -367,7 +367,7 @@ def test_what_a_stage_logged_to_is_written_down_and_a_damaged_note_begins_anew(t
     assert len(list((tmp_path / "logs").rglob("metrics.csv"))) == 2
 
 
-def test_what_cannot_be_copied_for_each_stage_is_one_sentence(tmp_path):
+def test_values_that_cannot_be_copied_for_each_stage_are_refused_in_one_sentence(tmp_path):
     from lightning.pytorch import Callback
 
     class Holding(Callback):

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
@@ -17,8 +17,6 @@ from transformers.trainer_utils import SchedulerType
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig, is_configured
 from gradual.stage.optim import BertAdam, build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
-
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def network():
@@ -56,7 +54,7 @@ def test_without_patterns_there_is_one_group():
     assert [id(p) for p in group["params"]] == [id(p) for p in module.parameters()]
 
 
-def test_what_is_not_configured_is_left_to_the_optimizer():
+def test_unset_options_are_left_to_the_optimizer():
     (group,) = parameter_groups(network(), OptimizerConfig())
     assert set(group) == {"name", "params"}
 
@@ -80,7 +78,7 @@ def test_patterns_for_rates_and_for_decays_cross():
     assert names["head.bias"] == "*.bias"
 
 
-def test_the_first_match_holds():
+def test_the_first_match_wins():
     for patterns, rate in (
         ({"head.weight": 1.0, "head.*": 2.0, "*": 3.0}, 1.0),
         ({"head.*": 2.0, "head.weight": 1.0, "*": 3.0}, 2.0),
@@ -97,7 +95,6 @@ BY_NAME = st.none() | st.lists(
 VALUES = st.none() | st.sampled_from([0.1, 0.2, 0.8])
 
 
-@PATIENT
 @given(BY_NAME, BY_NAME, st.sampled_from([0.1, 0.8]), VALUES, st.none() | st.just(0.5), st.sets(st.sampled_from(NAMES)))
 def test_every_trainable_parameter_has_the_settings_of_its_first_pattern(rates, decays, lr, decay, scale, frozen):
     module = network()
@@ -197,7 +194,7 @@ def test_a_scale_holds_for_every_learning_rate():
             assert group["lr"] == pytest.approx(rate)
 
 
-def test_it_trains_every_group_at_its_rate():
+def test_every_group_is_trained_at_its_rate():
     module = network()
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     config = OptimizerConfig("torch.optim.SGD", lr=1.0, lr_by_name={"encoder.*": 0.25}, lr_scale=0.5)
@@ -221,7 +218,7 @@ def test_it_trains_every_group_at_its_rate():
         ("math.sqrt", "not a torch.optim.Optimizer"),
     ],
 )
-def test_what_is_no_optimizer_is_refused(class_path, says):
+def test_a_class_that_is_no_optimizer_is_refused(class_path, says):
     with pytest.raises(InputError) as caught:
         build_optimizer(network(), OptimizerConfig(class_path, lr=0.1))
     assert says in str(caught.value)
@@ -297,7 +294,6 @@ def trained_with(optimizer, parameter, gradients):
     return np.array(history)
 
 
-@settings(PATIENT, max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(1e-5, 1.0),

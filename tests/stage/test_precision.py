@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from small_runs import path_results
+from recorded_runs import path_results
 
 from gradual.__main__ import main
 
@@ -39,7 +39,7 @@ def fit(root: Path, run_dir: Path) -> dict:
     return path_results(run_dir)["final"]
 
 
-def test_bfloat16_trains_goes_on_and_tests_with_the_same_configuration(small_demo, tmp_path, monkeypatch):
+def test_bfloat16_trains_resumes_and_tests_with_the_same_configuration(small_demo, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["gradual"])
     whole = fit(small_demo, tmp_path / "whole")
     assert PowerCut.dtypes == {torch.bfloat16, torch.float32}, "computed in the one, weights kept in the other"

@@ -14,8 +14,9 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from line import Examples, make_experiment, trained
-from steps import Net, data, fit
+from linear_model import Examples, make_experiment, trained
+from slow_cases import fast_one_in
+from step_counting_runs import Net, data, fit
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 import gradual
@@ -87,7 +88,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_lightning_would_refuse_later_is_refused_before_anything_trains(tmp_path, what):
+def test_settings_that_lightning_would_refuse_later_are_refused_before_training(tmp_path, what):
     settings, said = REFUSED[what]
     model = dict(settings).pop("model", Net)()
     settings = {name: value for name, value in settings.items() if name != "model"}
@@ -105,18 +106,21 @@ def test_the_test_s_rule_is_not_asked_where_there_is_no_test(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"val_check_interval": 2},
-        {"check_val_every_n_epoch": 2},
-        {"check_val_every_n_epoch": None, "val_check_interval": 4},
-        {"max_steps": 8},
-        {"max_steps": 4, "accumulate_grad_batches": 2},
-        {"max_steps": 8, "max_epochs": -1},
-        {"limit_train_batches": 0.5},
-        {"limit_train_batches": 2, "limit_val_batches": 1},
-    ],
+    fast_one_in(
+        2,
+        [
+            {"val_check_interval": 2},
+            {"check_val_every_n_epoch": 2},
+            {"check_val_every_n_epoch": None, "val_check_interval": 4},
+            {"max_steps": 8},
+            {"max_steps": 4, "accumulate_grad_batches": 2},
+            {"max_steps": 8, "max_epochs": -1},
+            {"limit_train_batches": 0.5},
+            {"limit_train_batches": 2, "limit_val_batches": 1},
+        ],
+    ),
 )
-def test_what_just_fits_is_trained(tmp_path, settings):
+def test_settings_at_the_limit_are_trained(tmp_path, settings):
     """The largest numbers that the rules above leave."""
     result, _ = fit(tmp_path, **settings)
     assert len(result.stages) == 3
@@ -153,7 +157,7 @@ def test_checking_changes_no_number(tmp_path, monkeypatch):
         assert torch.equal(value, unchecked.state_dict()[name])
 
 
-def test_what_lightning_finds_while_it_trains_is_a_sentence_too(tmp_path):
+def test_errors_that_lightning_finds_while_training_are_one_sentence_too(tmp_path):
     def plateau(optimizer):
         scheduler = {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val/los"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -199,7 +203,7 @@ def test_callbacks_that_do_something_else_in_stages_are_refused(tmp_path, callba
         fit(tmp_path / "b", Brings())
 
 
-def test_a_larger_accumulation_than_a_stage_s_batches_is_said(tmp_path, caplog):
+def test_an_accumulation_over_more_batches_than_a_stage_has_is_reported(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "gradual"):
         fit(tmp_path, accumulate_grad_batches=4)
     (said,) = [record.getMessage() for record in caplog.records if "accumulate" in record.getMessage()]
@@ -242,7 +246,7 @@ def test_batches_are_counted_for_the_processes_that_there_will_be():
     assert len(batches) == 5
 
 
-def test_several_processes_are_foreseen(tmp_path):
+def test_the_batches_of_several_processes_are_checked_before_training(tmp_path):
     """The last stage's 2 batches are one for each of two processes."""
     model = Net()
     with pytest.raises(InputError, match=r"^Stage 3 \(0 out-of-domain, 1 batches an epoch\).*val_check_interval is 2"):
@@ -266,7 +270,7 @@ def test_overfitting_takes_the_same_batches_in_each_epoch(tmp_path):
     assert Seen.seen[:8] != Seen.seen[8:]
 
 
-def test_no_validation_examples_are_said_before_training(tmp_path):
+def test_missing_validation_examples_are_reported_before_training(tmp_path):
     model = Net()
     with pytest.raises(InputError, match=r"^Stage 1 \(.*\) has no validation examples"):
         fit(tmp_path, model, datamodule=data(val=Examples("val", 0, 2.0, 3)))

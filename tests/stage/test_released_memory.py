@@ -6,7 +6,7 @@ import subprocess
 import sys
 import weakref
 
-import line
+import linear_model
 import pytest
 
 import gradual
@@ -29,7 +29,7 @@ def no_automatic_collection():
     gc.enable()
 
 
-class Watched(line.Line):
+class Watched(linear_model.LinearModel):
     """Notes what each stage makes, and what of the stages before is there when one begins."""
 
     def __init__(self, log, made):
@@ -69,9 +69,9 @@ def in_worker(experiment):
 
 
 @pytest.mark.parametrize("executor", [in_process, in_worker])
-def test_of_a_stage_of_a_comparison_nothing_is_left(tmp_path, monkeypatch, executor):
+def test_nothing_of_a_comparison_s_stage_stays_in_memory(tmp_path, monkeypatch, executor):
     monkeypatch.setattr(executors, "_experiment", None)
-    experiment, made, models = line.make_experiment(str(tmp_path)), [], []
+    experiment, made, models = linear_model.make_experiment(str(tmp_path)), [], []
 
     def make_model():
         model = Watched(tmp_path / "trained.txt", made)
@@ -87,10 +87,10 @@ def test_of_a_stage_of_a_comparison_nothing_is_left(tmp_path, monkeypatch, execu
     assert len(models) > 5
 
 
-def test_of_a_stage_of_a_fit_only_the_users_model_is_left(tmp_path):
+def test_only_the_user_s_model_of_a_stage_stays_in_memory(tmp_path):
     made = []
-    model, data = Watched(tmp_path / "trained.txt", made), line.make_data({})
-    gradual.fit(model, data, SMALL, tmp_path / "run", optimizer={"lr": 0.05}, **line.trainer_arguments())
+    model, data = Watched(tmp_path / "trained.txt", made), linear_model.make_data({})
+    gradual.fit(model, data, SMALL, tmp_path / "run", optimizer={"lr": 0.05}, **linear_model.trainer_arguments())
     assert [stage.before for stage in made] == [[], ["model"], ["model"] * 2]
     assert [stage.alive() for stage in made] == [["model"]] * 3
     assert data.trainer is None
@@ -99,10 +99,10 @@ def test_of_a_stage_of_a_fit_only_the_users_model_is_left(tmp_path):
     assert copy.deepcopy(model).layer.weight.equal(model.layer.weight)
 
 
-def test_of_a_stage_that_fails_nothing_is_left(tmp_path):
+def test_nothing_of_a_failed_stage_stays_in_memory(tmp_path):
     made = []
-    model, data = Watched(tmp_path / "trained.txt", made), line.make_data({})
-    arguments = line.trainer_arguments() | {"optimizer": {"lr": 0.05}, "monitor": "val/loss"}
+    model, data = Watched(tmp_path / "trained.txt", made), linear_model.make_data({})
+    arguments = linear_model.trainer_arguments() | {"optimizer": {"lr": 0.05}, "monitor": "val/loss"}
 
     def fails(*arguments):
         raise ArithmeticError
@@ -145,13 +145,13 @@ TEN_STAGES = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import line
+import linear_model
 from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import in_process
 from gradual.schedule import Schedule
 from gradual.experiment.strategies import default_strategies
 
-class Large(line.Line):
+class Large(linear_model.LinearModel):
     def __init__(self, log):
         super().__init__(log)
         self.table = torch.nn.Embedding(3_000_000, 1)
@@ -161,7 +161,7 @@ class Large(line.Line):
 
 def main():
     root = Path({root!r})
-    experiment = line.make_experiment(str(root))
+    experiment = linear_model.make_experiment(str(root))
     experiment.model = lambda: Large(root / "trained.txt")
 
     def execute(nodes, finished):
@@ -179,7 +179,7 @@ main()
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_process_of_ten_stages_grows_by_a_fifth_at_most_after_the_second(tmp_path):
-    script = TEN_STAGES.format(tests=str(line.Path(line.__file__).parent), root=str(tmp_path))
+    script = TEN_STAGES.format(tests=str(linear_model.Path(linear_model.__file__).parent), root=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     resident = [int(words.split()[1]) for words in run.stdout.splitlines() if words.startswith("resident")]

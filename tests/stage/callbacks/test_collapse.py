@@ -11,11 +11,12 @@ from statistics import median
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Callback, LightningModule
-from line import Examples, Line
-from small_runs import path_results
+from linear_model import Examples, LinearModel
+from recorded_runs import path_results
+from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torchmetrics import SumMetric
@@ -26,7 +27,6 @@ from gradual.__main__ import main
 from gradual.runs import directory as runs
 from gradual.stage.callbacks.collapse import EVERY, LossWatch, ScoreWatch
 
-FAST = settings(deadline=None, max_examples=200)
 SPIKE = st.sampled_from([1e3, 1e30, math.inf, math.nan])
 
 
@@ -55,13 +55,11 @@ def healthy(draw):
     return losses
 
 
-@FAST
 @given(healthy())
 def test_losses_of_a_stage_that_learns_raise_no_alarm(losses):
     assert alarm(losses) is None
 
 
-@FAST
 @given(st.lists(st.floats(1e-9, 1.0), min_size=40, max_size=100), st.floats(0.05, 1.0))
 def test_a_loss_that_began_near_zero_may_rise_to_the_parent_s_validation_loss(losses, validation_loss):
     rising = [*[1e-9] * 10, *(loss * 10 * validation_loss for loss in losses)]
@@ -69,13 +67,11 @@ def test_a_loss_that_began_near_zero_may_rise_to_the_parent_s_validation_loss(lo
     assert alarm([*[1e-9] * 10, *[11 * validation_loss] * 20], level=validation_loss)
 
 
-@FAST
 @given(st.lists(st.floats(-1e6, -1e-6), min_size=1, max_size=5), st.lists(st.floats(-1e6, 1e6), max_size=60))
 def test_where_losses_are_below_zero_their_ratio_means_nothing(first, rest):
     assert alarm([*first, *rest]) is None
 
 
-@FAST
 @given(st.lists(st.floats(0.4, 2.5), min_size=5, max_size=30), st.floats(70, 1e30))
 def test_a_loss_that_explodes_is_seen_within_twenty_steps(noise, times):
     step, seen = alarm([*noise, *[times] * 20])
@@ -83,7 +79,6 @@ def test_a_loss_that_explodes_is_seen_within_twenty_steps(noise, times):
     assert "rose from" in seen
 
 
-@FAST
 @given(healthy(), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_two_losses_that_are_not_finite_are_seen_at_once(losses, value):
     losses = [loss if math.isfinite(loss) else 1.0 for loss in losses]
@@ -93,7 +88,6 @@ def test_two_losses_that_are_not_finite_are_seen_at_once(losses, value):
     assert "nan" in seen
 
 
-@FAST
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=80), st.floats(1.5, 20), st.floats(0, 2))
 def test_the_median_is_compared_with_the_first_five_naively(losses, ratio, level):
     expected = None
@@ -145,7 +139,7 @@ def watch(monitor="val/loss", mode="min", parent=PARENT, examples=100, **config)
         ({"monitor": "val/accuracy", "mode": "max"}, {"val/accuracy": math.inf}, "val/accuracy is inf"),
     ],
 )
-def test_what_one_validation_shows(given, metrics, seen):
+def test_collapses_that_one_validation_shows(given, metrics, seen):
     found = watch(**given).validated(metrics)
     assert (found is None) if seen is None else found.startswith(seen)
 
@@ -162,7 +156,7 @@ def test_what_one_validation_shows(given, metrics, seen):
         ([(9.0, 0.5), (9.0, 0.5), (9.0, 0.5)], False),  # what counts is hardly the worse
     ],
 )
-def test_what_validations_of_a_loss_show(monitor, validations, collapsed):
+def test_collapses_that_validation_losses_show(monitor, validations, collapsed):
     watched = watch(monitor, "max" if monitor == "val/accuracy" else "min")
     *before, last = [watched.validated({"val/loss": loss, "val/accuracy": score}) for loss, score in validations]
     assert before == [None] * len(before)
@@ -382,8 +376,8 @@ class Cut(Callback):
 
 
 @pytest.mark.parametrize("schedule", [[at(0.02, 20)], [20, at(0.02)]])
-@pytest.mark.parametrize("step", [5, 25])
-def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, step):
+@pytest.mark.parametrize("step", fast_one_in(2, [25, 5]))
+def test_an_interrupted_attempt_resumes_to_the_same_result(tmp_path, schedule, step):
     cut = Cut(len(schedule) + 1, step)
     model, whole = fit(tmp_path / "whole", schedule, Poisoned())
     with pytest.raises(RuntimeError, match="power cut"):
@@ -395,8 +389,8 @@ def test_an_attempt_that_is_cut_goes_on_as_if_it_never_was(tmp_path, schedule, s
     assert result.stages[-1].val == whole.stages[-1].val
 
 
-@pytest.mark.parametrize(("written", "trained_again"), [(False, [0.02, 0.01]), (True, [0.01])])
-def test_a_cut_while_it_goes_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
+@pytest.mark.parametrize(("written", "trained_again"), fast_one_in(2, [(False, [0.02, 0.01]), (True, [0.01])]))
+def test_an_interruption_while_going_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
     def late():
         return type("Late", (Poisoned,), {"start": 15})()  # with a checkpoint of the first attempt there
 
@@ -435,7 +429,7 @@ def test_without_its_starting_weights_a_stage_never_goes_on_from_those_that_coll
 
 def test_a_collapse_is_seen_in_the_middle_of_a_long_epoch(tmp_path):
     """A loss that grows from step to step, at a learning rate beyond what plain gradient descent bears."""
-    line = Line(tmp_path / "trained.txt")
+    line = LinearModel(tmp_path / "trained.txt")
     parts = {name: Examples(name, size, 2.0, 1) for name, size in (("in", 600), ("out", 0), ("val", 8))}
     plain = {"class_path": "torch.optim.SGD", "lr": 0.6}
     long = MixedDomainDataModule(parts["in"], parts["out"], parts["val"], batch_size=2)
@@ -453,7 +447,7 @@ def test_on_a_stage_that_learns_the_guard_changes_nothing(tmp_path):
     assert [stage.val for stage in guarded.stages] == [stage.val for stage in free.stages]
 
 
-def test_another_guard_is_another_experiment(tmp_path):
+def test_other_collapse_settings_are_another_experiment(tmp_path):
     fit(tmp_path, [20])
     model, _ = fit(tmp_path, [20])
     assert not model.rates
@@ -520,7 +514,7 @@ def test_the_command_line_takes_the_settings(tmp_path, monkeypatch, capfd, caplo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_all_processes_go_back_together_whichever_saw_it(tmp_path, rank):
+def test_all_processes_restart_a_collapsed_stage_whichever_noticed_it(tmp_path, rank):
     given = [*command(tmp_path, 0.03, rank), "--trainer.devices=2", "--trainer.strategy=ddp"]
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gradual.__main__ import main; main(sys.argv[1:])"
     (tmp_path / "start.py").write_text(code)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from small_runs import ADAM, QUIET, Line, Scripted, Stop, data, path_results, run
+from recorded_runs import ADAM, QUIET, LinearModel, Scripted, Stop, data, path_results, run
 
 import gradual
 from gradual import RunResult, StageResult
@@ -52,7 +52,7 @@ def trained(tmp_path, losses, settings):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_ended_a_stage_is_known_and_known_again_when_only_its_result_is_lost(tmp_path, case):
+def test_the_reason_that_ended_a_stage_is_recorded_and_found_again_without_its_result(tmp_path, case):
     losses, settings, expected = CASES[case]
     stage = trained(tmp_path, losses, settings)
     assert (stage.epochs, stage.converged, stage.ended_by) == expected
@@ -63,7 +63,7 @@ def test_what_ended_a_stage_is_known_and_known_again_when_only_its_result_is_los
 
 
 @pytest.mark.parametrize("case", ["patience", "max_epochs", "max_steps"])
-def test_a_stage_that_was_interrupted_ends_as_if_it_never_was(tmp_path, case):
+def test_an_interrupted_stage_is_ended_by_the_same_rule(tmp_path, case):
     losses, settings, expected = CASES[case]
     with pytest.raises(RuntimeError, match="power cut"):
         trained(tmp_path, losses, {**settings, "callbacks": [Stop.at(0, 4)]})
@@ -71,7 +71,7 @@ def test_a_stage_that_was_interrupted_ends_as_if_it_never_was(tmp_path, case):
     assert (stage.epochs, stage.converged, stage.ended_by) == expected
 
 
-def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
+def test_a_stage_that_did_not_converge_is_reported_and_marked(tmp_path, caplog, capsys):
     _, result = run(tmp_path, Scripted([5.0, 3.0, 4.0]), [5, {"amount": 0, "patience": 1}], patience=3, max_epochs=3)
     assert [(stage.converged, stage.ended_by) for stage in result.stages] == [(False, "max_epochs"), (True, "patience")]
     written = path_results(tmp_path / "run")["stages"]
@@ -89,7 +89,7 @@ def test_a_stage_that_was_cut_off_is_said_and_marked(tmp_path, caplog, capsys):
     assert "Raise max_epochs, or lower patience" in below
 
 
-class ByStage(Line):
+class ByStage(LinearModel):
     """A score of each stage, written down beforehand."""
 
     def __init__(self, name: str, scores: list[float]):
@@ -110,7 +110,7 @@ class ByStage(Line):
         ("val/loss", [0.9, 0.5, 0.5], 2),
     ],
 )
-def test_a_last_stage_that_is_worse_on_validation_is_said(tmp_path, capsys, name, scores, best):
+def test_a_last_stage_with_a_worse_validation_score_is_reported(tmp_path, capsys, name, scores, best):
     _, result = run(tmp_path, ByStage(name, scores), monitor=name, max_epochs=1)
     assert result.best_stage == path_results(tmp_path / "run")["best_stage"] == best
     result.print_table()
@@ -130,7 +130,7 @@ def test_a_run_without_a_score_has_no_best_stage():
 
 
 def test_the_mode_by_the_monitor_s_name_keeps_the_best_epoch_and_is_the_same_stage(tmp_path):
-    class Scores(Line):
+    class Scores(LinearModel):
         def validation_step(self, batch, batch_idx):
             self.log("val/accuracy", [0.5, 0.9, 0.7, 0.6][self.trainer.current_epoch], batch_size=len(batch[0]))
 
@@ -156,7 +156,7 @@ def test_without_max_epochs_a_stage_has_a_hundred(tmp_path, given):
 
 
 @pytest.mark.parametrize(("schedule", "said"), [([5, 0], False), ([5, 2], True), ([0.5, 0.1], True), ([0.01], False)])
-def test_a_schedule_that_does_not_end_with_in_domain_data_is_said_once(tmp_path, caplog, schedule, said):
+def test_a_schedule_that_does_not_end_with_in_domain_data_is_noted_once(tmp_path, caplog, schedule, said):
     caplog.set_level("INFO", logger="gradual")
     run(tmp_path, Scripted([1.0]), schedule, max_epochs=1)
     lines = [record.getMessage() for record in caplog.records if "schedule ends with" in record.getMessage()]

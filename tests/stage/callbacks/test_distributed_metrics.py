@@ -58,7 +58,7 @@ def test_a_sum_has_no_weight(two_processes):
     assert log_in_validation("n", 2.0, reduce_fx="sum")[2] == {"sync_dist": True, "reduce_fx": "sum"}
 
 
-def test_what_one_process_alone_logs_stays_so(two_processes):
+def test_values_logged_by_one_process_alone_are_not_synchronized(two_processes):
     assert log_in_validation("loss", 2.0, rank_zero_only=True)[2] == {"rank_zero_only": True}
 
 

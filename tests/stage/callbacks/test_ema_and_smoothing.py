@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import line
+import linear_model
 import pytest
 import torch
 from lightning.pytorch import Callback
-from small_runs import path_results
+from recorded_runs import path_results
 
 import gradual
 from gradual import InputError
@@ -34,9 +34,9 @@ class Recorder(Callback):
 
 def fit(root: Path, model=None, callbacks=(), schedule=(0,), **arguments):
     torch.manual_seed(0)
-    model = model or line.Line(root / "trained.txt")
-    data = line.make_data({"batch_size": 2})
-    trainer = line.trainer_arguments() | {"max_epochs": 3}
+    model = model or linear_model.LinearModel(root / "trained.txt")
+    data = linear_model.make_data({"batch_size": 2})
+    trainer = linear_model.trainer_arguments() | {"max_epochs": 3}
     settings = trainer | {"optimizer": {"lr": 0.05}} | arguments
     return model, gradual.fit(model, data, schedule, root / "run", callbacks=list(callbacks), **settings)
 
@@ -75,7 +75,7 @@ class Cut(Callback):
 
 
 @pytest.mark.parametrize("arguments", [{"weight_averaging": DECAY}, {"smoothing": 2}])
-def test_an_interrupted_stage_ends_as_if_never_interrupted(tmp_path, arguments):
+def test_an_interrupted_stage_resumes_to_the_same_result(tmp_path, arguments):
     _, whole = fit(tmp_path / "whole", **arguments)
     with pytest.raises(RuntimeError, match="cut"):
         fit(tmp_path / "cut", callbacks=[Cut()], **arguments)
@@ -84,7 +84,7 @@ def test_an_interrupted_stage_ends_as_if_never_interrupted(tmp_path, arguments):
     assert result.final == whole.final
 
 
-class Scripted(line.Line):
+class Scripted(linear_model.LinearModel):
     losses = [5.0, 1.0, 9.0, 3.0, 2.0, 2.5, 9.0, 9.0, 9.0, 9.0]
 
     def validation_step(self, batch, batch_idx):
@@ -105,7 +105,7 @@ class Lucky(Scripted):
     losses = [1.0, 2.0, 3.0, 3.1, 2.9, 3.0, 3.2, 3.3, 3.4, 3.5]
 
 
-def test_one_lucky_validation_is_no_mean(tmp_path, capsys):
+def test_the_best_mean_is_over_a_whole_window(tmp_path, capsys):
     _, result = fit(tmp_path, Lucky(tmp_path / "trained.txt"), smoothing=3, patience=2, max_epochs=10)
     stage = result.stages[0]
     # the third mean is the first of three; those of the fourth and fifth epoch are above it
@@ -130,7 +130,7 @@ def test_a_stage_s_average_begins_anew(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"weight_averaging": 1.0}, {"weight_averaging": -0.1}, {"smoothing": 0}])
-def test_what_cannot_be_is_refused(tmp_path, arguments):
+def test_impossible_settings_are_refused(tmp_path, arguments):
     with pytest.raises(InputError, match=f"{next(iter(arguments))} is"):
         fit(tmp_path, **arguments)
 

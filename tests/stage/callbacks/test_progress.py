@@ -56,7 +56,7 @@ def test_an_epoch_without_the_score_has_a_line_without_it():
 
 
 @pytest.mark.parametrize("changes", [{"sanity_checking": True}, {"state": stand_in_trainer(fn="validate")}])
-def test_nothing_is_said_outside_of_an_epoch(changes):
+def test_validations_outside_of_an_epoch_print_nothing(changes):
     callback, output = progress()
     validate(callback, 1, 0.5, **changes)
     assert not output.getvalue()

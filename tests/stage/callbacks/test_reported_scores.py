@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import ADAM, Line, data
+from recorded_runs import ADAM, LinearModel, data
 
 import gradual
 from gradual import InputError
@@ -15,7 +15,7 @@ DEMO = Path(__file__).parents[3] / "configs" / "demo.yaml"
 SETTINGS = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 3, "optimizer": ADAM}
 
 
-class Scores(Line):
+class Scores(LinearModel):
     """Logs one score in validation alone and one in the test alone."""
 
     epochs = 0
@@ -40,7 +40,7 @@ def compare(tmp_path, metrics, **parts):
     )
 
 
-def test_without_a_test_it_is_refused_after_the_first_validation(tmp_path):
+def test_without_a_test_an_unknown_score_is_refused_after_the_first_validation(tmp_path):
     for metrics in (["clos"], ["close", "clos"], ["far"]):
         said = f"^metrics contains '{metrics[-1]}', which is not logged; the names logged are close, loss"
         with pytest.raises(InputError, match=said):
@@ -48,7 +48,7 @@ def test_without_a_test_it_is_refused_after_the_first_validation(tmp_path):
         assert Scores.epochs == 1
 
 
-def test_with_a_test_it_is_said_after_the_first_validation_and_refused_after_the_first_stage(tmp_path, caplog):
+def test_with_a_test_an_unknown_score_is_a_warning_at_first_and_refused_after_the_stage(tmp_path, caplog):
     with pytest.raises(
         InputError, match=r"'clos', which is not logged; the names logged are close, far, loss\. Did you mean 'close'\?"
     ):
@@ -60,7 +60,7 @@ def test_with_a_test_it_is_said_after_the_first_validation_and_refused_after_the
     assert Scores.epochs == 3, "what was trained is kept: the other stage is left"
 
 
-def test_what_is_logged_anywhere_is_accepted(tmp_path):
+def test_scores_that_any_stage_logs_are_accepted(tmp_path):
     compare(tmp_path, ["far", "val/close", "test/loss"])
     content = json.loads((tmp_path / "run/compare.json").read_text())
     assert content["metrics"] == ["far", "close", "loss"]

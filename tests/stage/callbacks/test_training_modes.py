@@ -69,7 +69,7 @@ def test_dropout_is_at_work_in_every_stage_of_a_pretrained_model(tmp_path, folde
     assert not said(caplog, "In evaluation mode")
 
 
-def test_it_is_said_again_in_another_run(tmp_path, folder, caplog):
+def test_the_warning_is_repeated_in_another_run(tmp_path, folder, caplog):
     for name in ("a", "b"):
         fit(tmp_path / name, Classifier(folder), [0])
     assert len(said(caplog, "training mode")) == 2
@@ -125,7 +125,7 @@ def test_a_module_in_evaluation_mode_is_put_into_training_mode_whole(tmp_path, f
     assert "Classifier" in line
 
 
-def test_what_someone_has_set_inside_a_model_in_training_mode_stays(folder):
+def test_modes_set_inside_a_model_in_training_mode_are_left_alone(folder):
     model = nn.ModuleDict({"encoder": BertModel.from_pretrained(folder).train()})
     model["encoder"].embeddings.eval()
     assert set_modes(model) == ([], [])

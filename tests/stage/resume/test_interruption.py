@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from interrupted import STEPS, At, fit, in_a_process, kill, outcome, steps
+from interrupted_runs import STEPS, At, fit, in_a_process, kill, outcome, steps
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from slow_cases import fast_one_in
 
 import gradual
 from gradual.lock import locked
 from gradual.runs import checkpoint as checkpoints
-
-
-def a_few(cases, step):
-    """Every ``step``-th case in the fast tests, all of them in the slow ones."""
-    return [pytest.param(*case, marks=() if n % step == 0 else pytest.mark.slow) for n, case in enumerate(cases)]
-
 
 # kill -9
 
@@ -41,16 +36,16 @@ WAYS = {
 KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
 
 
-@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), a_few(KILLS, 4))
-def test_a_run_killed_anywhere_ends_as_if_it_never_was(tmp_path, undisturbed, hook, count, checkpoint_every):
+@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), fast_one_in(7, KILLS))
+def test_a_run_killed_at_any_point_resumes_to_the_same_result(tmp_path, undisturbed, hook, count, checkpoint_every):
     stopped = in_a_process(lambda: fit(tmp_path, At(hook, count), checkpoint_every=checkpoint_every))
     assert stopped == -signal.SIGKILL
     assert in_a_process(lambda: fit(tmp_path)) == 0
     assert outcome(tmp_path) == undisturbed()
 
 
-@pytest.mark.parametrize("way", a_few([(way,) for way in reversed(WAYS)], 3))
-def test_a_run_killed_at_every_third_step_ends_as_if_it_never_was(tmp_path, undisturbed, way):
+@pytest.mark.parametrize("way", fast_one_in(3, reversed(WAYS)))
+def test_a_run_killed_at_every_third_step_resumes_to_the_same_result(tmp_path, undisturbed, way):
     def work():
         fit(tmp_path, At("on_train_batch_start", 3), checkpoint_every=0, **WAYS[way])
 
@@ -104,8 +99,8 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "after"), a_few(FILES, 3))
-def test_a_run_killed_while_a_file_is_written_ends_as_if_it_never_was(tmp_path, undisturbed, name, after, monkeypatch):
+@pytest.mark.parametrize(("name", "after"), fast_one_in(3, FILES))
+def test_a_run_killed_while_writing_a_file_resumes_to_the_same_result(tmp_path, undisturbed, name, after, monkeypatch):
     def work():
         killed_while_writing(name, after, monkeypatch)
         fit(tmp_path, checkpoint_every=0)
@@ -124,9 +119,9 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 @pytest.mark.parametrize(("number", "status"), STOPS)
 @pytest.mark.parametrize(
     ("hook", "count", "trained"),
-    a_few([("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)], 2),
+    fast_one_in(2, [("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)]),
 )
-def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
+def test_a_run_told_to_stop_saves_its_progress_and_exits(
     tmp_path,
     undisturbed,
     capfd,
@@ -148,8 +143,8 @@ def test_told_to_stop_a_run_saves_what_it_did_and_leaves(
 STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_backward", 2)) for way in reversed(WAYS)]
 
 
-@pytest.mark.parametrize(("way", "hook", "count"), a_few(STOPPED, 4))
-def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undisturbed, way, hook, count):
+@pytest.mark.parametrize(("way", "hook", "count"), fast_one_in(6, STOPPED))
+def test_a_run_stopped_repeatedly_resumes_to_the_same_result(tmp_path, undisturbed, way, hook, count):
     def work():
         fit(tmp_path, At(hook, count, lambda: kill(signal.SIGTERM)), **WAYS[way])
 
@@ -162,7 +157,7 @@ def test_told_to_stop_again_and_again_it_ends_as_if_it_never_was(tmp_path, undis
     assert outcome(tmp_path) == undisturbed(**WAYS[way])
 
 
-def test_a_second_ctrl_c_does_not_wait(tmp_path, undisturbed):
+def test_a_second_ctrl_c_exits_without_saving(tmp_path, undisturbed):
     def twice():
         kill(signal.SIGINT)
         kill(signal.SIGINT)
@@ -174,21 +169,23 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize(("number", "status"), STOPS)
-def test_outside_of_training_it_leaves_at_once(tmp_path, undisturbed, number, status):
+def test_outside_of_training_a_signal_stops_the_run_at_once(tmp_path, undisturbed, number, status):
     assert in_a_process(lambda: fit(tmp_path, At("on_test_batch_start", 1, lambda: kill(number)))) == status
     assert in_a_process(lambda: fit(tmp_path)) == 0
     assert steps(tmp_path) == STEPS
     assert outcome(tmp_path) == undisturbed()
 
 
-def test_the_handlers_of_before_are_there_again(tmp_path):
+def test_signal_handlers_are_restored_after_a_run(tmp_path):
     before = [signal.getsignal(number) for number, _ in STOPS]
     fit(tmp_path)
     assert [signal.getsignal(number) for number, _ in STOPS] == before
 
 
-@pytest.mark.parametrize(("hook", "count"), [("on_before_backward", 9), ("on_validation_batch_start", 8)])
-def test_slurm_s_requeue_goes_on_in_the_stage_that_it_stopped(tmp_path, undisturbed, monkeypatch, hook, count):
+@pytest.mark.parametrize(
+    ("hook", "count"), fast_one_in(2, [("on_before_backward", 9), ("on_validation_batch_start", 8)])
+)
+def test_a_job_requeued_by_slurm_resumes_the_stage_that_it_stopped(tmp_path, undisturbed, monkeypatch, hook, count):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/scontrol.txt\n")
@@ -264,13 +261,13 @@ def test_the_lock_ends_with_the_run(tmp_path):
 WORKERS = """
 import functools, os, signal, sys
 sys.path.insert(0, {tests!r})
-from line import Line, make_experiment
+from linear_model import LinearModel, make_experiment
 from gradual.experiment.driver import compare_tree, plan_tree
 from gradual.experiment.executors import processes
 from gradual.schedule import Schedule
 from gradual.experiment.strategies import parse_strategies
 
-class Slow(Line):
+class Slow(LinearModel):
     def on_train_batch_start(self, batch, batch_idx):
         __import__("time").sleep(0.2)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BackboneFinetuning
-from steps import Net, PowerCut, Stop, fit
+from slow_cases import fast_one_in
+from step_counting_runs import Net, PowerCut, Stop, fit
 from torch import nn
 
 EPOCHS = 4  # of 8 batches in the first stage and 2 in the last
@@ -53,8 +54,8 @@ CALLBACKS = {
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
-@pytest.mark.parametrize("at", [11, 20, 29])
-def test_a_stage_goes_on_with_what_was_set_free(tmp_path, name, at):
+@pytest.mark.parametrize("at", fast_one_in(3, [11, 20, 29]))
+def test_a_resumed_stage_trains_the_parameters_that_were_unfrozen(tmp_path, name, at):
     """Stopped in the epoch of the change and two epochs after it."""
     make = CALLBACKS[name]
     settings = {"schedule": [24, 0], "max_epochs": EPOCHS, "checkpoint_every": 0}
@@ -67,7 +68,7 @@ def test_a_stage_goes_on_with_what_was_set_free(tmp_path, name, at):
     assert same(whole, again)
 
 
-def test_a_backbone_that_is_set_free_does_train(tmp_path):
+def test_an_unfrozen_backbone_is_trained(tmp_path):
     """Else the test above would show nothing."""
     _, free = fit(tmp_path / "a", Normalized(), [24], callbacks=[backbone()], max_epochs=EPOCHS)
     _, frozen = fit(tmp_path / "b", Normalized(), [24], callbacks=[BackboneFinetuning(99)], max_epochs=EPOCHS)
@@ -92,7 +93,7 @@ class Frozen(Net):
         self.backbone.requires_grad_(False)
 
 
-def test_each_stage_begins_with_what_the_module_was_given_with(tmp_path):
+def test_each_stage_begins_with_the_parameters_frozen_as_given(tmp_path):
     """So it does in a new process, and in a comparison, where each stage has a new module."""
     Thaw.frozen = []
     _, whole = fit(tmp_path / "a", Frozen(), callbacks=[Thaw()])
@@ -103,7 +104,7 @@ def test_each_stage_begins_with_what_the_module_was_given_with(tmp_path):
     assert same(whole, again)
 
 
-def test_layers_that_are_made_in_a_stage_begin_each_as_they_were_made(tmp_path):
+def test_layers_created_in_a_stage_begin_each_stage_frozen_as_created(tmp_path):
     class Made(Net):
         def configure_model(self):
             if not hasattr(self, "extra"):
@@ -133,7 +134,7 @@ def test_callbacks_before_a_fit_see_the_weights_that_the_stage_starts_from(tmp_p
     assert torch.equal(Probe.seen[0], best["head.weight"])
 
 
-def test_callbacks_that_keep_nothing_are_named_when_a_stage_goes_on(tmp_path, caplog):
+def test_callbacks_without_a_state_are_named_when_a_stage_resumes(tmp_path, caplog):
     class Counts(Callback):
         def __init__(self):
             self.count = 0

@@ -264,7 +264,7 @@ def test_a_file_in_the_folders_place_is_an_input_error(tmp_path):
         write(tmp_path / "demo")
 
 
-def test_what_is_next_names_the_folders(tmp_path, monkeypatch, capsys):
+def test_the_next_step_names_the_folders(tmp_path, monkeypatch, capsys):
     out = tmp_path / "a demo"
     for _ in range(2):  # also where there is nothing to do
         write(out)

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 
 import pytest
+from damaged_bytes import mutate, mutations
 from dialogue_files import CANDIDATES, HEADER, ONTOLOGY, SLOTS, as_written, row, rows, write_dialogues, write_ontology
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from mutations import mutate, mutations
 
 from gradual.errors import InputError
 from gradual.tasks.dialogue.data import Dialogue, Ontology, Turn, belief_state, oddities, read_dialogues
@@ -93,7 +93,7 @@ def test_an_unknown_domain_is_answered_with_those_there_are(folder, ontology):
         (b'{"' + b"s" * 10**6 + b'": 1}', None, "slot 'sss"),
     ],
 )
-def test_what_is_no_ontology_is_an_input_error(tmp_path, content, line, found):
+def test_a_file_that_is_no_ontology_is_an_input_error(tmp_path, content, line, found):
     path = tmp_path / "ontology.json"
     path.write_bytes(content)
     message = input_error(Ontology.read, path)
@@ -274,7 +274,6 @@ ids = plain_text.filter(lambda text: text.strip() and text.splitlines() == [text
 corpora = st.lists(st.tuples(ids, turn_lists), min_size=1, max_size=4, unique_by=lambda dialogue: dialogue[0])
 
 
-@settings(deadline=None)
 @given(dialogues=corpora, header=st.booleans())
 def test_any_plain_text_comes_back(folder, ontology, dialogues, header):
     """Also other line separators, quotation marks, and byte order marks inside."""
@@ -307,7 +306,6 @@ def rows_of(content):
     return [[*row[:4], *("do not care" if value == "dontcare" else value for value in row[4:])] for row in columns]
 
 
-@settings(deadline=None, max_examples=300)
 @given(changes=damage, newline=st.sampled_from(["\n", "\r\n", "\r"]))
 def test_a_damaged_dialogue_file_is_refused_or_read_as_it_stands(folder, ontology, changes, newline):
     """What is read, written out again, is what the file has, row by row."""
@@ -319,7 +317,6 @@ def test_a_damaged_dialogue_file_is_refused_or_read_as_it_stands(folder, ontolog
         assert len({dialogue.id for dialogue in read}) == len(read)
 
 
-@settings(deadline=None)
 @given(changes=damage)
 def test_a_damaged_ontology_is_read_or_refused(folder, changes):
     path = folder / "damaged.json"
@@ -336,7 +333,6 @@ odd_texts = st.sampled_from(["", " ", "hello"])
 odd_dialogues = st.lists(st.lists(st.tuples(odd_texts, odd_texts), min_size=1, max_size=5), max_size=5)
 
 
-@settings(deadline=None)
 @given(texts=odd_dialogues, max_turns=st.integers(1, 5))
 def test_oddities_are_counted(texts, max_turns):
     expected = Counter()

@@ -351,7 +351,7 @@ def test_a_folder_that_is_no_domain_is_no_column_of_the_statistics(make, folder)
 # ----------------------------------------------------------------------------------------------- held-out dialogues
 
 
-def test_what_is_validated_or_tested_on_is_never_trained_on(make, folder, caplog):
+def test_validation_and_test_examples_are_never_trained_on(make, folder, caplog):
     first, *others = FILES["train10"]
     write_dialogues(folder / "train10.tsv", [DEV[1], first, TEST[0], *others, DEV[2]])
     write_dialogues(folder / "test.tsv", [*TEST, IN[1]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dialogue_files import encoded
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.nn.encoder import load_tokenizer
@@ -145,7 +145,6 @@ def unpack(batch):
     return dict(zip(batch.ids, turns, strict=True))
 
 
-@settings(deadline=None)
 @given(lengths=lengths_of_turns, max_padding=shares)
 def test_every_word_piece_is_in_its_place_and_padding_within_its_share(lengths, max_padding):
     examples = encoded(lengths, missing=0.2)
@@ -209,7 +208,6 @@ def best_cut(lengths, max_padding):
 
 
 # shares that floats hold exactly: none of them is a question of rounding
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 64), min_size=1, max_size=9),
     max_padding=st.sampled_from([0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]),

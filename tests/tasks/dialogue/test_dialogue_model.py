@@ -319,7 +319,7 @@ def test_keys_and_values_are_computed_once_a_turn():
 
 
 @torch.no_grad()
-def test_what_stands_in_the_padding_does_not_matter():
+def test_the_content_of_padding_does_not_matter():
     model, _ = make_model()
     batch = collate(encoded(LENGTHS, CANDIDATES), max_padding=1)
     before = model(batch)

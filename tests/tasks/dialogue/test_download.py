@@ -213,7 +213,7 @@ def test_downloads_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
     ],
     ids=str,
 )
-def test_what_is_next_works_with_what_was_fetched(domains: list[str], command: str) -> None:
+def test_the_next_step_works_with_the_fetched_files(domains: list[str], command: str) -> None:
     assert download._next_step(domains, "d").splitlines()[1] == f"  gradual {command}"
     config = re.search(r"configs/\S+", command)
     assert config is None or (Path(__file__).parents[3] / config[0]).exists()

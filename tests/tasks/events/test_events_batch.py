@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from events_examples import encoded_documents
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.tasks.events.batch import Pruning, SentenceCollator
@@ -16,8 +16,6 @@ PAD = 1
 LENGTHS = st.lists(st.lists(st.integers(1, 14), min_size=1, max_size=3), min_size=1, max_size=4)
 SHARES = st.integers(0, 80).map(lambda part: part / 64)
 PRUNING = st.builds(Pruning, SHARES, st.integers(1, 5), SHARES, st.integers(1, 8), SHARES)
-
-examples = settings(max_examples=40, deadline=None)
 
 
 def collate(documents, width=8, pruning=None, relations=True, max_padding=0.1):
@@ -44,7 +42,6 @@ class Naive:
         return [(s, *row) for s, (_, sentence) in enumerate(self.sentences) for row in getattr(sentence, kind).tolist()]
 
 
-@examples
 @given(lengths=LENGTHS, seed=st.integers(0, 9), max_padding=st.sampled_from([0, 0.1, 0.5, 1]))
 def test_every_word_piece_is_encoded_in_its_window_and_belongs_to_its_token(lengths, seed, max_padding):
     documents = encoded_documents(lengths, seed, room=12)
@@ -78,7 +75,6 @@ def test_every_word_piece_is_encoded_in_its_window_and_belongs_to_its_token(leng
     assert batch.piece_share.tolist() == pytest.approx([1 / own.count(token) for token in own])
 
 
-@examples
 @given(lengths=LENGTHS, seed=st.integers(0, 9), width=st.integers(1, 9))
 def test_tokens_and_spans(lengths, seed, width):
     documents = encoded_documents(lengths, seed)
@@ -88,7 +84,6 @@ def test_tokens_and_spans(lengths, seed, width):
     assert list(zip(batch.span_start.tolist(), batch.span_end.tolist(), strict=True)) == spans
 
 
-@examples
 @given(lengths=LENGTHS, seed=st.integers(0, 9), width=st.integers(1, 9))
 def test_labels_are_looked_up_by_place_and_the_first_of_several_counts(lengths, seed, width):
     documents = encoded_documents(lengths, seed, density=0.7)
@@ -114,7 +109,6 @@ def test_labels_are_looked_up_by_place_and_the_first_of_several_counts(lengths, 
     assert list(map(tuple, batch.relation_labels.tolist())) == sorted(relations.items())
 
 
-@examples
 @given(lengths=LENGTHS, seed=st.integers(0, 9))
 def test_gold_annotations_are_all_there_wide_and_double_ones_too(lengths, seed):
     documents = encoded_documents(lengths, seed)
@@ -123,7 +117,6 @@ def test_gold_annotations_are_all_there_wide_and_double_ones_too(lengths, seed):
         assert list(map(tuple, getattr(batch.gold, kind).tolist())) == naive.gold(kind)
 
 
-@examples
 @given(lengths=LENGTHS)
 def test_weights_schemas_and_documents_are_those_of_each_sentence(lengths):
     documents = encoded_documents(lengths)
@@ -160,7 +153,6 @@ def assert_best_kept(candidates, owners, numbers):
     assert not remaining
 
 
-@examples
 @given(lengths=LENGTHS, pruning=st.just(Pruning()) | PRUNING, width=st.integers(1, 8))
 def test_each_sentence_keeps_its_best_candidates(lengths, pruning, width):
     documents = encoded_documents(lengths, density=0)
@@ -191,7 +183,6 @@ def test_a_long_sentence_keeps_so_many_at_most_and_a_short_one_at_least_one():
         assert tuple(candidates.most for candidates in kinds) == expected
 
 
-@examples
 @given(lengths=LENGTHS, pruning=st.just(Pruning()) | PRUNING)
 def test_pairs_are_all_of_a_sentences_candidates_with_each_other(lengths, pruning):
     documents = encoded_documents(lengths, density=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from events_examples import write_bert_tokenizer, write_roberta_tokenizer, write_xlm_roberta_tokenizer
 from events_files import document, sentence
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
@@ -128,7 +128,6 @@ def test_tokenizers_without_a_space_of_their_own_are_loaded_as_they_are(tmp_path
 # ------------------------------------------------------------------------------------------------------- windows
 
 
-@settings(max_examples=100, deadline=None)
 @given(pieces=st.integers(1, 80), room=st.integers(2, 30))
 def test_each_piece_is_read_where_most_is_known_around_it(pieces, room):
     starts = _window_starts(pieces, room)

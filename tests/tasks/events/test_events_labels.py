@@ -31,7 +31,7 @@ BOTH = LabelSpace(
 )
 
 
-def test_it_is_the_union_of_the_labels_of_all_documents():
+def test_the_label_space_is_the_union_of_the_labels_of_all_documents():
     assert LabelSpace.of(ENGLISH, ARABIC) == BOTH
     assert LabelSpace.of(ENGLISH) == LabelSpace(("PER",), (), ("Attack", "Die"), ("Attacker", "Target", "Victim"))
 

@@ -119,7 +119,6 @@ def batches(draw):
     return annotations(**sides["predicted"]), annotations(**sides["gold"]), loss, number
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(batches(), min_size=1, max_size=3))
 def test_scores_are_those_of_sets(data):
     scores = scores_of(data)
@@ -203,7 +202,7 @@ def counts(predicted, gold):
     return [record[f"{name}_f1"] for name in EVENT_SCORES]
 
 
-def test_what_is_annotated_twice_is_one_item():
+def test_a_duplicate_annotation_is_one_item():
     once = annotations(triggers=[(0, 1, ATTACK)], arguments=[(0, 1, ATTACK, 2, 3, AGENT)])
     twice = changed(once, lambda rows: rows.repeat(2, 1))
     for predicted, gold in ((once, once), (once, twice), (twice, once), (twice, twice)):
@@ -267,7 +266,6 @@ def test_only_layers_that_are_scored_have_scores(layers):
 # How rows are compared
 
 
-@settings(max_examples=40, deadline=None)
 @given(batches(), st.permutations(range(8)))
 def test_large_indices_are_told_apart_as_small_ones_are(batch, order):
     """Values only name things: others, up to the largest that there may be, give the same scores."""
@@ -288,7 +286,7 @@ def test_one_largest_value_instead_of_zero_is_a_difference(kind):
     assert scored[f"{strictest}_precision"] == pytest.approx(agree / (1 + columns))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batches(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_their_integer_type_do_not_matter(batch, random):
     def shuffled(rows):
@@ -327,13 +325,11 @@ def joined(data):
     return *whole, loss, offset
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(batches(), min_size=1, max_size=4))
 def test_several_batches_score_as_one_large_batch(data):
     assert scores_of(data) == pytest.approx(scores_of([joined(data)]), rel=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(batches(), min_size=1, max_size=4))
 def test_processes_sum_their_states(data):
     """Merged as torchmetrics gathers over processes; one of the two may have seen nothing."""
@@ -349,7 +345,6 @@ def test_processes_sum_their_states(data):
         assert {name: score.item() for name, score in metric.compute().items()} == scores_of(data)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data(), st.lists(batches(), min_size=1, max_size=3))
 def test_scores_of_documents_are_counts_that_sum_to_the_scores_of_all(data, drawn):
     """Sentences of a document need not stand together, and a document need not have any."""

@@ -353,7 +353,7 @@ def test_an_encoder_that_counts_positions_from_its_padding_piece():
 
 
 @torch.no_grad()
-def test_what_stands_in_the_padding_does_not_matter(model):
+def test_the_content_of_padding_does_not_matter(model):
     batch = collate(encoded_documents(LENGTHS, seed=3), max_padding=1)
     before = model(batch)
     for group in batch.groups:
@@ -384,7 +384,7 @@ def test_gradients_are_those_of_the_description(model, described):
 
 
 @torch.no_grad()
-def test_where_trigger_and_span_lie_is_said_for_every_distance():
+def test_the_distance_of_trigger_and_span_is_encoded():
     torch.manual_seed(0)
     layer = ArgumentLinear(width=6, features=5, hidden=7)
     tokens, widths, distances = torch.randn(141, 6), torch.randn(8, 5), torch.randn(10, 5)
@@ -422,7 +422,7 @@ def test_where_trigger_and_span_lie_is_said_for_every_distance():
     ],
     ids=["entities", "triggers", "relations", "arguments", "entities of all", "events of all"],
 )
-def test_what_the_data_lacks_costs_nothing(labels, layers, scorers):
+def test_layers_that_the_data_lacks_have_no_parameters(labels, layers, scorers):
     """There is no parameter for it, and every parameter that there is has a gradient, as distributed training needs."""
     model = make_model(labels=labels, layers=layers)
     assert set(model.scorers) == scorers

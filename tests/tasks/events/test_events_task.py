@@ -12,7 +12,7 @@ import torch
 from events_examples import write_encoder
 from events_files import document, sentence, write_documents
 from lightning.pytorch import Trainer
-from small_runs import path_results
+from recorded_runs import path_results
 
 import gradual
 from gradual.__main__ import main
@@ -130,7 +130,7 @@ def fitted(folder, tmp_path_factory):
 # ------------------------------------------------------------------------------------------------- learning by heart
 
 
-def test_a_tiny_corpus_is_learnt_by_heart(fitted):
+def test_a_tiny_corpus_is_memorized(fitted):
     _, _, result = fitted
     final = result.stages[-1]
     for scores in (final.val, final.test):

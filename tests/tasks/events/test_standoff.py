@@ -8,9 +8,9 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from damaged_bytes import mutate, mutations
+from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutate, mutations
 
 from gradual.__main__ import main
 from gradual.errors import InputError
@@ -390,7 +390,6 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None)
 @given(text=TEXTS, wrapped=st.booleans(), data=st.data())
 def test_tokens_cover_what_was_annotated(tmp_path_factory, text, wrapped, data):
     """Token indices taken back to characters cover an annotation, each token of it overlaps it, and no word is lost."""
@@ -452,7 +451,6 @@ def lines_of(content):
     return {id_: columns for id_, *columns in lines}
 
 
-@settings(deadline=None, max_examples=200)
 @given(changes=DAMAGE, spoilt=st.sampled_from(["ann", "txt"]))
 def test_damaged_files_are_refused_or_read_as_they_stand(tmp_path_factory, changes, spoilt):
     """Every annotation that is read is a line of the file, refers to another one, and is where it says in the text."""

@@ -1,12 +1,12 @@
-"""A run whose module is divided among processes (FSDP2 on CPUs); run as a script, ``shares.py all FOLDER 2``."""
+"""A run whose module is divided among processes (FSDP2 on CPUs); run as a script, ``sharded_run.py all FOLDER 2``."""
 
 import json
 import sys
 from pathlib import Path
 
 import torch
+from distributed_run import QUIET, LinearModel, data
 from lightning.pytorch.strategies import ModelParallelStrategy
-from ranks import QUIET, Line, data
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -14,7 +14,7 @@ import gradual
 from gradual.distributed import of_all_processes
 
 
-class Divided(Line):
+class Divided(LinearModel):
     """Each process has some rows of each weight; notes the whole weights that each stage starts from."""
 
     starts: list[list[list[float]]] = []

@@ -22,7 +22,7 @@ class Examples(list):
         self.ids = [f"{name}{index}" for index in range(size)]
 
 
-class Line(LightningModule):
+class LinearModel(LightningModule):
     """Writes down each fit in a file, so that a test can count what was trained in other processes."""
 
     def __init__(self, log: Path):
@@ -71,7 +71,7 @@ def trainer_arguments() -> dict:
 def make_experiment(root: str) -> Experiment:
     """Everything in one folder; importable and picklable, for worker processes."""
     return Experiment(
-        lambda: Line(Path(root) / "trained.txt"),
+        lambda: LinearModel(Path(root) / "trained.txt"),
         make_data,
         RunDirectory(Path(root) / "run"),
         TrainSettings(optimizer=OptimizerConfig(lr=0.05)),

@@ -1,4 +1,4 @@
-"""What a process of a distributed test run does; run as a script, ``ranks.py WHAT FOLDER PROCESSES``."""
+"""What a process of a distributed test run does; run as a script, ``distributed_run.py WHAT FOLDER PROCESSES``."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from line import Examples
+from linear_model import Examples
 from torch import nn
 from torchmetrics import MeanMetric
 
@@ -23,7 +23,7 @@ SIZES = (1, 2, 3, 4, 5, 7, 9)  # of evaluations, in batches of 2
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class Line(LightningModule):
+class LinearModel(LightningModule):
     """A linear model with dropout that logs in all ways, and leaves their averaging to the engine."""
 
     def __init__(self, drop: float = 0.2):
@@ -102,7 +102,7 @@ def address() -> str:
 
 def train(root: Path, processes: int, *callbacks: Callback, **changes: float) -> None:
     """Three stages; what each process ended with is written down."""
-    model = Line()
+    model = LinearModel()
     gradual.fit(
         model, data(**changes), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3,
         callbacks=list(callbacks), **trainer_arguments(processes),
@@ -118,8 +118,8 @@ def evaluate(root: Path, processes: int) -> None:
     for size in SIZES:
         trainer = Trainer(**trainer_arguments(processes), logger=False, use_distributed_sampler=False,
                           callbacks=[DistributedMetrics()])  # fmt: skip
-        (val,) = trainer.validate(Line(), datamodule=data(size), verbose=False)
-        (test,) = trainer.test(Line(), datamodule=data(size), verbose=False)
+        (val,) = trainer.validate(LinearModel(), datamodule=data(size), verbose=False)
+        (test,) = trainer.test(LinearModel(), datamodule=data(size), verbose=False)
         if trainer.is_global_zero:
             (root / f"scores-{size}.json").write_text(json.dumps(val | test))
 
@@ -128,8 +128,8 @@ def compare(root: Path, processes: int) -> None:
     """Two strategies and their report."""
     strategies = {"one-stage": [20, 0], "in-domain only": [0]}
     page = gradual.compare(
-        Line, data(), [20, 0], root / "run", strategies=strategies, seeds=[0, 1], optimizer={"lr": 0.05}, max_epochs=1,
-        **trainer_arguments(processes),
+        LinearModel, data(), [20, 0], root / "run", strategies=strategies, seeds=[0, 1], optimizer={"lr": 0.05},
+        max_epochs=1, **trainer_arguments(processes),
     )  # fmt: skip
     everyone = of_all_processes(str(page))
     (root / "pages.json").write_text(json.dumps(everyone))
@@ -144,14 +144,14 @@ def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None
     given += ["--schedule=[20, 0]", f"--run_dir={run}", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
     strategy = "ddp" if processes > 1 else "auto"
     given += ["--trainer.accelerator=cpu", f"--trainer.devices={processes}", f"--trainer.strategy={strategy}"]
-    losses = f"--trainer.callbacks=[{{class_path: ranks.Losses, init_args: {{path: {root}/losses.txt}}}}]"
+    losses = f"--trainer.callbacks=[{{class_path: distributed_run.Losses, init_args: {{path: {root}/losses.txt}}}}]"
     main(["fit", *given, losses])
     checkpoint = checkpoint or run / "seed-0/20/0/best.ckpt"
     main(["predict", *given, f"--ckpt_path={checkpoint}", f"--predictions={root}/predictions.jsonl"])
 
 
-if __name__ == "__main__":
-    what, folder, processes = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def work(what: str, folder: Path, processes: int) -> None:
+    """What one process of several does."""
     if what == "all":
         train(folder, processes)
         evaluate(folder, processes)
@@ -162,3 +162,7 @@ if __name__ == "__main__":
         {"train": train, "compare": compare}[what](folder, processes)
     else:
         train(folder, processes, Death(int(what)))
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -2,7 +2,7 @@
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from line import Examples
+from linear_model import Examples
 from torch import nn
 
 import gradual

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from line import Examples
+from linear_model import Examples
 from torch import nn
 
 import gradual
 from gradual import MixedDomainDataModule, OptimizerConfig
 
 
-class Line(LightningModule):
+class LinearModel(LightningModule):
     """A linear model with dropout, that records what the driver does to it."""
 
     def __init__(self, lr: float | None = None):
@@ -74,7 +74,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 3}
 
 
 def run(tmp_path: Path, model=None, schedule=(20, 5, 0), **arguments):
-    model = model or Line()
+    model = model or LinearModel()
     arguments = {"optimizer": ADAM, **QUIET, **arguments}
     return model, gradual.fit(model, arguments.pop("data", None) or data(), schedule, tmp_path / "run", **arguments)
 
@@ -88,7 +88,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-class Scripted(Line):
+class Scripted(LinearModel):
     """Validation losses as written down beforehand; the weights count the epochs."""
 
     def __init__(self, losses: list[float]):

@@ -10,10 +10,9 @@ import signal
 import traceback
 from pathlib import Path
 
-import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
-from line import Examples
+from linear_model import Examples
 from torch import nn
 from torchmetrics import MeanSquaredError
 
@@ -72,7 +71,12 @@ def steps(root):
 
 
 def in_a_process(work):
-    """The exit status of a process that does ``work``; negative for a signal. A fork, since importing takes seconds."""
+    """The exit status of a process that does ``work``; negative for a signal."""
+    return end_process(begin_process(work))
+
+
+def begin_process(work):
+    """The id of a process that does ``work``. A fork, since importing takes seconds."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -90,6 +94,11 @@ def in_a_process(work):
             traceback.print_exc()
         finally:
             os._exit(status)
+    return child
+
+
+def end_process(child):
+    """The exit status of a process, once it has ended; negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -112,22 +121,6 @@ def without_seconds(content):
     if isinstance(content, dict):
         return {name: without_seconds(value) for name, value in content.items() if name != "seconds"}
     return [without_seconds(value) for value in content] if isinstance(content, list) else content
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Gives the outcome of a run that was never stopped, with the given settings."""
-    known = {}
-
-    def of(**changes):
-        key = json.dumps(changes, sort_keys=True)
-        if key not in known:
-            root = tmp_path_factory.mktemp("undisturbed")
-            assert in_a_process(lambda: fit(root, **changes)) == 0
-            known[key] = outcome(root)
-        return known[key]
-
-    return of
 
 
 def kill(number=signal.SIGKILL):
