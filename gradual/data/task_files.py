@@ -1,8 +1,7 @@
 """Files for a task: columns that are found by themselves, and features that are computed once.
 
 A new task derives a data module from ``TaskFileDataModule``. It says which columns it reads, as ``Role`` objects, and
-how
-rows become features, as a ``Features``; from there on all is done here: reading in every format, the cache, ids,
+how rows become features, as a ``Features``; from there on all is done here: reading in every format, the cache, ids,
 lengths. A sketch::
 
     @dataclass(frozen=True)
@@ -44,15 +43,18 @@ from typing import Any
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
 from gradual.data.features import LENGTH, Features
-from gradual.data.file_dataset import FileDataset
+from gradual.data.file_dataset import ArrowColumn, FileDataset
 from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
 from gradual.data.module import Domains
+from gradual.data.subsets import positions_of
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 ID = "id"
+"""The role of ids, and their name in examples."""
+_COMPARED = 100  # examples whose ids are also those of evaluated ones
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ class TaskDataset(FileDataset):
         super().__init__(table, ID if identified and ID in table.column_names else None, LENGTH)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {ID: str(int(index)), **super().__getitem__(index)}
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return [{ID: str(int(index)), **row} for index, row in zip(indices, super().__getitems__(indices))]
+        found = super().__getitems__([int(index) for index in indices])
+        return [{**row, ID: str(int(at)) if row.get(ID) is None else row[ID]} for at, row in zip(indices, found)]
 
 
 class TaskFileDataModule(FileDataModule):
@@ -290,5 +293,38 @@ class TaskFileDataModule(FileDataModule):
         return read_features(table, columns, self.features(part), files, options)
 
     def _ids_are_of_each_file(self) -> bool:
-        """Whether ids that were found, not named, only number the examples of each file."""
+        """Whether ids that were found, not named, only number the examples of each file, as many data sets have it.
+
+        Then examples of training and of validation or test have the same id, but another content.
+        """
+        column, inputs = self.column_of.get(ID), [role.name for role in self.roles if not role.predicted]
+        if self.id_column is not None or column is None:
+            return False
+        read = [self.column_of[name] for name in inputs if name in self.column_of]
+        tables = {
+            part: table.select_columns(read)
+            for part, table in self.tables.items()
+            if part != "predict" and column in table.column_names
+        }
+        evaluated = [ArrowColumn(tables[part], column) for part in ("val", "test") if part in tables]
+        held_out = {id_ for ids in evaluated for id_ in ids if id_ is not None}
+        for part in ("in_domain", "out_of_domain"):
+            if part not in tables or not held_out:
+                continue
+            for position in positions_of(ArrowColumn(tables[part], column), held_out)[:_COMPARED].tolist():
+                example = tables[part][position]
+                others = [
+                    tables[other][index]
+                    for other in ("val", "test")
+                    if other in tables
+                    for index in positions_of(ArrowColumn(tables[other], column), {example[column]}).tolist()
+                ]
+                if example not in others:
+                    note(
+                        "Ids only number the examples of each file ('%s' is another example in %s than in validation "
+                        "or test): none is left out of training for its id. Name the column to change that.",
+                        example[column],
+                        part.replace("_", "-"),
+                    )
+                    return True
         return False
