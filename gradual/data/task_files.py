@@ -42,19 +42,18 @@ from typing import Any
 
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
+from gradual.data.example_ids import other_example
 from gradual.data.features import LENGTH, Features
-from gradual.data.file_dataset import ArrowColumn, FileDataset
+from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
 from gradual.data.module import Domains
-from gradual.data.subsets import positions_of
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 ID = "id"
 """The role of ids, and their name in examples."""
-_COMPARED = 100  # examples whose ids are also those of evaluated ones
 
 
 @dataclass(frozen=True)
@@ -297,34 +296,19 @@ class TaskFileDataModule(FileDataModule):
 
         Then examples of training and of validation or test have the same id, but another content.
         """
-        column, inputs = self.column_of.get(ID), [role.name for role in self.roles if not role.predicted]
+        column = self.column_of.get(ID)
         if self.id_column is not None or column is None:
             return False
-        read = [self.column_of[name] for name in inputs if name in self.column_of]
-        tables = {
-            part: table.select_columns(read)
-            for part, table in self.tables.items()
-            if part != "predict" and column in table.column_names
-        }
-        evaluated = [ArrowColumn(tables[part], column) for part in ("val", "test") if part in tables]
-        held_out = {id_ for ids in evaluated for id_ in ids if id_ is not None}
-        for part in ("in_domain", "out_of_domain"):
-            if part not in tables or not held_out:
-                continue
-            for position in positions_of(ArrowColumn(tables[part], column), held_out)[:_COMPARED].tolist():
-                example = tables[part][position]
-                others = [
-                    tables[other][index]
-                    for other in ("val", "test")
-                    if other in tables
-                    for index in positions_of(ArrowColumn(tables[other], column), {example[column]}).tolist()
-                ]
-                if example not in others:
-                    note(
-                        "Ids only number the examples of each file ('%s' is another example in %s than in validation "
-                        "or test): none is left out of training for its id. Name the column to change that.",
-                        example[column],
-                        part.replace("_", "-"),
-                    )
-                    return True
-        return False
+        inputs = [
+            self.column_of[role.name] for role in self.roles if not role.predicted and role.name in self.column_of
+        ]
+        parts = {part: table for part, table in self.tables.items() if column in table.column_names}
+        other = other_example(parts, column, inputs)
+        if other is not None:
+            note(
+                "The ids in '%s' only number the examples of each file (%s): none is left out of training for its id. "
+                "Name the column to change that.",
+                column,
+                other,
+            )
+        return other is not None
