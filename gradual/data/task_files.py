@@ -66,7 +66,7 @@ class Role:
         usual: Names by which it is found, the first that a file has.
         needed: Whether the files must have it, with a value in every example.
         is_text: Whether its values must be text.
-        predicted: Whether it is what the model predicts, which the examples to predict need not have.
+        predicted: Whether it is what the model predicts, which is not read of the examples to predict.
     """
 
     name: str
@@ -229,9 +229,8 @@ class TaskFileDataModule(FileDataModule):
             raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
         self._find_columns(files)
         options = self._read_options()
-        columns = {part: self._columns_in(part, found) for part, found in self._present.items()}
-        predicted = next((self.column_of.get(role.name) for role in self.roles if role.predicted), None)
-        self.tables = read_tables(files, columns, options, predicted)
+        columns = {part: self._columns_of(roles) for part, roles in self._present.items()}
+        self.tables = read_tables(files, columns, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
         return self._tables
 
@@ -259,31 +258,29 @@ class TaskFileDataModule(FileDataModule):
             elif role.needed:
                 raise InputError(
                     f"{first} has no column named {' or '.join(role.usual)}, but {', '.join(there)}: set "
-                    f"--data.{role.name}_column."
+                    f"{role.name}_column."
                 )
-        needed = {role.name for role in self.roles if role.needed or role.given}
-        free = {role.name for role in self.roles if role.predicted}
+        known = [role for role in self.roles if role.name in self.column_of]
         self._present = {
             part: [
                 role
-                for role, column in self.column_of.items()
-                if column in there or (role in needed and not (part == "predict" and role in free))
+                for role in known
+                if (role.needed or role.given or self.column_of[role.name] in there)
+                and not (part == "predict" and role.predicted)
             ]
             for part, there in names.items()
         }
         if found:
             note("Columns: %s.", ", ".join(f"{role} is '{column}'" for role, column in found.items()))
 
-    def _columns_in(self, part: str, roles: Sequence[str]) -> Columns:
-        """Return the columns to read of a part, which has those of ``roles``."""
-        read = [role for role in self.roles if role.name in roles]
+    def _columns_of(self, roles: Sequence[Role]) -> Columns:
+        """Return the columns to read of a part that has these roles."""
         of = self.column_of
-        optional = part == "predict"
         return Columns(
-            tuple(dict.fromkeys(of[role.name] for role in read)),
-            needed=tuple(of[r.name] for r in read if r.name != ID and not (optional and r.predicted)),
-            text=tuple(of[role.name] for role in read if role.is_text),
-            ids=of[ID] if ID in roles else None,
+            tuple(dict.fromkeys(of[role.name] for role in roles)),
+            needed=tuple(of[role.name] for role in roles if role.name != ID or role.given),
+            text=tuple(of[role.name] for role in roles if role.is_text),
+            ids=next((of[ID] for role in roles if role.name == ID), None),
         )
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
