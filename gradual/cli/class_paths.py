@@ -16,11 +16,13 @@ from gradual.errors import nearest
 
 OWN_CLASSES = {
     "model": {
+        "gradual.tasks.TextClassifier": "texts with a label, with several labels or with a number",
         "gradual.tasks.dialogue.DialogueStateTracker": "dialogue state tracking: SUMBT",
         "gradual.tasks.events.EventExtractor": "event extraction: DyGIE++",
     },
     "data": {
         "gradual.FileDataModule": "examples in JSON lines, CSV, TSV or Parquet files",
+        "gradual.tasks.TextClassificationData": "texts in these files, for TextClassifier",
         "gradual.tasks.dialogue.DialogueDataModule": "dialogues in MultiWOZ 2.0's layout",
         "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
     },

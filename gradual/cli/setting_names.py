@@ -37,7 +37,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("max_len", "max_seq_length", "max_seq_len"), "data.max_length"),
     **dict.fromkeys(
         ("pretrained", "pretrained_model", "model_name", "model_name_or_path", "pretrained_model_name_or_path"),
-        "model.encoder",
+        "model.pretrained",
     ),
     **dict.fromkeys(("encoder_name", "backbone", "bert"), "model.encoder"),
     **dict.fromkeys(("seed", "random_seed", "manual_seed"), "seed_everything"),

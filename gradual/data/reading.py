@@ -60,6 +60,19 @@ def read(path: Path, columns: Columns) -> Iterator[Rows]:
     return _read_cells(path, "\t" if kind == "TSV" else ",", columns)
 
 
+def column_names(path: Path) -> list[str]:
+    """Read the names of a file's columns, of JSON lines those of its first examples.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if format_of(path) == "Parquet":
+        with _parquet(path) as file:
+            return list(file.schema_arrow.names)
+    first = next(iter(read(path, Columns(()))), None)
+    return [] if first is None else list(first.names)
+
+
 def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
     """Read which columns of a Parquet file are used, with plain types, and its number of examples, but no data.
 
