@@ -54,7 +54,7 @@ def _named(group: str, command: str, arguments: Sequence[str]) -> Iterator[str]:
             content = _content(value)
             yield from _class_in(content.get(group) if isinstance(content, dict) else None)
     for name, value in options:
-        if name in (f"--{group}", f"--{group}.class_path"):
+        if name in (f"--{group}", f"--{group}.class_path", f"--{group}.help"):
             yield from _class_in(_parsed(value))
 
 
