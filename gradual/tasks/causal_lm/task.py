@@ -57,7 +57,7 @@ class CausalLM(PretrainedTask):
     """
 
     auto_class = "AutoModelForCausalLM"
-    datamodule_class = "gradual.tasks.causal_lm.CausalLMData"
+    datamodule_class = "gradual.tasks.CausalLMData"
     spec_class = TokenSpec
 
     def __init__(self, pretrained: str, generate: dict[str, Any] | None = None, **settings: Any):

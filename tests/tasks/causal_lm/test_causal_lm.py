@@ -4,19 +4,24 @@ import json
 import math
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from interrupted_runs import At, in_a_process, outcome
 from language_files import TEXTS, model_of, tokenizer_of, write_model, write_rows
 from lightning.pytorch import Trainer
+from recorded_runs import path_results
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, pipeline
 
 import gradual
+from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.nn.causal import takes_rows
-from gradual.tasks.causal_lm import CausalLM, CausalLMData
+from gradual.tasks import CausalLM, CausalLMData
 from gradual.tasks.causal_lm.loss import LOGITS_AT_ONCE, token_losses
+
+CONFIG = Path(__file__).parents[3] / "configs" / "tasks" / "causal_lm.yaml"
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
 
@@ -306,3 +311,92 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     assert in_a_process(lambda: run(tmp_path / "killed", At("on_train_batch_end", 5))) == -9
     assert in_a_process(lambda: run(tmp_path / "killed")) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+# --------------------------------------------------------------------------------------------------- the command line
+
+
+def command(name, folder, run_dir, *more, form="messages"):
+    parts = {"in_domain": "train", "out_of_domain": "pool", "val": "dev", "test": "test"}
+    files = [f"--data.{part}={folder}/{form}.{file}.jsonl" for part, file in parts.items()]
+    fast = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--schedule=[2, 0]", "--trainer.logger=false"]
+    own = [f"--model.pretrained={folder}/llama", f"--data.cache_dir={folder}/cache", "--data.num_proc=1"]
+    main([name, *files, *fast, *own, f"--run_dir={run_dir}", *more])
+
+
+@pytest.fixture
+def _command_line(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gradual"])
+
+
+@pytest.mark.usefixtures("_command_line")
+def test_every_command_works_on_conversations(folder, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    command("fit", folder, run_dir, "--model=CausalLM", "--model.generate={max_new_tokens: 3}")
+    for stage in path_results(run_dir)["stages"]:
+        assert {"loss", "perplexity"} <= set(stage["val"])
+        assert set(stage["test"]) == {"loss", "perplexity", "exact_match", "rouge1", "rouge2", "rougeL"}
+    capsys.readouterr()
+    checkpoint = f"--ckpt_path={run_dir}/seed-0/2/0/best.ckpt"
+    main(["test", f"--config={run_dir}/config.yaml", checkpoint])
+    assert "test/perplexity" in capsys.readouterr().out
+    target = tmp_path / "texts.jsonl"
+    main(["predict", f"--config={run_dir}/config.yaml", checkpoint, f"--predictions={target}"])
+    records = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [set(record) for record in records] == [{"id", "text"}] * len(ROWS["messages"])
+
+
+@pytest.mark.usefixtures("_command_line")
+def test_the_configuration_that_comes_with_the_project_trains(folder, tmp_path):
+    command("fit", folder, tmp_path / "run", f"--config={CONFIG}", "--data.max_length=64", form="completion")
+    stages = path_results(tmp_path / "run")["stages"]
+    assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(5, 2), (5, 0)]
+    assert all(set(stage["test"]) == {"loss", "perplexity"} for stage in stages)
+
+
+@pytest.mark.usefixtures("_command_line")
+@pytest.mark.parametrize(
+    ("rows", "more", "problem"),
+    [
+        (
+            [{"words": "x"}],
+            [],
+            "new.jsonl has no column messages, none of prompt and completion, and none of text, but",
+        ),
+        ([{"text": "x"}], ["--data.prompt_column=text"], "new.jsonl has no column named completion, but text: set"),
+        ([{"messages": [{"role": "user"}]}], [], "new.jsonl:1: message 1 has no text as its content."),
+        ([{"text": "x"}], ["--model.generate={max_tokens: 3}"], "generate has no setting 'max_tokens'"),
+        ([{"text": "x"}], ["--data.loss_on=none"], "loss_on"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder, tmp_path, capfd, rows, more, problem):
+    file = write_rows(tmp_path / "new.jsonl", rows)
+    own = [f"--data.{part}={file}" for part in ("in_domain", "val", "test", "out_of_domain")]
+    with pytest.raises(SystemExit):
+        command("fit", folder, tmp_path / "run", "--model=CausalLM", *own, *more)
+    error = capfd.readouterr().err
+    assert problem in error
+    assert "Traceback" not in error
+
+
+def test_conversations_need_a_chat_template(folder, tmp_path):
+    tokenizer_of("llama", chat=None).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no chat template"):
+        data(folder, "messages", tokenizer=str(tmp_path)).setup()
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):
+    write_model(tmp_path, "llama", vocab_size=299)
+    datamodule = data(folder)
+    datamodule.setup()
+    model = CausalLM(str(tmp_path))
+    datamodule.configure(model)
+    with pytest.raises(InputError, match="has 300 tokens, but the model knows 299"):
+        model.configure_model()
+
+
+def test_what_is_cut_and_what_has_no_loss_is_logged(folder, caplog):
+    with caplog.at_level("INFO", "gradual"):
+        data(folder, max_length=8).setup()  # the last prompt has nine
+    assert "1 of 5 examples of in_domain have more than 8 tokens and lose their end." in caplog.text
+    assert "1 of 5 examples of test have no token with a loss." in caplog.text
