@@ -4,13 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
+    "CausalLM": "causal_lm.task",
+    "CausalLMData": "causal_lm.data",
     "TextClassificationData": "text_classification.data",
     "TextClassifier": "text_classification.task",
 }
 
-__all__ = ["TextClassificationData", "TextClassifier"]
+__all__ = ["CausalLM", "CausalLMData", "TextClassificationData", "TextClassifier"]
 
 if TYPE_CHECKING:
+    from gradual.tasks.causal_lm.data import CausalLMData
+    from gradual.tasks.causal_lm.task import CausalLM
     from gradual.tasks.text_classification.data import TextClassificationData
     from gradual.tasks.text_classification.task import TextClassifier
 
