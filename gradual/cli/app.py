@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.checks import did_you_mean
 from gradual.cli.chosen_classes import import_chosen
+from gradual.cli.chosen_stage import with_stage
 from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.cli.comparison import add_comparison_arguments, executor
@@ -322,7 +323,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand, from ``arguments`` or from the command line."""
     _prepare_output()
     find_modules_in(Path.cwd())
-    given = ordered(sys.argv[1:] if arguments is None else arguments)
+    given = ordered(with_stage(sys.argv[1:] if arguments is None else arguments))
     for group in ("model", "data"):
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))
