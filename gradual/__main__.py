@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
         ("report", report, "write the report of a comparison again, without training"),
-        ("export", export, "write the weights of a checkpoint as safetensors"),
+        ("export", export, "write the model of a stage for plain transformers, or its weights as safetensors"),
         ("demo-data", demo, "write a small dialogue corpus and a tiny encoder for the demo"),
         ("download", download, "download public data"),
         ("convert", convert, "convert annotated texts into documents for event extraction"),

@@ -49,6 +49,7 @@ _WARNINGS = (
     ".*does not have many workers.*",
     ".*Checkpoint directory.*",
     ".*is smaller than the logging interval.*",
+    ".*`is_gradient_checkpointing` is deprecated.*",  # which peft uses
     ".*in eval mode at the start of training.*",  # TrainingModes names them
 )
 

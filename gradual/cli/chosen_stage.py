@@ -69,7 +69,8 @@ def choose_stage(given: Path) -> ChosenStage:
     """
     if not given.exists():
         raise InputError(f"{given} does not exist: it must be {_STAGE}.")
-    given = given if _run_of(given) else given.absolute()  # the current folder may be inside the run directory
+    if _run_of(given) is None and _run_of(given.absolute()) is not None:  # the current folder is inside of it
+        given = given.absolute()
     if not given.is_dir():
         return ChosenStage(given, _run_of(given.parent))
     if (given / "compare.json").is_file():

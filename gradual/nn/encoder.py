@@ -43,7 +43,7 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
             most = config.num_hidden_layers
             raise InputError(f"encoder_layers is {layers}: it must be from 1 to {most}, the layers of '{name}'.")
         config.num_hidden_layers = layers
-    with _quiet():
+    with quiet_transformers():
         encoder = _load(AutoModel, "an encoder", name, trust_remote_code, config=config, dtype=torch.float32)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
@@ -74,7 +74,7 @@ def load_model(
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
     config.update(dict(changes))
-    with _quiet():
+    with quiet_transformers():
         model, info = _load(
             getattr(transformers, auto_class), "a model", name, trust_remote_code,
             config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **arguments,
@@ -210,8 +210,8 @@ def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **argu
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the progress bar while weights load, and the warnings about the weights of layers that are left out."""
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars while weights are read or written, and the warnings about the weights of other layers."""
     verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
