@@ -124,9 +124,9 @@ def _header(model: ModelFacts) -> str:
 def _introduction(model: ModelFacts) -> str:
     what = f"An adapter of `{model.base}`" if model.adapter else f"`{model.base}`, adapted"
     text = (
-        f"# {markdown(model.name)}\n\n{what} to a domain with little data by [gradual fine-tuning]({_PAPER}) (Xu et al., "
-        "2021): it was trained in stages, on all in-domain data and less and less out-of-domain data. The task is "
-        f"`{model.task}`.\n"
+        f"# {markdown(model.name)}\n\n{what} to a domain with little data by [gradual fine-tuning]({_PAPER}) "
+        "(Xu et al., 2021): it was trained in stages, on all in-domain data and less and less out-of-domain data. The "
+        f"task is `{model.task}`.\n"
     )
     if model.labels:
         shown = [f"`{label}`" for label in model.labels[:_MOST_LABELS]]
