@@ -19,8 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradual.data.features import LENGTH, Features, RowError, tokenizer_key
 from gradual.data.formats import Columns, describe, files_of, format_of, size_of
-from gradual.data.tokenization import cores, quiet_datasets, tokenize
+from gradual.data.tokenization import cores, processes_for, quiet_datasets, tokenize
 from gradual.errors import InputError
 from gradual.files import sha256, write_atomically
 from gradual.lock import Held, lock
@@ -39,7 +40,7 @@ class ReadOptions:
 
     Attributes:
         cache: Folder in which the tables are kept.
-        tokenizer: A fast tokenizer for the text columns; None where there are none.
+        tokenizer: A fast tokenizer for the text columns; None leaves them as they are.
         max_length: Maximum number of tokens per example; None for no limit.
         processes: Number of processes that convert and tokenize; None for one per core.
     """
@@ -178,30 +179,107 @@ def _opened(folder: Path) -> Any:
 
 
 def _make(part: Part, types: Mapping[str, Any], options: ReadOptions, rows: Path, folder: Path) -> None:
-    """Fit and tokenize the rows in a temporary folder, which gets its name when it is complete."""
+    """Fit and tokenize the rows."""
     from gradual.data.tables import fit, require_values
 
-    library, work = _datasets_library(), folder.with_suffix(".tmp")
+    text = part.columns.text
+    with _making(folder, part.files) as work:
+        library = _datasets_library()
+        paths = fit(part, types, rows, work)
+        table = library.concatenate_datasets([library.Dataset.from_file(str(path)) for path in paths])
+        assert len(table) == sum(part.found.rows), "no example is lost"
+        for column in text:
+            require_values(table, column, part)
+        if text and options.tokenizer is not None:
+            table = tokenize(table, text, options.tokenizer, options.max_length, options.processes, part.files, work)
+        table.save_to_disk(str(work / "table"))
+
+
+@contextmanager
+def _making(folder: Path, files: Sequence[Path]) -> Iterator[Path]:
+    """Provide a temporary folder, whose ``table`` gets the name ``folder`` when it is complete."""
+    work = folder.with_suffix(".tmp")
     for old in (work, folder):  # left by a killed process, or damaged
         shutil.rmtree(old, ignore_errors=True)
-    size = sum(map(size_of, part.files))
-    text = part.columns.text
+    size = sum(map(size_of, files))
     try:
-        with _writing_into(folder.parent), quiet_datasets(library, size):
+        with _writing_into(folder.parent), quiet_datasets(_datasets_library(), size):
             work.mkdir(parents=True)
-            paths = fit(part, types, rows, work)
-            table = library.concatenate_datasets([library.Dataset.from_file(str(path)) for path in paths])
-            assert len(table) == sum(part.found.rows), "no example is lost"
-            if text:
-                for column in text:
-                    require_values(table, column, part)
-                table = tokenize(
-                    table, text, options.tokenizer, options.max_length, options.processes, part.files, work
-                )
-            table.save_to_disk(str(work / "table"))
+            yield work
             (work / "table").replace(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+# Features: computed from a table
+
+
+def read_features(
+    table: Any, columns: Mapping[str, str], features: Features, files: Sequence[Path], options: ReadOptions
+) -> Any:
+    """Compute the features of a table, or find them in the cache, as a ``datasets.Dataset`` mapped from there.
+
+    Args:
+        table: One of the tables that ``read_tables`` returns.
+        columns: For each column that ``features`` reads, its name in the table. A column ``id`` is kept.
+        features: Turns rows into features.
+        files: The files of the table, for messages.
+        options: How files are turned into tables.
+
+    Raises:
+        InputError: A row has no features; the message names its place.
+    """
+    source = Path(table.cache_files[0]["filename"]).parent.name  # the key of the table
+    key = _digest([source, dict(columns), features.key(), _versions()])
+    folder = options.cache / key
+    found = _opened(folder)
+    if found is None:
+        with _one_process(options.cache / f"{key}.lock", files):
+            found = _opened(folder)
+            if found is None:
+                _make_features(table, columns, features, files, options, folder)
+                found = _opened(folder)
+    assert found is not None
+    return found
+
+
+def _make_features(
+    table: Any,
+    columns: Mapping[str, str],
+    features: Features,
+    files: Sequence[Path],
+    options: ReadOptions,
+    folder: Path,
+) -> None:
+    from gradual.data.tables import place_of
+
+    rows = table.select_columns(list(columns.values())).rename_columns({name: role for role, name in columns.items()})
+    with _making(folder, files) as work:
+        try:
+            made = rows.map(
+                _featurize,
+                batched=True,
+                with_indices=True,
+                remove_columns=[role for role in columns if role != "id"],
+                fn_kwargs={"features": features},
+                num_proc=processes_for(rows, options.processes),
+                cache_file_name=str(work / "features.arrow"),
+                load_from_cache_file=False,
+                new_fingerprint="features",  # any constant, as for tokens
+                desc=f"Preparing {describe(files)}",
+            )
+        except RowError as error:
+            place = place_of(files, error.position, next(iter(columns.values())))
+            raise InputError(f"{place}: {error.problem}.") from None
+        made.save_to_disk(str(work / "table"))
+
+
+def _featurize(batch: Mapping[str, list[Any]], indices: list[int], features: Features) -> dict[str, Any]:
+    try:
+        found = features(batch)
+    except RowError as error:
+        raise RowError(indices[error.position], error.problem) from None
+    return found if LENGTH in found else {**found, LENGTH: [len(tokens) for tokens in found["input_ids"]]}
 
 
 # The cache folder
@@ -265,18 +343,18 @@ def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
 
 def _table_key(part: Part, types: Mapping[str, Any], options: ReadOptions, scan_key: str) -> str:
     """Compute the key of a table."""
-    tokenizer = None
-    if part.columns.text:
-        state = json.loads(options.tokenizer.backend_tokenizer.to_str())
-        tokenizer = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
     parts = [
         scan_key,
-        {package: version(package) for package in ("datasets", "tokenizers", "transformers")},
+        _versions(),
         {name: str(type_) for name, type_ in types.items()},
         options.max_length if part.columns.text else None,
-        tokenizer,
+        tokenizer_key(options.tokenizer) if part.columns.text and options.tokenizer is not None else None,
     ]
     return _digest(parts)
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("datasets", "tokenizers", "transformers")}
 
 
 def _digest(parts: Sequence[Any]) -> str:

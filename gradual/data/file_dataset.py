@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from gradual.data.collate import IGNORED_LABEL
-from gradual.data.tokenization import LENGTH
+from gradual.data.features import LENGTH
 
 _ISIN_ROWS = 1 << 20
 

@@ -11,11 +11,11 @@ from gradual.checks import checked, integer
 from gradual.data.arguments import BATCHES, FILES, PATH
 from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
 from gradual.data.collate import PaddingCollator
+from gradual.data.features import LENGTH
 from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import Domains, MixedDomainDataModule
-from gradual.data.tokenization import LENGTH
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
@@ -109,8 +109,13 @@ class FileDataModule(MixedDomainDataModule):
             raise InputError(f"text_column has {len(self.text_column)} columns: it must have one, or two for pairs.")
         if self.text_column and tokenizer is None:
             raise InputError("text_column needs a tokenizer: set tokenizer to an encoder's folder or name on the hub.")
-        if batch_tokens and not self.text_column and length_column is None:
+        if batch_tokens and not self.knows_lengths:
             raise InputError("batch_tokens needs the lengths of examples: set text_column or length_column.")
+
+    @property
+    def knows_lengths(self) -> bool:
+        """Whether examples have a number of tokens."""
+        return bool(self.text_column or self.length_column)
 
     def prepare_data(self) -> None:
         """Convert and tokenize what is not in the cache; safe to call in several processes at once."""
@@ -131,14 +136,13 @@ class FileDataModule(MixedDomainDataModule):
 
     def content_of(self, part: str) -> str | None:
         """Compute a digest of all bytes of a part's files."""
-        cache = default_cache() if self.cache_dir is None else Path(self.cache_dir)
-        return content_of_files(expand(part, self.files[part] or ()), cache)
+        return content_of_files(expand(part, self.files[part] or ()), self._cache())
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Count the examples of each part, and their tokens if lengths are known."""
         columns = super().statistics()
         domains = self.domains
-        if self.text_column or self.length_column:
+        if self.knows_lengths:
             parts = (domains.in_domain, domains.out_of_domain, domains.val, domains.test)
             tokens = (0 if part is None else int(part.lengths.sum()) for part in parts)  # type: ignore[attr-defined]
             columns["tokens"] = dict(zip(columns["examples"], tokens))
@@ -171,11 +175,14 @@ class FileDataModule(MixedDomainDataModule):
         name = str(self.tokenizer)
         tokenizer = load_tokenizer(name) if self.text_column else None
         return ReadOptions(
-            default_cache() if self.cache_dir is None else Path(self.cache_dir),
+            self._cache(),
             tokenizer=tokenizer,
             max_length=self.max_length if tokenizer is None else resolve_max_length(tokenizer, name, self.max_length),
             processes=self.num_proc,
         )
+
+    def _cache(self) -> Path:
+        return default_cache() if self.cache_dir is None else Path(self.cache_dir)
 
     def _found_labels(self, tables: Mapping[str, Any]) -> list[str]:
         """Collect the training labels if they are text, and check that those of validation and test are among them."""

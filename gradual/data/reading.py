@@ -26,7 +26,7 @@ from gradual.data.column_types import what
 from gradual.data.conll import read_conll
 from gradual.data.formats import Columns, format_of
 from gradual.data.rows import ROWS, Rows, cast, check_bytes, chosen, first_line, listed, open_text, plain_schema
-from gradual.data.saved_datasets import read_saved, saved_schema
+from gradual.data.saved_datasets import read_saved, saved_names, saved_schema
 from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
 from gradual.errors import InputError
 
@@ -40,6 +40,21 @@ def read(path: Path, columns: Columns) -> Iterator[Rows]:
         InputError: The file cannot be read, or its meaning is ambiguous.
     """
     return _READERS[format_of(path)](path, columns)
+
+
+def column_names(path: Path) -> list[str]:
+    """Read the names of a file's columns, of JSON lines those of its first examples.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if format_of(path) == "Parquet":
+        with _parquet(path) as file:
+            return list(file.schema_arrow.names)
+    if format_of(path) == "datasets":
+        return saved_names(path)
+    first = next(iter(read(path, Columns(()))), None)
+    return [] if first is None else list(first.names)
 
 
 def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:

@@ -17,6 +17,15 @@ from gradual.errors import InputError
 _UNLABELLED = -1  # what datasets writes where a label is missing
 
 
+def saved_names(path: Path) -> list[str]:
+    """Read the names of a folder's columns.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    return list(_load(path).column_names)
+
+
 def saved_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
     """Read which columns of a folder are used, with plain types, and its number of examples, but no data.
 

@@ -364,15 +364,15 @@ def require_values(table: Any, column: str, part: Part) -> None:
     if values.null_count:
         first = next(index for index, value in enumerate(values.is_null()) if value.as_py())
         others = f" ({values.null_count - 1} more have none)" if values.null_count > 1 else ""
-        raise InputError(f"{_place_of(part, first, column)}: '{column}' has no value{others}; every example needs one.")
+        raise InputError(
+            f"{place_of(part.files, first, column)}: '{column}' has no value{others}; every example needs one."
+        )
 
 
-def _place_of(part: Part, row: int, column: str) -> str:
-    for path, count in zip(part.files, part.found.rows):
-        if row >= count:
-            row -= count
-            continue
-        for rows in read(path, replace(part.columns, names=(column,))):
+def place_of(files: Sequence[Path], row: int, column: str) -> str:
+    """Name the place of an example in the files of a part, which all have ``column``."""
+    for path in files:
+        for rows in read(path, Columns((column,))):
             if row < len(rows.places):
                 return at(path, rows.places[row])
             row -= len(rows.places)

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gradual.data.features import LENGTH
 from gradual.data.formats import describe
 from gradual.errors import InputError
-
-LENGTH = "length"
-"""The column with the number of tokens of each example, where text was tokenized."""
 
 _CREATED = ("input_ids", "attention_mask", "token_type_ids", LENGTH)
 _ROWS_PER_PROCESS = 10_000  # with fewer, starting a process costs more than it saves
@@ -49,13 +47,12 @@ def tokenize(
             f"{describe(files)} has a column '{taken[0]}', which tokenization creates: rename it, or leave it out of "
             "columns."
         )
-    processes = min(processes or cores(), len(table) // _ROWS_PER_PROCESS)
     return table.map(
         _encode,
         batched=True,
         remove_columns=list(text),
         fn_kwargs={"tokenizer": tokenizer, "text": list(text), "max_length": max_length},
-        num_proc=processes if processes > 1 else None,
+        num_proc=processes_for(table, processes),
         cache_file_name=str(work / "tokens.arrow"),
         load_from_cache_file=False,
         new_fingerprint="tokens",  # any constant: our own cache finds tables by another key
@@ -66,6 +63,17 @@ def tokenize(
 def _encode(batch: Mapping[str, list[str]], tokenizer: Any, text: list[str], max_length: int | None) -> dict[str, Any]:
     encoded = tokenizer(*(batch[name] for name in text), truncation=max_length is not None, max_length=max_length)
     return {**encoded, LENGTH: [len(tokens) for tokens in encoded["input_ids"]]}
+
+
+def processes_for(table: Any, processes: int | None) -> int | None:
+    """Return the number of processes that a table is worth; None for this one alone.
+
+    Args:
+        table: A ``datasets.Dataset``.
+        processes: At most so many; None for one per core.
+    """
+    processes = min(processes or cores(), len(table) // _ROWS_PER_PROCESS)
+    return processes if processes > 1 else None
 
 
 @contextmanager

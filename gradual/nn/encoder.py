@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -45,6 +46,44 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
         encoder.pooler = None
     quicken(encoder)
     return encoder
+
+
+def load_model(name: str, auto_class: str, changes: Mapping[str, Any], trust_remote_code: bool = False) -> Any:
+    """Load a pretrained model with a head in float32; what it lacks is initialized at random.
+
+    Args:
+        name: A folder, or a model on the hub.
+        auto_class: The class of ``transformers`` that knows which model to make, such as
+            ``AutoModelForSequenceClassification``.
+        changes: Entries of the configuration that differ from those of the pretrained model.
+        trust_remote_code: Run Python code that comes with the model.
+
+    Raises:
+        InputError: There is no such model, or it comes with code that is not trusted.
+    """
+    if not name:
+        raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
+    config = _load(AutoConfig, "a model", name, trust_remote_code)
+    config.update(dict(changes))
+    with _quiet():
+        return _load(
+            getattr(transformers, auto_class), "a model", name, trust_remote_code,
+            config=config, dtype=torch.float32, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+
+
+def model_from_config(config: Mapping[str, Any], auto_class: str) -> Any:
+    """Make a model from what its configuration's ``to_dict`` returned, with random weights.
+
+    Raises:
+        InputError: ``transformers`` has no such model: it came with code of its own.
+    """
+    known = dict(config)
+    try:
+        return getattr(transformers, auto_class).from_config(AutoConfig.for_model(known.pop("model_type"), **known))
+    except (ValueError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"The checkpoint's model cannot be made from its configuration ({reason}).") from error
 
 
 def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = False) -> Any:

@@ -1,0 +1,294 @@
+"""Files for a task: columns that are found by themselves, and features that are computed once.
+
+A new task derives a data module from ``TaskFileDataModule``. It says which columns it reads, as ``Role`` objects, and
+how
+rows become features, as a ``Features``; from there on all is done here: reading in every format, the cache, ids,
+lengths. A sketch::
+
+    @dataclass(frozen=True)
+    class WordCounts(Features):
+        longest: int | None
+
+        def __call__(self, rows):  # columns have the names of their roles, whatever the files call them
+            encoded = self.tokenizer(rows["text"], truncation=self.longest is not None, max_length=self.longest)
+            return {"input_ids": encoded["input_ids"], "number": rows["number"]}
+
+    class WordCountData(TaskFileDataModule):
+        def __init__(self, in_domain, text_column=None, number_column=None, **settings):
+            roles = (
+                Role("text", text_column, ("text", "sentence"), is_text=True),
+                Role("number", number_column, ("number", "count"), predicted=True),
+            )
+            super().__init__(in_domain, roles, **settings)
+
+        def features(self, part):  # the tables of all parts have been read, see self.tables
+            return WordCounts(self.fast_tokenizer, self.longest)
+
+        def collator(self):
+            return WordCountCollator(...)
+
+        def spec(self):
+            return ...
+
+An example is a dict of its features and ``id``, which is text: that of the file, or else the example's position.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from gradual.checks import integer
+from gradual.data.cache import ReadOptions, read_features, read_tables
+from gradual.data.features import LENGTH, Features
+from gradual.data.file_dataset import FileDataset
+from gradual.data.files import FileDataModule, expand
+from gradual.data.formats import Columns
+from gradual.data.module import Domains
+from gradual.errors import InputError
+from gradual.logging import note
+from gradual.nn.encoder import load_tokenizer, resolve_max_length
+
+ID = "id"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that a task reads.
+
+    Attributes:
+        name: What the task calls it; its setting is ``NAME_column``.
+        given: The column that the user names; None to find it.
+        usual: Names by which it is found, the first that a file has.
+        needed: Whether the files must have it, with a value in every example.
+        is_text: Whether its values must be text.
+        predicted: Whether it is what the model predicts, which the examples to predict need not have.
+    """
+
+    name: str
+    given: str | None
+    usual: tuple[str, ...]
+    needed: bool = True
+    is_text: bool = False
+    predicted: bool = False
+
+
+class TaskDataset(FileDataset):
+    """The features of the examples of a part, each with its ``id``: that of the file, or its position.
+
+    Args:
+        table: A ``datasets.Dataset`` of features.
+        identified: Whether ids from the files identify examples across parts, so that an example with the id of a
+            validation or test example is not trained on.
+    """
+
+    def __init__(self, table: Any, identified: bool):
+        super().__init__(table, ID if identified and ID in table.column_names else None, LENGTH)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {ID: str(int(index)), **super().__getitem__(index)}
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        return [{ID: str(int(index)), **row} for index, row in zip(indices, super().__getitems__(indices))]
+
+
+class TaskFileDataModule(FileDataModule):
+    """Files of a task; the docstring of this module shows how to derive one.
+
+    Formats, files and the cache are those of ``FileDataModule``. Columns that no setting names are found by their usual
+    names in the first file of ``in_domain``, and a line of the log says which.
+
+    Args:
+        in_domain: Training examples of the target domain.
+        roles: The columns that the task reads.
+        out_of_domain: The pool.
+        val: Validation examples.
+        test: Test examples.
+        predict: Examples to predict, labelled or not; None for the test examples.
+        tokenizer: Folder of a model with a fast tokenizer, or its name on the hub; on the command line it defaults to
+            the model's ``pretrained``.
+        id_column: Column of the examples' ids, text or integers; None for ``id`` or ``idx`` if there is one. Training
+            examples with the id of a validation or test example are left out; where the column was not named and the
+            same id has another content there, ids only number the examples of each file, and none is left out.
+        max_length: Maximum number of tokens per example, longer ones are truncated; None for the limit of tokenizer and
+            model.
+        cache_dir: Folder for the converted files; None for ``gradual`` in the cache of ``datasets``.
+        num_proc: Number of processes that convert and tokenize; None for one per core.
+        batch_size: Training examples per batch and process; a stage may override it.
+        eval_batch_size: Examples per evaluation batch; None for ``batch_size``.
+        batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
+        num_workers: Number of processes that load data; 0 loads in the main process.
+        trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
+
+    Attributes:
+        tables: The tables of the parts as they were read, by part, with the files' own columns.
+        column_of: For each role that was named or found, its column.
+    """
+
+    def __init__(
+        self,
+        in_domain: str | list[str],
+        roles: Sequence[Role],
+        out_of_domain: str | list[str] | None = None,
+        val: str | list[str] | None = None,
+        test: str | list[str] | None = None,
+        predict: str | list[str] | None = None,
+        tokenizer: str = "",
+        id_column: str | None = None,
+        max_length: int | None = None,
+        cache_dir: str | None = None,
+        num_proc: int | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        num_workers: int = 0,
+        trust_remote_code: bool = False,
+    ):
+        super().__init__(
+            in_domain, out_of_domain, val, test, predict,
+            tokenizer=tokenizer, max_length=max_length, id_column=id_column, cache_dir=cache_dir, num_proc=num_proc,
+            batch_size=batch_size, eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers,
+        )  # fmt: skip
+        self.trust_remote_code = trust_remote_code
+        self.roles = (*roles, Role(ID, id_column, (ID, "idx"), needed=False))
+        self.tables: dict[str, Any] = {}
+        self.column_of: dict[str, str] = {}
+        if max_length is not None:
+            integer(4).check("max_length", max_length)
+
+    @abstractmethod
+    def features(self, part: str) -> Features:
+        """Return what turns the rows of a part into features; ``tables`` and ``column_of`` are known.
+
+        Args:
+            part: ``in_domain``, ``out_of_domain``, ``val``, ``test`` or ``predict``.
+        """
+
+    @abstractmethod
+    def collator(self) -> Callable[[list[dict[str, Any]]], Any]:
+        """Return what makes a batch of examples, which are dicts of features and ``id``; called after ``features``."""
+
+    @cached_property
+    def fast_tokenizer(self) -> Any:
+        """The tokenizer, loaded."""
+        return self.load_tokenizer()
+
+    def load_tokenizer(self) -> Any:
+        """Load the tokenizer; a task may want it to take words."""
+        return load_tokenizer(str(self.tokenizer or ""), trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def longest(self) -> int | None:
+        """Maximum number of tokens of an example; None for no limit."""
+        return resolve_max_length(self.fast_tokenizer, str(self.tokenizer), self.max_length, self.trust_remote_code)
+
+    @property
+    def padding(self) -> int:
+        """The id of the token that fills up a batch."""
+        tokenizer = self.fast_tokenizer
+        return int(tokenizer.eos_token_id or 0) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+
+    @property
+    def knows_lengths(self) -> bool:
+        """Features have a number of tokens."""
+        return True
+
+    def load(self) -> Domains:
+        """Map the features from the cache."""
+        made = self._read()
+        own = self._ids_are_of_each_file()
+        self.collate_fn = self.collator()
+        return Domains(
+            **{
+                part: TaskDataset(table, not (own and part in ("in_domain", "out_of_domain")))
+                for part, table in made.items()
+            }
+        )
+
+    def values_of(self, role: str, part: str) -> Any:
+        """Return the column of a role in a part as a ``pyarrow.ChunkedArray``; None where there is none."""
+        column = self.column_of.get(role)
+        return self.tables[part].data.column(column) if column in self.tables[part].column_names else None
+
+    def kind_of(self, role: str) -> str:
+        """Say in words what the column of a role holds, such as "text", "integers", "numbers" or "lists of text"."""
+        from gradual.data.column_types import words
+
+        return words(self.tables["in_domain"].data.schema.field(self.column_of[role]).type)
+
+    def _read(self) -> dict[str, Any]:
+        if self._tables is not None:
+            return self._tables
+        files = {part: expand(part, given) for part, given in self.files.items() if given}
+        if "in_domain" not in files:
+            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
+        self._find_columns(files)
+        options = self._read_options()
+        columns = {part: self._columns_in(part, found) for part, found in self._present.items()}
+        predicted = next((self.column_of.get(role.name) for role in self.roles if role.predicted), None)
+        self.tables = read_tables(files, columns, options, predicted)
+        self._tables = {part: self._features_of(part, files[part], options) for part in files}
+        return self._tables
+
+    def _read_options(self) -> ReadOptions:
+        """Tables keep their texts, which features replace."""
+        return ReadOptions(self._cache(), processes=self.num_proc)
+
+    def _find_columns(self, files: Mapping[str, Sequence[Any]]) -> None:
+        """Find the column of each role, and which parts have it.
+
+        Raises:
+            InputError: A column that is needed is missing.
+        """
+        from gradual.data.reading import column_names
+
+        names = {part: column_names(paths[0]) for part, paths in files.items()}
+        there, first = names["in_domain"], files["in_domain"][0]
+        found = {}
+        for role in self.roles:
+            column = role.given or next((name for name in role.usual if name in there), None)
+            if column is not None:
+                self.column_of[role.name] = column
+                if role.given is None:
+                    found[role.name] = column
+            elif role.needed:
+                raise InputError(
+                    f"{first} has no column named {' or '.join(role.usual)}, but {', '.join(there)}: set "
+                    f"--data.{role.name}_column."
+                )
+        needed = {role.name for role in self.roles if role.needed or role.given}
+        free = {role.name for role in self.roles if role.predicted}
+        self._present = {
+            part: [
+                role
+                for role, column in self.column_of.items()
+                if column in there or (role in needed and not (part == "predict" and role in free))
+            ]
+            for part, there in names.items()
+        }
+        if found:
+            note("Columns: %s.", ", ".join(f"{role} is '{column}'" for role, column in found.items()))
+
+    def _columns_in(self, part: str, roles: Sequence[str]) -> Columns:
+        """Return the columns to read of a part, which has those of ``roles``."""
+        read = [role for role in self.roles if role.name in roles]
+        of = self.column_of
+        optional = part == "predict"
+        return Columns(
+            tuple(dict.fromkeys(of[role.name] for role in read)),
+            needed=tuple(of[r.name] for r in read if r.name != ID and not (optional and r.predicted)),
+            text=tuple(of[role.name] for role in read if role.is_text),
+            ids=of[ID] if ID in roles else None,
+        )
+
+    def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
+        table = self.tables[part]
+        columns = {role: name for role, name in self.column_of.items() if name in table.column_names}
+        return read_features(table, columns, self.features(part), files, options)
+
+    def _ids_are_of_each_file(self) -> bool:
+        """Whether ids that were found, not named, only number the examples of each file."""
+        return False

@@ -1,0 +1,205 @@
+"""The base class of the tasks whose model is one of ``transformers`` as it is: an Auto class with its own head.
+
+A new task is a package with
+
+- a spec, a frozen dataclass of plain data (text, numbers, tuples of these), that says what a model must know of the
+  data, such as its labels;
+- a data module, a ``TaskFileDataModule`` (see ``gradual.data.task_files``), whose ``spec`` returns it;
+- a ``PretrainedTask``, as a sketch::
+
+    class TextClassifier(PretrainedTask):
+        auto_class = "AutoModelForSequenceClassification"
+        datamodule_class = "gradual.tasks.text_classification.TextClassificationData"
+        spec_class = TextSpec
+
+        def __init__(self, pretrained: str, per_label_scores: bool = False, **settings: Any):
+            super().__init__(pretrained, **settings)  # saves the hyperparameters of both
+            ...
+
+        def model_config(self, spec):      # what differs from the pretrained model's configuration
+            return {"num_labels": len(spec.labels), "id2label": dict(enumerate(spec.labels)), ...}
+
+        def make_scores(self, spec):       # a TaskScores
+            return LabelScores(...)
+
+        def prepare_model(self, model):    # optional: before LoRA and before training
+            prepare_for_pieces(model, by_token=False)
+
+        def _step(self, batch, split): ... # returns the loss of a batch; updates self.scores_of(split)
+        def test_step(self, batch, batch_idx): ...     # {"id": ..., SCORE: [numerator, denominator]} per example
+        def predict_step(self, batch, batch_idx): ...  # returns a JSON object per example
+
+and a line in ``OWN_CLASSES`` of ``gradual.cli.class_paths`` and in ``gradual.tasks``. Everything else is done here:
+loading, checkpoints, sharding, logging. A loss that is a mean over examples divides its sum by
+``self.mean_count(number of examples)``, so that several processes average to the loss of all their examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from gradual.distributed import mean_over_processes
+from gradual.errors import InputError
+from gradual.nn.encoder import load_model, model_from_config
+from gradual.nn.fast_cpu import quicken
+from gradual.tasks.base import TaskModule
+from gradual.tasks.scores import TaskScores
+
+
+class PretrainedTask(TaskModule):
+    """A task that fine-tunes a model of ``transformers`` with its own head.
+
+    Logs ``train/loss`` in each step and, for ``train``, ``val`` and ``test``, the scores of the task at the end of an
+    epoch. Checkpoints hold the configuration of the model and the spec as plain data, so that ``load_from_checkpoint``
+    needs neither the data nor the pretrained folder.
+
+    Args:
+        pretrained: A pretrained model for ``transformers``: a folder, or a name on the Hugging Face Hub.
+        gradient_checkpointing: Compute the layers' activations again in the backward pass instead of keeping them,
+            which takes less memory and more time.
+        trust_remote_code: Run Python code that comes with the model, from its folder or the Hub. If off, such models
+            are refused.
+
+    Attributes:
+        model: The model; None before ``configure_model``.
+        spec: What is known of the data; None before ``configure_data``.
+    """
+
+    auto_class: ClassVar[str]
+    """The class of ``transformers`` that loads the model."""
+    datamodule_class: ClassVar[str]
+    """The path of the data module that belongs to the task, which the command line uses where none is given."""
+    spec_class: ClassVar[type]
+    """The dataclass of the spec."""
+
+    def __init__(self, pretrained: str, *, gradient_checkpointing: bool = False, trust_remote_code: bool = False):
+        super().__init__()
+        self.save_hyperparameters(ignore=["trust_remote_code"])
+        self.pretrained, self.gradient_checkpointing = pretrained, gradient_checkpointing
+        self.trust_remote_code = trust_remote_code
+        self.model: Any = None
+        self.spec: Any = None
+
+    @abstractmethod
+    def model_config(self, spec: Any) -> dict[str, Any]:
+        """Return the entries of the model's configuration that the task sets, such as ``num_labels``."""
+
+    @abstractmethod
+    def make_scores(self, spec: Any) -> TaskScores:
+        """Return a new metric for a split, whose ``compute`` returns scores by name, among them ``loss``."""
+
+    def prepare_model(self, model: Any) -> None:
+        """Prepare a new model of ``transformers``, before anything wraps it; does nothing by default."""
+
+    def difference(self, trained: Any, data: Any) -> str | None:
+        """Say in words how the spec of the data differs from the one that the model was trained with.
+
+        By default specs must be equal.
+
+        Returns:
+            A clause such as "only the data has the label 'x'"; None if the model can be used on the data.
+        """
+        return None if trained == data else f"it was trained with {trained}, but the data has {data}"
+
+    def configure_data(self, spec: Any) -> None:
+        """Take the spec, or check that the model suits it."""
+        spec = self.expect(spec, self.spec_class)
+        if self.spec is not None and (difference := self.difference(self.spec, spec)):
+            raise InputError(f"The model does not suit the data: {difference}.")
+        if self.spec is None:
+            self.add_scores(lambda: self.make_scores(spec))
+        self.spec = spec
+
+    def configure_model(self) -> None:
+        """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
+        if self.model is None and self.spec is not None:
+            model = load_model(
+                self.pretrained, self.auto_class, self.model_config(self.spec), trust_remote_code=self.trust_remote_code
+            )
+            self._take(model)
+        if self.model is not None and self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
+
+    def _take(self, model: Any) -> None:
+        quicken(model)
+        self.prepare_model(model)
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model = model.train()  # transformers loads models in evaluation mode
+        self.model.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the model's configuration and the spec."""
+        if self.model is not None:
+            checkpoint["pretrained_config"] = json.loads(self.model.config.to_json_string(use_diff=False))
+            checkpoint["spec"] = dataclasses.asdict(self.spec)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the model from its configuration, unless it exists.
+
+        Raises:
+            InputError: The checkpoint comes from another class, or its spec differs from that of the data.
+        """
+        try:
+            spec = self.spec_class(**_tuples(checkpoint["spec"]))
+            config = dict(checkpoint["pretrained_config"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"The checkpoint has no model of this task: it must come from a {type(self).__name__}."
+            ) from None
+        if self.spec is None:
+            self.configure_data(spec)
+        elif difference := self.difference(spec, self.spec):
+            raise InputError(f"The checkpoint does not suit the data: {difference}.")
+        if self.model is None:
+            self._take(model_from_config(config, self.auto_class))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that ``transformers`` loads: weights as safetensors, and a configuration with label names."""
+        self.model.save_pretrained(folder)
+
+    def mean_count(self, loss: Tensor, count: int | Tensor) -> Tensor:
+        """Return the mean over processes of what each has a ``count`` of, to divide sums by; never 0.
+
+        Averaged over processes, sums divided by it are those of all processes divided by all that they have.
+        """
+        mine = loss.detach().new_zeros(()) + count
+        return mean_over_processes(mine).clamp_min(1e-9) if self.training else mine.clamp_min(1e-9)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it."""
+        loss: Tensor = self._step(batch, "train")
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1)
+        return loss
+
+
+def shard(model: Any, mesh: Any) -> None:
+    """Divide a model's parameters among the processes of a mesh, block by block (FSDP2), unless it is divided.
+
+    Args:
+        model: A model of ``transformers``, or a wrapper around one.
+        mesh: The device mesh of Lightning's ``ModelParallelStrategy``.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    if isinstance(model, FSDPModule):
+        return
+    names = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+    for part in model.modules():
+        if type(part).__name__ in names and any(True for _ in part.parameters()):
+            fully_shard(part, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+
+
+def _tuples(value: Any) -> Any:
+    """Turn the lists in plain data into the tuples that a frozen dataclass has."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_tuples, value))
+    return {name: _tuples(part) for name, part in value.items()} if isinstance(value, Mapping) else value
