@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.checks import did_you_mean
+from gradual.cli.chosen_classes import import_chosen
 from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.cli.comparison import add_comparison_arguments, executor
@@ -70,11 +71,12 @@ class GradualCLI(WeightsOnlyCLI):
     Args:
         command: The subcommand that is run; the parsers of the others, which take most of the time, are not made. None
             parses the settings alone.
+        data_class: The class path of the data module that is used where none is given; None for no such.
         arguments: Those of ``LightningCLI``.
     """
 
-    def __init__(self, command: str | None, **arguments: Any):
-        self._command = command
+    def __init__(self, command: str | None, data_class: str | None = None, **arguments: Any):
+        self._command, self._data_class = command, data_class
         own = {} if command is None else {command: {"command": command, "description": LIGHTNING_COMMANDS[command]}}
         super().__init__(
             LightningModule, MixedDomainDataModule, parser_kwargs=own, run=command is not None, **arguments
@@ -125,6 +127,8 @@ class GradualCLI(WeightsOnlyCLI):
         """Add Lightning's arguments, with help for model and data."""
         super().add_core_arguments_to_parser(parser)
         describe_classes(actions_of(parser))
+        if self._data_class is not None:
+            parser.set_defaults({"data": {"class_path": self._data_class}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, remember which settings are on the command line, and check the seed before it is used."""
@@ -323,14 +327,15 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))
             return
-    _cli(given[0], given)
+    _cli(given[0], given, import_chosen(given[0], given))
 
 
-def _cli(command: str | None, arguments: list[str]) -> GradualCLI:
+def _cli(command: str | None, arguments: list[str], data_class: str | None = None) -> GradualCLI:
     # nothing is made for arguments of the type Any: else a configuration could call anything
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
     return GradualCLI(
         command,
+        data_class,
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=StageTrainer,

@@ -18,11 +18,13 @@ OWN_CLASSES = {
     "model": {
         "gradual.tasks.dialogue.DialogueStateTracker": "dialogue state tracking: SUMBT",
         "gradual.tasks.events.EventExtractor": "event extraction: DyGIE++",
+        "gradual.tasks.TextClassifier": "texts with a label, with several labels or with a number",
     },
     "data": {
         "gradual.FileDataModule": "examples in JSON lines, CSV, TSV or Parquet files",
         "gradual.tasks.dialogue.DialogueDataModule": "dialogues in MultiWOZ 2.0's layout",
         "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
+        "gradual.tasks.TextClassificationData": "texts in these files, for TextClassifier",
     },
 }
 """The models and data modules of the package, and what each is for; listed without importing them."""

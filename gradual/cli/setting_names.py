@@ -40,6 +40,7 @@ _OTHER_NAMES = {
         "model.encoder",
     ),
     **dict.fromkeys(("encoder_name", "backbone", "bert"), "model.encoder"),
+    "encoder": "model.pretrained",
     **dict.fromkeys(("seed", "random_seed", "manual_seed"), "seed_everything"),
     **dict.fromkeys(("output_dir", "out", "out_dir", "output", "save_dir", "log_dir", "work_dir"), "run_dir"),
     **dict.fromkeys(("early_stopping", "early_stopping_patience", "early_stop"), "patience"),
@@ -58,7 +59,9 @@ def nearest_setting(name: str, known: Iterable[str]) -> str | None:
     group, _, last = name.rpartition(".")
     other_name = _OTHER_NAMES.get(name) or _OTHER_NAMES.get(last)
     if group:  # in the given group, if it has such a setting
-        for wanted in [last, *([other_name.rpartition(".")[2]] if other_name else [])]:
+        second = (other_name or "").rpartition(".")[2]
+        third = _OTHER_NAMES.get(second, "").rpartition(".")[2]
+        for wanted in filter(None, (last, second, third)):
             inside = [other for other in settings if other.startswith(f"{group}.") and other.endswith(f".{wanted}")]
             if inside:
                 return inside[0]

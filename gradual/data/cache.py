@@ -80,7 +80,7 @@ def read_tables(
         others = [part for name, part in parts.items() if name != "predict"]
         for part in others[1:]:
             kinds, first = part.found.kinds, others[0].found.kinds
-            if set(kinds) != set(first):
+            if part.columns.names is None and set(kinds) != set(first):
                 raise InputError(different_columns(part.files[0], kinds, others[0].files[0], first))
         types = common_types(others)
         tables = {}

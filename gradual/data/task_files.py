@@ -1,8 +1,7 @@
 """Files for a task: columns that are found by themselves, and features that are computed once.
 
 A new task derives a data module from ``TaskFileDataModule``. It says which columns it reads, as ``Role`` objects, and
-how
-rows become features, as a ``Features``; from there on all is done here: reading in every format, the cache, ids,
+how rows become features, as a ``Features``; from there on all is done here: reading in every format, the cache, ids,
 lengths. A sketch::
 
     @dataclass(frozen=True)
@@ -43,6 +42,7 @@ from typing import Any
 
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
+from gradual.data.example_ids import other_example
 from gradual.data.features import LENGTH, Features
 from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
@@ -53,6 +53,7 @@ from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 ID = "id"
+"""The role of ids, and their name in examples."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Role:
         usual: Names by which it is found, the first that a file has.
         needed: Whether the files must have it, with a value in every example.
         is_text: Whether its values must be text.
-        predicted: Whether it is what the model predicts, which the examples to predict need not have.
+        predicted: Whether it is what the model predicts, which is not read of the examples to predict.
     """
 
     name: str
@@ -89,10 +90,11 @@ class TaskDataset(FileDataset):
         super().__init__(table, ID if identified and ID in table.column_names else None, LENGTH)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {ID: str(int(index)), **super().__getitem__(index)}
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return [{ID: str(int(index)), **row} for index, row in zip(indices, super().__getitems__(indices))]
+        found = super().__getitems__([int(index) for index in indices])
+        return [{**row, ID: str(int(at)) if row.get(ID) is None else row[ID]} for at, row in zip(indices, found)]
 
 
 class TaskFileDataModule(FileDataModule):
@@ -227,9 +229,8 @@ class TaskFileDataModule(FileDataModule):
             raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
         self._find_columns(files)
         options = self._read_options()
-        columns = {part: self._columns_in(part, found) for part, found in self._present.items()}
-        predicted = next((self.column_of.get(role.name) for role in self.roles if role.predicted), None)
-        self.tables = read_tables(files, columns, options, predicted)
+        columns = {part: self._columns_of(roles) for part, roles in self._present.items()}
+        self.tables = read_tables(files, columns, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
         return self._tables
 
@@ -257,31 +258,29 @@ class TaskFileDataModule(FileDataModule):
             elif role.needed:
                 raise InputError(
                     f"{first} has no column named {' or '.join(role.usual)}, but {', '.join(there)}: set "
-                    f"--data.{role.name}_column."
+                    f"{role.name}_column."
                 )
-        needed = {role.name for role in self.roles if role.needed or role.given}
-        free = {role.name for role in self.roles if role.predicted}
+        known = [role for role in self.roles if role.name in self.column_of]
         self._present = {
             part: [
                 role
-                for role, column in self.column_of.items()
-                if column in there or (role in needed and not (part == "predict" and role in free))
+                for role in known
+                if (role.needed or role.given or self.column_of[role.name] in there)
+                and not (part == "predict" and role.predicted)
             ]
             for part, there in names.items()
         }
         if found:
             note("Columns: %s.", ", ".join(f"{role} is '{column}'" for role, column in found.items()))
 
-    def _columns_in(self, part: str, roles: Sequence[str]) -> Columns:
-        """Return the columns to read of a part, which has those of ``roles``."""
-        read = [role for role in self.roles if role.name in roles]
+    def _columns_of(self, roles: Sequence[Role]) -> Columns:
+        """Return the columns to read of a part that has these roles."""
         of = self.column_of
-        optional = part == "predict"
         return Columns(
-            tuple(dict.fromkeys(of[role.name] for role in read)),
-            needed=tuple(of[r.name] for r in read if r.name != ID and not (optional and r.predicted)),
-            text=tuple(of[role.name] for role in read if role.is_text),
-            ids=of[ID] if ID in roles else None,
+            tuple(dict.fromkeys(of[role.name] for role in roles)),
+            needed=tuple(of[role.name] for role in roles if role.name != ID or role.given),
+            text=tuple(of[role.name] for role in roles if role.is_text),
+            ids=next((of[ID] for role in roles if role.name == ID), None),
         )
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
@@ -290,5 +289,23 @@ class TaskFileDataModule(FileDataModule):
         return read_features(table, columns, self.features(part), files, options)
 
     def _ids_are_of_each_file(self) -> bool:
-        """Whether ids that were found, not named, only number the examples of each file."""
-        return False
+        """Whether ids that were found, not named, only number the examples of each file, as many data sets have it.
+
+        Then examples of training and of validation or test have the same id, but another content.
+        """
+        column = self.column_of.get(ID)
+        if self.id_column is not None or column is None:
+            return False
+        inputs = [
+            self.column_of[role.name] for role in self.roles if not role.predicted and role.name in self.column_of
+        ]
+        parts = {part: table for part, table in self.tables.items() if column in table.column_names}
+        other = other_example(parts, column, inputs)
+        if other is not None:
+            note(
+                "The ids in '%s' only number the examples of each file (%s): none is left out of training for its id. "
+                "Name the column to change that.",
+                column,
+                other,
+            )
+        return other is not None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from gradual.nn.grouping import group_by_length
 from gradual.nn.packing import Packing, take_rows
@@ -105,6 +106,8 @@ def logits_of(model: Any, pieces: Pieces, by_token: bool, padding: int = 0) -> T
     Returns:
         Shape ``(T, labels)`` by token, otherwise ``(n, labels)`` in the order of the sequences.
     """
+    if isinstance(model, FSDPModule):  # each call gathers weights, so all processes must make as many
+        pieces = _in_one_group(pieces)
     packing = pieces.packing
     has_segments = pieces.segments is not None and getattr(model.config, "type_vocab_size", 0) > 1
     if model.config._attn_implementation == "packed":
@@ -123,6 +126,15 @@ def logits_of(model: Any, pieces: Pieces, by_token: bool, padding: int = 0) -> T
     if by_token:
         return F.embedding(packing.cells, torch.cat([part.flatten(0, 1) for part in logits]))
     return torch.cat(logits).index_select(0, pieces.row)
+
+
+def _in_one_group(pieces: Pieces) -> Pieces:
+    """Lay out the same word pieces in a single padded group."""
+    first = pieces.first
+    lengths = torch.diff(first, append=first.new_tensor([len(pieces.ids)]))
+    mask = torch.arange(int(lengths.max()), device=first.device) < lengths[:, None]
+    rows = torch.arange(len(first), device=first.device)
+    return Pieces(pieces.ids, pieces.segments, first, rows, Packing([mask], mask.flatten().nonzero().flatten()))
 
 
 def _spread(values: Tensor | None, packing: Packing, padding: int) -> Tensor:

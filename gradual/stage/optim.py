@@ -125,10 +125,13 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
 def scale_learning_rates(configured: Any, factor: float) -> Any:
     """Multiply every learning rate in what a module's ``configure_optimizers`` returned by ``factor``.
 
-    The base rates of schedulers, from which they compute the current ones, are multiplied as well.
+    The base rates of schedulers, from which they compute the current ones, are multiplied as well. Fused optimizers may
+    be clipped in mixed precision, as those that are configured.
     """
     parts = list(_parts(configured))
     for optimizer in (part for part in parts if isinstance(part, Optimizer)):
+        if any(group.get("fused") for group in optimizer.param_groups):
+            allow_clipping(optimizer)
         for group in optimizer.param_groups:
             for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two are OneCycleLR's
                 if name in group:

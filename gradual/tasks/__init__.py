@@ -1,1 +1,21 @@
 """The tasks, one package each. They do not depend on stages, schedules or each other."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "TextClassificationData": "text_classification.data",
+    "TextClassifier": "text_classification.task",
+}
+
+__all__ = ["TextClassificationData", "TextClassifier"]
+
+if TYPE_CHECKING:
+    from gradual.tasks.text_classification.data import TextClassificationData
+    from gradual.tasks.text_classification.task import TextClassifier
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from lightning.pytorch import LightningModule
 
@@ -72,6 +72,9 @@ class TaskModule(LightningModule):
     On the command line, the data module's ``tokenizer`` defaults to the model's ``encoder``, and both share
     ``trust_remote_code``. Checkpoints never turn that on: it is not among the saved hyperparameters.
     """
+
+    datamodule_class: ClassVar[str | None] = None
+    """The class path of the data module that belongs to the task, which the command line uses where none is given."""
 
     @abstractmethod
     def configure_data(self, spec: Any) -> None:

@@ -9,7 +9,7 @@ A new task is a package with
 
     class TextClassifier(PretrainedTask):
         auto_class = "AutoModelForSequenceClassification"
-        datamodule_class = "gradual.tasks.text_classification.TextClassificationData"
+        datamodule_class = "gradual.tasks.TextClassificationData"
         spec_class = TextSpec
 
         def __init__(self, pretrained: str, per_label_scores: bool = False, **settings: Any):
@@ -43,6 +43,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from gradual.distributed import mean_over_processes
@@ -74,10 +75,10 @@ class PretrainedTask(TaskModule):
 
     auto_class: ClassVar[str]
     """The class of ``transformers`` that loads the model."""
-    datamodule_class: ClassVar[str]
-    """The path of the data module that belongs to the task, which the command line uses where none is given."""
     spec_class: ClassVar[type]
     """The dataclass of the spec."""
+    default_lr: ClassVar[float] = 5e-5
+    """The learning rate where neither a stage nor the run sets one."""
 
     def __init__(self, pretrained: str, *, gradient_checkpointing: bool = False, trust_remote_code: bool = False):
         super().__init__()
@@ -172,6 +173,16 @@ class PretrainedTask(TaskModule):
         """
         mine = loss.detach().new_zeros(()) + count
         return mean_over_processes(mine).clamp_min(1e-9) if self.training else mine.clamp_min(1e-9)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW with ``default_lr``, and without weight decay on biases and norms; for runs that set none."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": 0.01},
+            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        ]
+        fused = {parameter.device.type for parameter in trained} <= {"cpu", "cuda"}
+        return torch.optim.AdamW([group for group in groups if group["params"]], self.default_lr, fused=fused or None)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it."""

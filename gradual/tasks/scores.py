@@ -30,7 +30,9 @@ class TaskScores(Metric):
         self.add_state(name, _exact(torch.zeros(size)), dist_reduce_fx="sum")
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> nn.Module:
-        sums = [name for name, start in self._defaults.items() if start.is_floating_point()]  # type: ignore[union-attr]
+        sums = [
+            name for name, start in self._defaults.items() if isinstance(start, Tensor) and start.is_floating_point()
+        ]
         super()._apply(fn, [*exclude_state, *sums])
         for name in sums:
             self._defaults[name] = _exact(self._defaults[name], self.device)  # type: ignore[arg-type]

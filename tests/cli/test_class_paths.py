@@ -158,8 +158,13 @@ def test_all_classes_of_the_package_are_named():
             module, _, name = path.rpartition(".")
             cls = getattr(__import__(module, fromlist=[name]), name)
             assert issubclass(cls, base)
-        own = {cls for cls in base.__subclasses__() if cls.__module__.startswith("gradual.")}
-        assert {cls.__name__ for cls in own} == {path.rpartition(".")[2] for path in OWN_CLASSES[group]}
+        own = {cls.__name__ for cls in derived(base) if cls.__module__.startswith("gradual.")}
+        unfinished = {"PretrainedTask", "TaskFileDataModule"}  # tasks derive from them
+        assert own - unfinished == {path.rpartition(".")[2] for path in OWN_CLASSES[group]}
+
+
+def derived(base):
+    return {cls for child in base.__subclasses__() for cls in (child, *derived(child))}
 
 
 # ----------------------------------------------------------------------------------------- the tokenizer of the encoder

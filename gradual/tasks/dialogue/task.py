@@ -40,6 +40,8 @@ class DialogueStateTracker(TaskModule):
             encoders are refused.
     """
 
+    datamodule_class = "gradual.tasks.dialogue.DialogueDataModule"
+
     def __init__(
         self,
         encoder: str,

@@ -49,6 +49,8 @@ class EventExtractor(TaskModule):
             encoders are refused.
     """
 
+    datamodule_class = "gradual.tasks.events.EventDataModule"
+
     def __init__(
         self,
         encoder: str,

@@ -89,9 +89,14 @@ class NumberScores(TaskScores):
 
     def compute(self) -> dict[str, Any]:
         """Return the scores by name, each a scalar; a correlation is 0 where one side does not vary."""
-        predicted, gold = dim_zero_cat(self.predicted), dim_zero_cat(self.gold)
-        error = mean_squared_error(predicted, gold)
-        varies = len(gold) > 1 and bool(predicted.std() > 0) and bool(gold.std() > 0)
-        correlations = (pearson_corrcoef, spearman_corrcoef) if varies else (lambda *_: error.new_zeros(()),) * 2
-        pearson, spearman = (correlation(predicted, gold) for correlation in correlations)
-        return {"loss": error, "mse": error, "pearson": pearson, "spearman": spearman}
+        zero = torch.zeros((), device=self.device)
+        if not len(self.gold):
+            return dict.fromkeys(("loss", "mse", "pearson", "spearman"), zero)
+        predicted, gold = dim_zero_cat(self.predicted).cpu().double(), dim_zero_cat(self.gold).cpu().double()
+        scores = {"mse": mean_squared_error(predicted, gold), "pearson": zero, "spearman": zero}
+        if len(gold) > 1 and predicted.std() > 0 and gold.std() > 0:
+            scores["pearson"], scores["spearman"] = (
+                pearson_corrcoef(predicted, gold),
+                spearman_corrcoef(predicted, gold),
+            )
+        return {name: score.to(zero) for name, score in {"loss": scores["mse"], **scores}.items()}

@@ -44,7 +44,7 @@ class TextClassifier(PretrainedTask):
     """
 
     auto_class = "AutoModelForSequenceClassification"
-    datamodule_class = "gradual.tasks.text_classification.TextClassificationData"
+    datamodule_class = "gradual.tasks.TextClassificationData"
     spec_class = TextSpec
 
     def __init__(self, pretrained: str, threshold: float = 0.5, per_label_scores: bool = False, **settings: Any):

@@ -1,0 +1,37 @@
+"""Whether ids identify examples, or only number those of each file, as in many published data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradual.data.file_dataset import ArrowColumn
+from gradual.data.subsets import positions_of
+
+_COMPARED = 100  # examples of a part
+
+
+def other_example(tables: Mapping[str, Any], column: str, inputs: Sequence[str]) -> str | None:
+    """Look for a training example that has the id of a validation or test example, but another content.
+
+    Args:
+        tables: The tables of the parts, as ``datasets.Dataset``; each has the column of ids.
+        column: The column of ids.
+        inputs: The columns to compare.
+
+    Returns:
+        Such an example in words; None if there is none among the first hundred of each part that share an id.
+    """
+    evaluated = {part: tables[part].select_columns(list(inputs)) for part in ("val", "test") if part in tables}
+    ids = {part: ArrowColumn(tables[part], column) for part in tables}
+    held_out = {id_ for part in evaluated for id_ in ids[part] if id_ is not None}
+    for part in ("in_domain", "out_of_domain") if held_out else ():
+        shared = positions_of(ids[part], held_out)[:_COMPARED].tolist() if part in tables else []
+        for position in shared:
+            id_, example = ids[part][position], tables[part].select_columns(list(inputs))[position]
+            same = [
+                evaluated[other][index] for other in evaluated for index in positions_of(ids[other], {id_}).tolist()
+            ]
+            if example not in same:
+                return f"'{id_}' is another example in {part.replace('_', '-')} data than in validation or test data"
+    return None
