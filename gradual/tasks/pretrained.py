@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gradual.distributed import mean_over_processes
@@ -121,10 +122,10 @@ class PretrainedTask(TaskModule):
     def configure_model(self) -> None:
         """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
         if self.model is None and self.spec is not None:
-            model = load_model(
-                self.pretrained, self.auto_class, self.model_config(self.spec), trust_remote_code=self.trust_remote_code
-            )
-            self._take(model)
+            trust, changes = self.trust_remote_code, self.model_config(self.spec)
+            # a stage draws the same numbers whether it makes the model or has that of the stage before
+            with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+                self._take(load_model(self.pretrained, self.auto_class, changes, trust_remote_code=trust))
         if self.model is not None and self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 

@@ -34,7 +34,7 @@ class TokenClassifier(PretrainedTask):
     """
 
     auto_class = "AutoModelForTokenClassification"
-    datamodule_class = "gradual.tasks.token_classification.TokenClassificationData"
+    datamodule_class = "gradual.tasks.TokenClassificationData"
     spec_class = TagSpec
 
     def __init__(self, pretrained: str, per_type_scores: bool = False, **settings: Any):

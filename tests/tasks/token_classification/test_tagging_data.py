@@ -14,7 +14,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from tagging_examples import WORDS, sentences, write_conll, write_encoder
 
 from gradual.errors import InputError
-from gradual.tasks.token_classification import TokenClassificationData
+from gradual.tasks import TokenClassificationData
 from gradual.tasks.token_classification.tag_columns import rewritten
 
 

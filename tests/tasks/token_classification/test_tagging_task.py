@@ -2,20 +2,25 @@
 
 import json
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from interrupted_runs import At, in_a_process, outcome
+from interrupted_runs import At, begin_process, end_process, in_a_process, outcome
 from lightning.pytorch import Trainer
+from recorded_runs import path_results
 from seqeval.metrics import f1_score
 from tagging_examples import QUIET, WORDS, sentences, write_conll, write_encoder
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import gradual
+from gradual.__main__ import main
 from gradual.errors import InputError
-from gradual.tasks.token_classification import TokenClassificationData, TokenClassifier
+from gradual.tasks import TokenClassificationData, TokenClassifier
 
+CONFIG = Path(__file__).parents[3] / "configs/tasks/token_classification.yaml"
 KINDS = ("bert", "roberta", "modernbert")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
@@ -140,18 +145,16 @@ def test_the_batch_does_not_matter(folder, kind):
 
 def test_the_records_of_sentences_sum_to_the_score(folder):
     model, module = configured(folder, eval_batch_size=5)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-    model.train()
     with torch.no_grad():  # so that some spans are found
         model.model.classifier.weight.mul_(30)
-    (scores,) = trainer.test(model, module, verbose=False)
-    records = [
-        record for index, batch in enumerate(module.test_dataloader()) for record in model.test_step(batch, index)
-    ]
+        records = [
+            record for index, batch in enumerate(module.test_dataloader()) for record in model.test_step(batch, index)
+        ]
+    scores = model.test_scores.compute()
     assert [record["id"] for record in records] == [str(index) for index in range(12)]
     numerators, denominators = zip(*(record["f1"] for record in records))
-    assert scores["test/f1"] == pytest.approx(sum(numerators) / sum(denominators))
-    assert 0 < scores["test/f1"] < 1
+    assert scores["f1"].item() == pytest.approx(sum(numerators) / sum(denominators))
+    assert 0 < scores["f1"] < 1
 
 
 def test_tags_that_a_source_cannot_have_are_left_out_of_its_loss(folder):
@@ -175,17 +178,15 @@ def test_tags_that_a_source_cannot_have_are_left_out_of_its_loss(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_sentences_are_learnt_to_perfection(folder, tmp_path, kind):
-    module = data(folder, kind, max_length=10, batch_size=6)
+    module = data(folder, kind, max_length=10, batch_size=2)
     # validated on what it is trained on
     module.files["val"] = module.files["test"] = str(folder / "train.txt")
     result = gradual.fit(
         tagger(folder, kind, per_type_scores=True), module, [20, 0], tmp_path / "run", monitor="val/f1", patience=100,
-        optimizer={"lr": 5e-3}, max_epochs=20, accelerator="cpu", enable_progress_bar=False, logger=False,
+        optimizer={"lr": 5e-3}, max_epochs=8, accelerator="cpu", enable_progress_bar=False, logger=False,
     )  # fmt: skip
     scores = result.stages[-1].test
-    assert {name: scores[name] for name in ("f1", "precision", "recall", "f1/LOC", "f1/PER")} == {
-        name: 1.0 for name in ("f1", "precision", "recall", "f1/LOC", "f1/PER")
-    }
+    assert [scores[name] for name in ("f1", "precision", "recall", "f1/LOC", "f1/PER")] == [1.0] * 5
 
 
 def test_parts_of_speech_are_learnt_too(folder, tmp_path):
@@ -196,11 +197,11 @@ def test_parts_of_speech_are_learnt_too(folder, tmp_path):
     (tmp_path / "pos.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = str(tmp_path / "pos.jsonl")
     other = tmp_path / "other.jsonl"
-    other.write_text((tmp_path / "pos.jsonl").read_text().replace('"s', '"t'))
-    module = data(folder, parts=(), in_domain=file, val=str(other), test=str(other), batch_size=6)
+    other.write_text((tmp_path / "pos.jsonl").read_text().replace('"id": "s', '"id": "t'))
+    module = data(folder, parts=(), in_domain=file, val=str(other), test=str(other), batch_size=2)
     result = gradual.fit(
         tagger(folder), module, [0], tmp_path / "run", monitor="val/accuracy", patience=100,
-        optimizer={"lr": 5e-3}, max_epochs=20, accelerator="cpu", enable_progress_bar=False, logger=False,
+        optimizer={"lr": 5e-3}, max_epochs=12, accelerator="cpu", enable_progress_bar=False, logger=False,
     )  # fmt: skip
     assert result.stages[-1].test["accuracy"] == 1.0
     assert "f1" not in result.stages[-1].test
@@ -284,3 +285,77 @@ def test_what_was_found_is_said_once(folder, caplog):
     module.setup()
     module.setup()
     assert [record.message for record in caplog.records].count("Column 'tags': spans of 2 types in IOB2.") == 1
+
+
+# Several processes
+
+
+def half_steps(folder, out, rank, processes):
+    """The gradient of one process's share of a batch, averaged over processes, and the scores of all."""
+    if processes > 1:
+        torch.distributed.init_process_group("gloo", f"file://{out}/store", rank=rank, world_size=processes)
+    model, module = configured(folder, out_of_domain_labels="own")
+    model.train()
+    examples = [*module.domains.in_domain, *(module.domains.out_of_domain[index] for index in range(9))]
+    own = examples[: len(examples) // 3] if rank == 0 else examples[len(examples) // 3 :]
+    loss = model._step(module.collate_fn(examples if processes == 1 else own), "train")
+    loss.backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    if processes > 1:
+        torch.distributed.all_reduce(gradient)
+        gradient /= processes
+    scores = {name: value.item() for name, value in model.train_scores.compute().items()}
+    if rank == 0:
+        torch.save((gradient, scores), out / f"{processes}.pt")
+
+
+def test_two_processes_are_one(folder, tmp_path):
+    data(folder, out_of_domain_labels="own").setup()  # what is cached
+    children = [begin_process(lambda rank=rank: half_steps(folder, tmp_path, rank, 2)) for rank in (0, 1)]
+    assert [end_process(child) for child in children] == [0, 0]
+    half_steps(folder, tmp_path, 0, 1)
+    (two, two_scores), (one, one_scores) = (torch.load(tmp_path / f"{processes}.pt") for processes in (2, 1))
+    assert torch.allclose(two, one, atol=1e-6)
+    assert two_scores == pytest.approx(one_scores)
+
+
+# The command line
+
+
+@pytest.fixture(autouse=True)
+def _command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gradual"])
+
+
+def command(name, folder, *more):
+    files = [
+        f"--data.{part}={folder / file}.txt"
+        for part, file in [("in_domain", "train"), ("out_of_domain", "pool"), ("val", "dev"), ("test", "test")]
+    ]
+    fast = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.logger=false", "--schedule=[8, 0]"]
+    encoder = ["--model.pretrained", str(folder / "bert"), f"--data.cache_dir={folder / 'cache'}"]
+    main([name, *more, *files, *encoder, *fast])
+
+
+def test_from_files_to_predictions_on_the_command_line(folder, tmp_path):
+    command("fit", folder, "--model=TokenClassifier", "--monitor=val/f1", f"--run_dir={tmp_path}/run")
+    stages = path_results(tmp_path / "run")["stages"]
+    assert [(stage["in_domain"], stage["out_of_domain"]) for stage in stages] == [(12, 8), (12, 0)]
+    assert all(set(stage["test"]) == {"loss", "precision", "recall", "f1"} for stage in stages)
+    (tmp_path / "words.txt").write_text("sam\nmet\npolice\n\nparis\n")
+    best, out = f"{tmp_path}/run/seed-0/8/0/best.ckpt", tmp_path / "predictions.jsonl"
+    arguments = [f"--ckpt_path={best}", f"--predictions={out}", f"--data.predict={tmp_path}/words.txt"]
+    main(["predict", f"--config={tmp_path}/run/config.yaml", *arguments])
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(record["id"], record["tokens"]) for record in records] == [
+        ("0", ["sam", "met", "police"]),
+        ("1", ["paris"]),
+    ]
+    known = {"O", "B-LOC", "I-LOC", "B-PER", "I-PER"}
+    assert all(len(record["tags"]) == len(record["tokens"]) and {*record["tags"]} <= known for record in records)
+
+
+def test_the_configuration_of_the_task_can_be_used(folder, capsys):
+    command("plan", folder, f"--config={CONFIG}")
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
+    assert rows == [["1", "12", "8", "1:0.67"], ["2", "12", "0", "1:0.00"]]
