@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "TextClassificationData": "text_classification.data",
     "TextClassifier": "text_classification.task",
+    "TokenClassificationData": "token_classification.data",
+    "TokenClassifier": "token_classification.task",
 }
 
-__all__ = ["TextClassificationData", "TextClassifier"]
+__all__ = ["TextClassificationData", "TextClassifier", "TokenClassificationData", "TokenClassifier"]
 
 if TYPE_CHECKING:
     from gradual.tasks.text_classification.data import TextClassificationData
     from gradual.tasks.text_classification.task import TextClassifier
+    from gradual.tasks.token_classification.data import TokenClassificationData
+    from gradual.tasks.token_classification.task import TokenClassifier
 
 
 def __getattr__(name: str) -> Any:

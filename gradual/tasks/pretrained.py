@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gradual.distributed import mean_over_processes
@@ -140,7 +141,9 @@ class PretrainedTask(TaskModule):
     def configure_model(self) -> None:
         """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
         if self.model is None and self.spec is not None:
-            self._take(self._load()[0] if self.adapter is None else self.adapter.load())
+            # a stage draws the same numbers whether it makes the model or has that of the stage before
+            with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+                self._take(self._load()[0] if self.adapter is None else self.adapter.load())
         if self.model is not None and self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
