@@ -39,7 +39,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -141,18 +141,22 @@ class PretrainedTask(TaskModule):
     def configure_model(self) -> None:
         """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
         if self.model is None and self.spec is not None:
-            # a stage draws the same numbers whether it makes the model or has that of the stage before
-            with isolate_rng(include_cuda=torch.cuda.is_initialized()):
-                self._take(self._load()[0] if self.adapter is None else self.adapter.load())
+            self._take(self._new_model)
         if self.model is not None and self.device_mesh is not None:
             shard(self.model, self.device_mesh)
+
+    def _new_model(self) -> Any:
+        return self._load()[0] if self.adapter is None else self.adapter.load()
 
     def _load(self, **arguments: Any) -> tuple[Any, set[str]]:
         """Load the pretrained model; returns the names of what it lacks as well."""
         changes, trusted = self.model_config(self.spec), self.trust_remote_code
         return load_model(self.pretrained, self.auto_class, changes, trusted, **arguments)
 
-    def _take(self, model: Any) -> None:
+    def _take(self, make: Callable[[], Any]) -> None:
+        """Make and prepare the model; a stage draws the same random numbers afterwards whether it existed or not."""
+        with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+            model = make()
         quicken(model)
         self.prepare_model(model)
         if self.gradient_checkpointing:
@@ -194,7 +198,7 @@ class PretrainedTask(TaskModule):
         if self.adapter is not None:
             self._restore(self.adapter, checkpoint)
         elif self.model is None:
-            self._take(model_from_config(config, self.auto_class))
+            self._take(lambda: model_from_config(config, self.auto_class))
 
     def _restore(self, adapter: Adapter, checkpoint: Mapping[str, Any]) -> None:
         """Make the model from the pretrained folder, unless it exists, with the adapters that were merged."""
@@ -202,7 +206,7 @@ class PretrainedTask(TaskModule):
         if saved and self.pretrained_weights and saved != self.pretrained_weights:
             raise InputError(f"The adapter was trained beside other weights than those in '{self.pretrained}'.")
         if self.model is None:
-            self._take(adapter.load())
+            self._take(self._new_model)
         adapter.restore(checkpoint["merged_adapters"])
 
     def save_pretrained(self, folder: str | Path) -> None:

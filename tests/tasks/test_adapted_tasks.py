@@ -160,7 +160,7 @@ def test_a_classifier_with_an_adapter_learns_its_examples(root, encoder):
     assert all(torch.equal(model.predicted(model(batch)), batch.gold) for batch in batches)
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=["continue", "merge", "roberta", "dora"])
+@pytest.mark.parametrize("settings", [*KINDS, {"lora": None}], ids=["continue", "merge", "roberta", "dora", "all"])
 @pytest.mark.parametrize("at", [STEPS[0], sum(STEPS) - 2])
 def test_an_interrupted_run_resumes_to_the_same_bits(root, runs, tmp_path, settings, at):
     _, whole, result = runs(**settings)

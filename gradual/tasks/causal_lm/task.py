@@ -1,0 +1,168 @@
+"""The LightningModule of language modeling: losses, scores and generated texts of a causal language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from gradual.errors import InputError
+from gradual.nn.causal import states_at, take_rows, takes_rows
+from gradual.nn.encoder import load_tokenizer
+from gradual.nn.pieces import logits_of
+from gradual.tasks.causal_lm.batch import Prompts, TokenBatch
+from gradual.tasks.causal_lm.loss import losses_of_logits, token_losses
+from gradual.tasks.causal_lm.scores import LanguageScores
+from gradual.tasks.generation import TEXT_SCORES, generation_config, text_scores
+from gradual.tasks.pretrained import PretrainedTask
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """What a language model must know of its data.
+
+    Attributes:
+        tokenizer: Folder or hub name of the tokenizer.
+        vocabulary: Number of its tokens.
+        padding: The id of the token that fills up a batch.
+        end: The id of the token that ends a text; None where there is none.
+    """
+
+    tokenizer: str
+    vocabulary: int
+    padding: int
+    end: int | None
+
+
+class CausalLM(PretrainedTask):
+    """A causal language model, trained on texts, on completions of prompts or on conversations (``CausalLMData``).
+
+    Logs ``loss``, the mean negative log likelihood of the tokens that have a loss, and ``perplexity``, its exponential,
+    for ``train``, ``val`` and ``test``. With ``generate``, answers to the test prompts are generated and compared with
+    those of the data: ``test/exact_match``, ``test/rouge1``, ``test/rouge2`` and ``test/rougeL``, from 0 to 1.
+
+    All examples of a batch are one row of tokens, without padding, in the architectures that ``gradual.nn.causal``
+    lists (Llama, Mistral, Qwen, Gemma, Phi, OLMo, SmolLM, GPT-2 and others); their logits are computed only for tokens
+    with a loss, and never all at once where the vocabulary is large. Others run once for each group of examples of
+    similar length.
+
+    Args:
+        pretrained: A pretrained model for ``transformers``: a folder, or a name on the Hugging Face Hub.
+        generate: Settings of ``transformers.GenerationConfig`` for the texts that ``test`` and ``predict`` generate, by
+            default the most probable tokens, 64 at most. None to generate in ``predict`` only.
+        **settings: Those of every task, see ``PretrainedTask``.
+    """
+
+    auto_class = "AutoModelForCausalLM"
+    datamodule_class = "gradual.tasks.CausalLMData"
+    spec_class = TokenSpec
+
+    def __init__(self, pretrained: str, generate: dict[str, Any] | None = None, **settings: Any):
+        super().__init__(pretrained, **settings)
+        self.generate = generate
+        generation_config(generate or {})  # refuses what is wrong before anything is trained
+
+    def model_config(self, spec: TokenSpec) -> dict[str, Any]:
+        """A language model stays as it is."""
+        return {}
+
+    def make_scores(self, spec: TokenSpec) -> LanguageScores:
+        """Return a new metric for a split."""
+        return LanguageScores()
+
+    def prepare_model(self, model: Any) -> None:
+        """Let the model process packed rows, if it can.
+
+        Raises:
+            InputError: The tokenizer has more tokens than the model.
+        """
+        take_rows(model)
+        known = model.get_input_embeddings().num_embeddings
+        if self.spec is not None and self.spec.vocabulary > known:
+            raise InputError(
+                f"The tokenizer '{self.spec.tokenizer}' has {self.spec.vocabulary} tokens, but the model knows {known}."
+            )
+
+    def difference(self, trained: TokenSpec, data: TokenSpec) -> str | None:
+        """Tokenizers may be in different places, but must be the same size."""
+        if trained.vocabulary == data.vocabulary:
+            return None
+        return f"its tokenizer has {trained.vocabulary} tokens, but the one of the data has {data.vocabulary}"
+
+    def test_step(self, batch: TokenBatch, batch_idx: int) -> Any:
+        """Add a batch to the test scores, and return those of each example."""
+        _, losses = self._losses(batch)
+        counts = torch.bincount(batch.example, minlength=len(batch.ids))
+        sums = losses.new_zeros(len(batch.ids), dtype=torch.float64).index_add_(0, batch.example, losses.double())
+        pairs = zip(batch.ids, sums.tolist(), counts.tolist())
+        records: list[dict[str, Any]] = [{"id": id_, "loss": [loss, count]} for id_, loss, count in pairs]
+        scores = self._text_scores(batch.prompts)
+        self.scores_of("test").update(losses, scores)
+        for record, row in zip(records, [] if scores is None else scores.tolist()):
+            record |= {name: [value, 1] for name, value in zip(TEXT_SCORES, row)}
+        return records
+
+    def predict_step(self, batch: TokenBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """Return the text that is generated for each prompt."""
+        assert batch.prompts is not None
+        return [{"id": id_, "text": text} for id_, text in zip(batch.ids, self._texts(batch.prompts))]
+
+    def _step(self, batch: TokenBatch, split: str) -> Tensor:
+        """Return the mean loss of a token, and add a batch to the scores of the split."""
+        total, losses = self._losses(batch)
+        self.scores_of(split).update(losses)
+        return total / self.mean_count(total, len(losses))
+
+    def _losses(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses, and each of them without a gradient, shape ``(K,)``."""
+        if takes_rows(self.model):
+            states = states_at(self.model, batch.pieces.ids, batch.pieces.packing, batch.before)
+            return token_losses(states, batch.targets, self.model.get_output_embeddings())
+        logits = logits_of(self.model, batch.pieces, by_token=True, padding=self.spec.padding)
+        losses = losses_of_logits(logits[batch.before], batch.targets)
+        return losses.sum(), losses.detach()
+
+    def _text_scores(self, prompts: Prompts | None) -> Tensor | None:
+        """Generate answers and compare them with those of the data, if this was asked for and the data has any."""
+        if self.generate is None or prompts is None:
+            return None
+        answers = [answer for answer in prompts.answers if answer is not None]
+        return text_scores(self._texts(prompts), answers) if len(answers) == len(prompts.answers) else None
+
+    def _texts(self, prompts: Prompts) -> list[str]:
+        """Generate what follows the prompts, of which a model with a limit reads as much of the end as it can."""
+        config = generation_config(self.generate or {})
+        if config.pad_token_id is None:
+            config.pad_token_id = self.spec.padding
+        if config.eos_token_id is None:
+            config.eos_token_id = self._ends() or None
+        ids, mask = prompts.ids, prompts.mask
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        if positions is not None:
+            room = positions - config.max_new_tokens
+            if room < 1:
+                raise InputError(
+                    f"generate.max_new_tokens is {config.max_new_tokens}: it must be below {positions}, the number of "
+                    "tokens that the model reads at most."
+                )
+            ids, mask = ids[:, -room:], mask[:, -room:]
+        together = isinstance(self.model, FSDPModule)  # each step gathers weights, so all processes must make as many
+        made = self.model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=config, synced_gpus=together
+        )
+        texts: list[str] = self._tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+        return texts
+
+    def _ends(self) -> list[int]:
+        """The tokens that end a text: that of the data, and those of the pretrained model."""
+        own = self.model.generation_config.eos_token_id
+        ends = [self.spec.end, *(own if isinstance(own, list) else [own])]
+        return sorted({end for end in ends if end is not None})
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.spec.tokenizer, trust_remote_code=self.trust_remote_code)
