@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,42 @@ def load_model(
             config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **arguments,
         )  # fmt: skip
     return model, {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a pretrained model without its weights.
+
+    Attributes:
+        kind: Its type in ``transformers``, such as ``bert``.
+        parameters: The number of its parameters.
+    """
+
+    kind: str
+    parameters: int
+
+
+def architecture_of(name: str, auto_class: str) -> Architecture:
+    """Look at a pretrained model as a class of ``transformers`` loads it, without reading its weights.
+
+    Args:
+        name: Its folder or hub name.
+        auto_class: The class, such as ``AutoModelForSequenceClassification``.
+
+    Raises:
+        InputError: There is no such model, or the class does not load models of its type.
+    """
+    config = _load(AutoConfig, "a model", name, trust_remote_code=False)
+    cls = getattr(transformers, auto_class)
+    # a masked language model that is no decoder sees the tokens that a causal one must predict
+    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping and not getattr(
+        config, "is_decoder", False
+    )
+    if type(config) not in cls._model_mapping or (masked and auto_class == "AutoModelForCausalLM"):
+        raise InputError(f"'{name}' is a model of the type {config.model_type}, which is no {auto_class}.")
+    with torch.device("meta"):
+        model = cls.from_config(config)
+    return Architecture(str(config.model_type), sum(parameter.numel() for parameter in model.parameters()))
 
 
 def weights_of(name: str) -> dict[str, str]:

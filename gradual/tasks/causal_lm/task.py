@@ -151,9 +151,7 @@ class CausalLM(PretrainedTask):
                 )
             ids, mask = ids[:, -room:], mask[:, -room:]
         together = isinstance(self.model, FSDPModule)  # each step gathers weights, so all processes must make as many
-        made = self.model.generate(
-            input_ids=ids, attention_mask=mask, generation_config=config, synced_gpus=together
-        )
+        made = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, synced_gpus=together)
         texts: list[str] = self._tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return texts
 
