@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from gradual import report
-    from gradual.cli import export
+    from gradual.cli import export, init
     from gradual.tasks.dialogue import demo, download
     from gradual.tasks.events import convert
 
@@ -78,8 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in LIGHTNING_COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
+        ("init", init, "write a configuration for files and a pretrained model of your own"),
         ("report", report, "write the report of a comparison again, without training"),
-        ("export", export, "write the weights of a checkpoint as safetensors"),
+        ("export", export, "write the model of a stage for plain transformers, or its weights as safetensors"),
         ("demo-data", demo, "write a small dialogue corpus and a tiny encoder for the demo"),
         ("download", download, "download public data"),
         ("convert", convert, "convert annotated texts into documents for event extraction"),

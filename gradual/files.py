@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,39 @@ def whole_file(path: Path, backup: Path | None = None) -> Iterator[Path]:
         put_in_place(temporary, path, backup)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Write a folder so that, at any moment, ``path`` holds nothing or all of its files.
+
+    Args:
+        path: The folder, which must not exist or be empty; the folders above it are created.
+
+    Yields:
+        A temporary folder beside it to write files to. When the block ends, they are flushed to the disk, get the
+        permissions of new files, and the folder takes the place of ``path``; if the block raises, it is removed.
+
+    Raises:
+        InputError: ``path`` has content.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists: choose another folder, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        permissions = temporary.stat().st_mode & 0o666
+        for file in (found for found in temporary.rglob("*") if found.is_file()):
+            file.chmod(permissions)  # a library may have made it for its owner only
+            with file.open("rb+") as content:
+                os.fsync(content.fileno())
+        temporary.replace(path)
+        with suppress(OSError):  # not every file system supports this
+            _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

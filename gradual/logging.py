@@ -16,6 +16,13 @@ log = logging.getLogger(__name__)
 _said: set[str] = set()  # lines that this run has logged already
 
 
+def to_standard_error() -> None:
+    """Write our log messages to standard error as they are, and few of Lightning's."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("gradual").setLevel(logging.INFO)
+    quieten()
+
+
 def note(message: str, *values: Any) -> None:
     """Log a line that users may want to know about but need not act on, from the first process only."""
     rank_zero_only(log.info)(message, *values)
@@ -49,6 +56,7 @@ _WARNINGS = (
     ".*does not have many workers.*",
     ".*Checkpoint directory.*",
     ".*is smaller than the logging interval.*",
+    ".*`is_gradient_checkpointing` is deprecated.*",  # which peft uses
     ".*in eval mode at the start of training.*",  # TrainingModes names them
 )
 

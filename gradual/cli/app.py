@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.checks import did_you_mean
 from gradual.cli.chosen_classes import import_chosen
+from gradual.cli.chosen_stage import with_stage
 from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.cli.comparison import add_comparison_arguments, executor
@@ -36,7 +36,7 @@ from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.strategies import parse_strategies
-from gradual.logging import note, quieten
+from gradual.logging import note, to_standard_error
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule
 from gradual.settings import MAX_EPOCHS, SEED, StageOverrides, TrainSettings
@@ -309,7 +309,7 @@ class GradualCLI(WeightsOnlyCLI):
 
 def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
     """Make the experiment in another process, from its resolved configuration; its modules are in ``folder``."""
-    _prepare_output()
+    to_standard_error()
     find_modules_in(folder)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
@@ -320,9 +320,9 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand, from ``arguments`` or from the command line."""
-    _prepare_output()
+    to_standard_error()
     find_modules_in(Path.cwd())
-    given = ordered(sys.argv[1:] if arguments is None else arguments)
+    given = ordered(with_stage(sys.argv[1:] if arguments is None else arguments))
     for group in ("model", "data"):
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))
@@ -346,10 +346,3 @@ def _cli(command: str | None, arguments: list[str], data_class: str | None = Non
         save_config_callback=None,
         args=arguments,
     )
-
-
-def _prepare_output() -> None:
-    """Write our log messages to standard error as they are, and few of Lightning's."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("gradual").setLevel(logging.INFO)
-    quieten()

@@ -20,13 +20,15 @@ OWN_CLASSES = {
         "gradual.tasks.events.EventExtractor": "event extraction: DyGIE++",
         "gradual.tasks.CausalLM": "texts, completions of prompts or conversations: a causal language model",
         "gradual.tasks.TextClassifier": "texts with a label, with several labels or with a number",
+        "gradual.tasks.TokenClassifier": "words with tags, such as named entities or parts of speech",
     },
     "data": {
-        "gradual.FileDataModule": "examples in JSON lines, CSV, TSV or Parquet files",
+        "gradual.FileDataModule": "examples in JSON lines, CSV, TSV, Parquet or CoNLL files, or saved by datasets",
         "gradual.tasks.dialogue.DialogueDataModule": "dialogues in MultiWOZ 2.0's layout",
         "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
         "gradual.tasks.CausalLMData": "texts, prompts or conversations in these files, for CausalLM",
         "gradual.tasks.TextClassificationData": "texts in these files, for TextClassifier",
+        "gradual.tasks.TokenClassificationData": "sentences in these files, for TokenClassifier",
     },
 }
 """The models and data modules of the package, and what each is for; listed without importing them."""

@@ -9,3 +9,6 @@ LIGHTNING_COMMANDS = {
     "test": "print the test scores of a checkpoint",
     "predict": "write the predictions of a checkpoint as JSON lines",
 }
+
+WITH_STAGE = ("validate", "test", "predict")
+"""Those that take a stage in place of ``--config`` and ``--ckpt_path``."""

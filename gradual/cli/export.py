@@ -1,8 +1,8 @@
-"""Write the weights of a stage's checkpoint as safetensors, a format that can hold tensors but no code.
+"""Write the model of a stage as a folder for plain transformers, or the weights of any as a safetensors file.
 
-The tensors have their names in the model, without the prefix of compiled modules. The metadata of the file has the
-class of the model, its hyperparameters and, as JSON, the meaning of its outputs: the slots and their values in dialogue
-state tracking, the labels in event extraction.
+Safetensors is a format that can hold tensors but no code. In a file, the tensors have their names in the model, without
+the prefix of compiled modules. Its metadata has the class of the model, its hyperparameters and, as JSON, the meaning
+of its outputs: the slots and their values in dialogue state tracking, the labels in event extraction.
 """
 
 from __future__ import annotations
@@ -22,18 +22,42 @@ from gradual.files import whole_file
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gradual export``."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a stage's checkpoint, such as best.ckpt")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
+    add = parser.add_argument
+    add(
+        "stage", metavar="RUN_DIR", type=Path,
+        help="a run directory of gradual fit, whose last stage is exported, or the folder or a checkpoint of a stage",
+    )  # fmt: skip
+    add(
+        "--out", metavar="OUT", type=Path, required=True,
+        help="the folder to write, or for the weights alone a file whose name ends in .safetensors",
+    )  # fmt: skip
+    add("--merge", action="store_true", help="merge an adapter (lora) into the weights of its base")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export the weights of a checkpoint, and print how many tensors there are.
+    """Export a stage, and print what was written.
 
     Raises:
-        InputError: The checkpoint cannot be used, or the file cannot be written.
+        InputError: There is no such stage, its checkpoint cannot be used, or the output cannot be written.
     """
-    count = export(arguments.checkpoint, arguments.out)
-    print(f"{arguments.out}: {count} tensors of {arguments.checkpoint}")
+    from gradual.cli.chosen_stage import choose_stage
+
+    stage, out = choose_stage(arguments.stage), arguments.out
+    if out.suffix == ".safetensors":
+        if arguments.merge:
+            raise InputError("--merge writes a whole model: --out must be a folder.")
+        count = export(stage.checkpoint, out)
+        print(f"{out}: {count} tensors of {stage.checkpoint}")
+        return
+    from gradual.cli.class_paths import find_modules_in
+    from gradual.cli.pretrained_folder import write_folder
+    from gradual.logging import quieten
+    from gradual.runs.checkpoint import read_checkpoint
+
+    find_modules_in(Path.cwd())
+    quieten()
+    files = write_folder(stage, read_checkpoint(stage.checkpoint), out, arguments.merge)
+    print(f"{out}: {', '.join(files)} of {stage.checkpoint}")
 
 
 def export(checkpoint: str | Path, out: str | Path) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from jsonargparse import DefaultHelpFormatter
 
 from gradual.cli.class_paths import OWN_CLASSES
+from gradual.cli.commands import WITH_STAGE
 from gradual.cli.lightning_cli_internals import type_text
 
 _LONGEST_TYPE = 32
@@ -20,6 +21,10 @@ _TEXTS = {  # where those of Lightning or jsonargparse do not fit
     "print_config": "print the resulting configuration, to start a file from, and exit",
     "ckpt_path": "checkpoint of a stage, such as runs/gradual/seed-0/2000/best.ckpt",
 }
+_RUN_DIR = (
+    "RUN_DIR is a run directory of gradual fit, whose last stage is used, or the folder or a checkpoint of a stage. "
+    "Without it, give --config and --ckpt_path."
+)
 _OPTIONS = ("help", "config", "print_config")
 _GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # each of their settings is shown
 _STAGES = ("later_stages", "last_stage")  # shown as a whole: their settings are those of a stage
@@ -111,8 +116,9 @@ def command_help(command: str, description: str, actions: Iterable[argparse.Acti
         actions: All settings of its parser, including those that it only accepts in a file that commands share.
     """
     formatter = HelpFormatter(f"gradual {command}")
-    formatter.add_usage(f"gradual {command} --config FILE [--SETTING VALUE ...]", [], [])
-    formatter.add_text(description[0].upper() + description[1:] + ".")
+    given = "RUN_DIR" if command in WITH_STAGE else "--config FILE"
+    formatter.add_usage(f"gradual {command} {given} [--SETTING VALUE ...]", [], [])
+    formatter.add_text(description[0].upper() + description[1:] + (f". {_RUN_DIR}" if command in WITH_STAGE else "."))
     options, sections = _sorted(actions)
     _add_section(formatter, "Options", options)
     for section, found in sections:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradual.data.features import LENGTH, Features, RowError, tokenizer_key
-from gradual.data.formats import Columns, describe, format_of
+from gradual.data.formats import Columns, describe, files_of, format_of, size_of
 from gradual.data.tokenization import cores, processes_for, quiet_datasets, tokenize
 from gradual.errors import InputError
 from gradual.files import sha256, write_atomically
@@ -201,7 +201,7 @@ def _making(folder: Path, files: Sequence[Path]) -> Iterator[Path]:
     work = folder.with_suffix(".tmp")
     for old in (work, folder):  # left by a killed process, or damaged
         shutil.rmtree(old, ignore_errors=True)
-    size = sum(path.stat().st_size for path in files)
+    size = sum(map(size_of, files))
     try:
         with _writing_into(folder.parent), quiet_datasets(_datasets_library(), size):
             work.mkdir(parents=True)
@@ -335,7 +335,7 @@ def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
         _LAYOUT,
         version("pyarrow"),
         format_of(files[0]),
-        [_content(path, cache) for path in files],
+        [_content(file, cache) for path in files for file in files_of(path)],
         [columns.names, columns.text, columns.ids],
     ]
     return _digest(parts)
@@ -363,7 +363,8 @@ def _digest(parts: Sequence[Any]) -> str:
 
 def content_of_files(files: Sequence[Path], cache: Path) -> str:
     """Compute a digest of all bytes of ``files``, in their order, without reading unchanged files again."""
-    return hashlib.sha256("".join(_content(path, cache) for path in files).encode()).hexdigest()[:16]
+    contents = [_content(file, cache) for path in files for file in files_of(path)]
+    return hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
 
 
 def _content(path: Path, cache: Path) -> str:

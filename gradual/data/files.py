@@ -27,9 +27,11 @@ class FileDataModule(MixedDomainDataModule):
     """Examples in files of any size, read through Hugging Face ``datasets`` and memory-mapped, never loaded in full.
 
     Each part is a file, a pattern (``pool/*.jsonl``) or a list of these, all of one format: ``.jsonl`` (or ``.json``),
-    ``.csv``, ``.tsv`` (both with a header, quoted where needed) or ``.parquet``. An example is a dict of its columns'
-    values. Files are converted (and tokenized) once, in parallel, and kept in ``cache_dir`` for all processes, found
-    again by their content; delete that folder to free the space. Nothing is downloaded.
+    ``.csv``, ``.tsv`` (both with a header, quoted where needed), ``.parquet``, CoNLL (``.txt``, ``.conll``,
+    ``.conllu``, ``.iob`` or ``.bio``; see ``gradual.data.conll``), or a folder that ``save_to_disk`` of ``datasets``
+    wrote, of one split, whose labels become their names. An example is a dict of its columns' values. Files are
+    converted (and tokenized) once, in parallel, and kept in ``cache_dir`` for all processes, found again by their
+    content; delete that folder to free the space. Nothing is downloaded.
 
     A column has one type in all files of all parts (``predict`` takes the types of the others), determined from all of
     its values; a value that does not fit is reported with its file and line. Cells of CSV and TSV are numbers if every
@@ -222,9 +224,23 @@ def expand(name: str, given: str | Sequence[str]) -> list[Path]:
         paths += found
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{name}: {path} is a folder; give its files, such as {path / '*.jsonl'}.")
-        if path.suffix.lower() not in FORMATS:
+            _check_folder(name, path)
+        elif path.suffix.lower() not in FORMATS:
             raise InputError(f"{name}: {path} has an unknown format; it must end in one of {', '.join(FORMATS)}.")
-        if path.suffix.lower() != paths[0].suffix.lower():
+        if _ending(path) != _ending(paths[0]):
             raise InputError(f"{name}: {path} and {paths[0]} differ in format; all files of a part must have the same.")
     return paths
+
+
+def _check_folder(name: str, path: Path) -> None:
+    """Check that a folder is one split of a dataset, as ``datasets`` writes it."""
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(file.parent.name for file in path.glob("*/state.json"))
+        example = f"; give the folder of one, such as {path / splits[0]}" if splits else ""
+        raise InputError(f"{name}: {path} holds the splits {', '.join(splits)}{example}.")
+    if not (path / "state.json").is_file():
+        raise InputError(f"{name}: {path} is a folder; give its files, such as {path / '*.jsonl'}.")
+
+
+def _ending(path: Path) -> str | None:
+    return None if path.is_dir() else path.suffix.lower()

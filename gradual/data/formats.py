@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet"}
-"""The formats that can be read, by file name extension."""
+FORMATS = {
+    **{".jsonl": "JSON lines", ".json": "JSON lines", ".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet"},
+    **dict.fromkeys((".txt", ".conll", ".conllu", ".iob", ".bio"), "CoNLL"),
+}
+"""The formats of files that can be read, by file name extension; folders are those of ``datasets``."""
+
+_WITH_TYPES = ("Parquet", "datasets")
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,27 @@ class Columns:
 
 def format_of(path: Path) -> str:
     """Return the format of a file, by the extension of its name."""
-    return FORMATS[path.suffix.lower()]
+    return "datasets" if path.is_dir() else FORMATS[path.suffix.lower()]
+
+
+def has_types(path: Path) -> bool:
+    """Whether the columns of a file have types, and its examples rows instead of lines."""
+    return format_of(path) in _WITH_TYPES
+
+
+def files_of(path: Path) -> list[Path]:
+    """List the files that an example file consists of: itself, or those of a folder, sorted."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def size_of(path: Path) -> int:
+    """Return the size of an example file in bytes."""
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def at(path: Path, place: int) -> str:
-    """Name a place in a file for a message: a line, or a row of Parquet."""
-    return f"{path}, row {place}" if format_of(path) == "Parquet" else f"{path}:{place}"
+    """Name a place in a file for a message: a line, or a row where there are no lines."""
+    return f"{path}, row {place}" if has_types(path) else f"{path}:{place}"
 
 
 def describe(files: Sequence[Path]) -> str:

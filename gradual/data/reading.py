@@ -1,7 +1,8 @@
 """Reading of example files row by row, exactly as they are, or with an error that names file, line and column.
 
 CSV and TSV are read with Python's ``csv`` (strict), JSON lines with ``json``: neither guesses types, fills short rows
-or drops quotation marks, and both report the line. Parquet is read with pyarrow.
+or drops quotation marks, and both report the line. Parquet is read with pyarrow. CoNLL and folders of ``datasets`` have
+modules of their own.
 """
 
 from __future__ import annotations
@@ -10,40 +11,26 @@ import csv
 import math
 import sys
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradual.data.column_types import convert, plain, what, words
-from gradual.data.formats import Columns, at, format_of
+from gradual.data.column_types import what
+from gradual.data.conll import read_conll
+from gradual.data.formats import Columns, format_of
+from gradual.data.rows import ROWS, Rows, cast, check_bytes, chosen, first_line, listed, open_text, plain_schema
+from gradual.data.saved_datasets import read_saved, saved_names, saved_schema
 from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
 from gradual.errors import InputError
 
-_ROWS = 1000  # read at once
 _LEVELS = 20  # of nested lists and objects, at most
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Consecutive examples of a file.
-
-    Attributes:
-        columns: The values of each column, one per example; text for CSV and TSV. For JSON lines, the columns are those
-            that these examples have.
-        places: The place of each example: its line, or for Parquet its row counted from 1.
-        names: The names of all columns that these examples have, read or not.
-    """
-
-    columns: dict[str, pa.Array]
-    places: Sequence[int]
-    names: Sequence[str]
 
 
 def read(path: Path, columns: Columns) -> Iterator[Rows]:
@@ -52,12 +39,7 @@ def read(path: Path, columns: Columns) -> Iterator[Rows]:
     Raises:
         InputError: The file cannot be read, or its meaning is ambiguous.
     """
-    kind = format_of(path)
-    if kind == "Parquet":
-        return _read_parquet(path, columns)
-    if kind == "JSON lines":
-        return _read_json(path, columns)
-    return _read_cells(path, "\t" if kind == "TSV" else ",", columns)
+    return _READERS[format_of(path)](path, columns)
 
 
 def column_names(path: Path) -> list[str]:
@@ -69,61 +51,39 @@ def column_names(path: Path) -> list[str]:
     if format_of(path) == "Parquet":
         with _parquet(path) as file:
             return list(file.schema_arrow.names)
+    if format_of(path) == "datasets":
+        return saved_names(path)
     first = next(iter(read(path, Columns(()))), None)
     return [] if first is None else list(first.names)
 
 
 def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
-    """Read which columns of a Parquet file are used, with plain types, and its number of examples, but no data.
+    """Read which columns of a file with types are used, with plain types, and its number of examples, but no data.
+
+    Args:
+        path: A Parquet file, or a folder of ``datasets``.
+        columns: The columns to read.
 
     Raises:
         InputError: The file cannot be read, lacks a column of ``columns``, or has one of an unsupported type.
     """
+    if format_of(path) != "Parquet":
+        return saved_schema(path, columns)
     with _parquet(path) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-    names = chosen(path, schema.names, columns.names)
-    fields = {}
-    for name in names:
-        type_ = schema.field(name).type
-        fields[name] = plain(type_)
-        if fields[name] is None:
-            raise InputError(
-                f"{path}: the column '{name}' has the Arrow type {type_}, which cannot be read; "
-                "leave it out of columns."
-            )
-        if name == columns.ids and not pa.types.is_null(fields[name]):
-            if not (pa.types.is_integer(fields[name]) or pa.types.is_string(fields[name])):
-                raise InputError(f"{path}: '{name}' holds {words(fields[name])}; an id must be text or an integer.")
-            fields[name] = pa.string()
-    return pa.schema(fields), rows
-
-
-def chosen(path: Path, names: Sequence[str], columns: Collection[str] | None) -> list[str]:
-    """Choose which of a file's columns to read: those in ``columns``, or all where that is None.
-
-    Raises:
-        InputError: The file lacks a column, or has it twice.
-    """
-    read = list(names) if columns is None else list(columns)
-    for name in read:
-        if name not in names:
-            raise InputError(f"{path} has no column '{name}'; its columns are {_listed(names)}.")
-        if names.count(name) > 1:
-            raise InputError(f"{path} has {names.count(name)} columns named '{name}'; a name must be unique.")
-    return read
+        return plain_schema(path, file.schema_arrow, columns), file.metadata.num_rows
 
 
 # CSV and TSV
 
 
-def _read_cells(path: Path, delimiter: str, columns: Columns) -> Iterator[Rows]:
-    with _open(path) as file, _long_cells():
+def _read_cells(delimiter: str, path: Path, columns: Columns) -> Iterator[Rows]:
+    with open_text(path) as file, _long_cells():
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         header: list[str] = []
         line = 0
         while True:
             try:
-                records = list(islice(reader, _ROWS if header else 1))
+                records = list(islice(reader, ROWS if header else 1))
             except csv.Error:
                 line = _line_of_bad_quotes(path, delimiter)
                 raise InputError(
@@ -169,12 +129,12 @@ def _check_widths(path: Path, header: Sequence[str], records: Sequence[list[str]
     if set(map(len, records)) == {len(header)}:
         return
     line, found = next((line, len(row)) for line, row in zip(places, records) if len(row) != len(header))
-    raise InputError(f"{path}:{line}: found {found} fields, expected {len(header)} ({_listed(header)}).")
+    raise InputError(f"{path}:{line}: found {found} fields, expected {len(header)} ({listed(header)}).")
 
 
 def _line_of_bad_quotes(path: Path, delimiter: str) -> int:
     line = 0
-    with _open(path) as file, suppress(csv.Error):
+    with open_text(path) as file, suppress(csv.Error):
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         for _ in reader:
             line = reader.line_num
@@ -213,16 +173,16 @@ def _read_json(path: Path, columns: Columns) -> Iterator[Rows]:
 
 
 def _is_array(path: Path) -> bool:
-    with _open(path, "\n") as file:
+    with open_text(path, "\n") as file:
         first = next((line for line in file if not line.isspace()), "")
     return first.lstrip().startswith("[")
 
 
 def _lines(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
     """Parse the lines that are not blank; yields values and their lines."""
-    with _open(path, "\n") as file:
+    with open_text(path, "\n") as file:
         line = 1
-        while lines := list(map(str.rstrip, islice(file, _ROWS))):
+        while lines := list(map(str.rstrip, islice(file, ROWS))):
             places: Sequence[int] = range(line, line + len(lines))
             line += len(lines)
             if not all(lines):
@@ -242,7 +202,7 @@ def _arrays(path: Path) -> Iterator[tuple[list[Any], Sequence[int]]]:
     """Parse a file that is one array; yields entries and their lines."""
     entries = parse_json_array(read_text(path))
     try:
-        while found := list(islice(entries, _ROWS)):
+        while found := list(islice(entries, ROWS)):
             yield [value for _, value in found], [line for line, _ in found]
     except JSONError as error:
         raise InputError(f"{path}:{error.line}: {error}; the file must be one array of JSON objects.") from None
@@ -330,7 +290,7 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
     schema, _ = read_schema(path, columns)
     with _parquet(path) as file:
         row = 1
-        for batch in file.iter_batches(_ROWS, columns=schema.names):
+        for batch in file.iter_batches(ROWS, columns=schema.names):
             try:
                 batch.validate(full=True)
             except pa.ArrowInvalid as error:
@@ -344,79 +304,23 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
             row += len(batch)
 
 
-def cast(path: Path, places: Sequence[int], name: str, array: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Convert an array to another type, which must hold its values exactly.
-
-    Raises:
-        InputError: It does not; the message names the first value that it cannot hold.
-    """
-    try:
-        return convert(array, type_)
-    except pa.ArrowInvalid:
-        for index, place in enumerate(places):
-            try:
-                convert(array.slice(index, 1), type_)
-            except pa.ArrowInvalid:
-                one = array.slice(index, 1)
-                with suppress(pa.ArrowNotImplementedError):
-                    one = one.cast(pa.string())  # for all digits of a time
-                value = f"{one[0].as_py()!s:.60}"
-                raise InputError(
-                    f"{at(path, place)}: '{name}' is {value}, which a column of {words(type_)} cannot hold exactly."
-                ) from None
-        raise
-
-
 @contextmanager
 def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    _check_bytes(path)
+    check_bytes(path)
     try:
         with pq.ParquetFile(path) as file:
             yield file
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or _first_line(error)}.") from None
+        raise InputError(f"{path}: {error.strerror or first_line(error)}.") from None
     except (pa.ArrowException, ValueError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from None
+        raise InputError(f"{path} cannot be read as Parquet: {first_line(error)}.") from None
 
 
-# Bytes
-
-
-@contextmanager
-def _open(path: Path, newline: str = "") -> Iterator[TextIO]:
-    """Open a UTF-8 text file."""
-    _check_bytes(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise InputError(_not_utf8(path, error)) from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}.") from None
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as found:
-                return f"{path}:{number}: not UTF-8 (byte 0x{line[found.start]:02x}); convert the file."
-    return f"{path}: not UTF-8 ({error.reason}); convert the file."
-
-
-def _check_bytes(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}.") from None
-    if not size:
-        raise InputError(f"{path} is empty.")
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+_READERS: dict[str, Callable[[Path, Columns], Iterator[Rows]]] = {
+    "JSON lines": _read_json,
+    "CSV": partial(_read_cells, ","),
+    "TSV": partial(_read_cells, "\t"),
+    "Parquet": _read_parquet,
+    "CoNLL": read_conll,
+    "datasets": read_saved,
+}

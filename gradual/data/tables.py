@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from gradual.data.column_types import Cells, Kind, convert, of_cells, what, words
-from gradual.data.formats import Columns, at, format_of
-from gradual.data.reading import cast, chosen, clash, read, read_schema
+from gradual.data.formats import Columns, at, format_of, has_types, size_of
+from gradual.data.reading import clash, read, read_schema
+from gradual.data.rows import cast, chosen
 from gradual.errors import InputError
 
 _BYTES_PER_PROCESS = 10_000_000  # with fewer, starting a process costs more than it saves
@@ -71,7 +72,7 @@ def scan(files: Sequence[Path], columns: Columns, folder: Path, processes: int) 
     """
     folder.mkdir(parents=True)
     work = partial(_scan_file, columns=columns, folder=folder)
-    processes = min(processes, len(files), sum(path.stat().st_size for path in files) // _BYTES_PER_PROCESS)
+    processes = min(processes, len(files), sum(map(size_of, files)) // _BYTES_PER_PROCESS)
     if processes > 1 and "fork" in multiprocessing.get_all_start_methods():
         with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
             scanned = list(pool.map(work, files, range(len(files))))
@@ -92,7 +93,7 @@ def scan(files: Sequence[Path], columns: Columns, folder: Path, processes: int) 
 
 
 def _scan_file(path: Path, index: int, columns: Columns, folder: Path) -> Found:
-    if format_of(path) == "Parquet":
+    if has_types(path):
         schema, count = read_schema(path, columns)
         return Found([count], {field.name: Kind(field.type) for field in schema})
     kinds: dict[str, Kind] = {}
@@ -315,7 +316,7 @@ def fit(part: Part, types: Mapping[str, pa.DataType], rows: Path, folder: Path) 
     """
     schema, paths = pa.schema(dict(types)), []
     for index, path in enumerate(part.files):
-        if format_of(path) == "Parquet":
+        if has_types(path):
             batches = (pa.record_batch(one.columns) for one in read(path, part.columns))
             paths.append(_write(folder / f"{index}.arrow", schema, path, part.columns, batches))
             continue

@@ -38,6 +38,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from gradual.checks import integer
@@ -224,15 +225,33 @@ class TaskFileDataModule(FileDataModule):
     def _read(self) -> dict[str, Any]:
         if self._tables is not None:
             return self._tables
-        files = {part: expand(part, given) for part, given in self.files.items() if given}
-        if "in_domain" not in files:
-            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
+        files = self._expanded()
         self._find_columns(files)
+        found = [
+            f"{r.name} is '{self.column_of[r.name]}'" for r in self.roles if r.name in self.column_of and not r.given
+        ]
+        if found:
+            note("Columns: %s.", ", ".join(found))
         options = self._read_options()
         columns = {part: self._columns_of(roles) for part, roles in self._present.items()}
         self.tables = read_tables(files, columns, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
         return self._tables
+
+    def find_columns(self) -> None:
+        """Find the column of each role, without reading whole files; ``column_of`` has them afterwards.
+
+        Raises:
+            InputError: A file cannot be read, or a column that is needed is missing.
+        """
+        self._find_columns(self._expanded())
+
+    def _expanded(self) -> dict[str, list[Path]]:
+        """The files of each part that there is."""
+        files = {part: expand(part, given) for part, given in self.files.items() if given}
+        if "in_domain" not in files:
+            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
+        return files
 
     def _read_options(self) -> ReadOptions:
         """Tables keep their texts, which features replace."""
@@ -248,13 +267,10 @@ class TaskFileDataModule(FileDataModule):
 
         names = {part: column_names(paths[0]) for part, paths in files.items()}
         there, first = names["in_domain"], files["in_domain"][0]
-        found = {}
         for role in self.roles:
             column = role.given or next((name for name in role.usual if name in there), None)
             if column is not None:
                 self.column_of[role.name] = column
-                if role.given is None:
-                    found[role.name] = column
             elif role.needed:
                 raise InputError(
                     f"{first} has no column named {' or '.join(role.usual)}, but {', '.join(there)}: set "
@@ -270,8 +286,6 @@ class TaskFileDataModule(FileDataModule):
             ]
             for part, there in names.items()
         }
-        if found:
-            note("Columns: %s.", ", ".join(f"{role} is '{column}'" for role, column in found.items()))
 
     def _columns_of(self, roles: Sequence[Role]) -> Columns:
         """Return the columns to read of a part that has these roles."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
             most = config.num_hidden_layers
             raise InputError(f"encoder_layers is {layers}: it must be from 1 to {most}, the layers of '{name}'.")
         config.num_hidden_layers = layers
-    with _quiet():
+    with quiet_transformers():
         encoder = _load(AutoModel, "an encoder", name, trust_remote_code, config=config, dtype=torch.float32)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
@@ -74,12 +75,48 @@ def load_model(
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
     config.update(dict(changes))
-    with _quiet():
+    with quiet_transformers():
         model, info = _load(
             getattr(transformers, auto_class), "a model", name, trust_remote_code,
             config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **arguments,
         )  # fmt: skip
     return model, {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a pretrained model without its weights.
+
+    Attributes:
+        kind: Its type in ``transformers``, such as ``bert``.
+        parameters: The number of its parameters.
+    """
+
+    kind: str
+    parameters: int
+
+
+def architecture_of(name: str, auto_class: str) -> Architecture:
+    """Look at a pretrained model as a class of ``transformers`` loads it, without reading its weights.
+
+    Args:
+        name: Its folder or hub name.
+        auto_class: The class, such as ``AutoModelForSequenceClassification``.
+
+    Raises:
+        InputError: There is no such model, or the class does not load models of its type.
+    """
+    config = _load(AutoConfig, "a model", name, trust_remote_code=False)
+    cls = getattr(transformers, auto_class)
+    # a masked language model that is no decoder sees the tokens that a causal one must predict
+    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping and not getattr(
+        config, "is_decoder", False
+    )
+    if type(config) not in cls._model_mapping or (masked and auto_class == "AutoModelForCausalLM"):
+        raise InputError(f"'{name}' is a model of the type {config.model_type}, which is no {auto_class}.")
+    with torch.device("meta"):
+        model = cls.from_config(config)
+    return Architecture(str(config.model_type), sum(parameter.numel() for parameter in model.parameters()))
 
 
 def weights_of(name: str) -> dict[str, str]:
@@ -210,8 +247,8 @@ def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **argu
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the progress bar while weights load, and the warnings about the weights of layers that are left out."""
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars while weights are read or written, and the warnings about the weights of other layers."""
     verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

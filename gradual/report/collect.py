@@ -200,17 +200,18 @@ def pooled_score(examples: Examples, metric: str) -> float | None:
     return sum(pair[0] for pair in pairs) / denominator if denominator else 0.0
 
 
-def read_comparison(run_dir: Path, details: bool = True) -> Comparison:
+def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.json") -> Comparison:
     """Read a comparison, as far as it exists.
 
     Args:
         run_dir: A run directory with the ``compare.json`` of ``gradual compare``.
         details: Whether to read the histories and test examples of the stages, too.
+        name: ``results.json`` for the only path of ``gradual fit``, as a comparison of one strategy.
 
     Raises:
-        InputError: There is no ``compare.json``, or a file is damaged; the message names it.
+        InputError: There is no such file, or a file is damaged; the message names it.
     """
-    file = run_dir / "compare.json"
+    file = run_dir / name
     if not file.is_file():
         raise InputError(f"{run_dir} holds no comparison: {file} is missing; run gradual compare first.")
     content = read_mapping(file)

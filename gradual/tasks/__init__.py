@@ -8,15 +8,26 @@ _WHERE = {
     "CausalLMData": "causal_lm.data",
     "TextClassificationData": "text_classification.data",
     "TextClassifier": "text_classification.task",
+    "TokenClassificationData": "token_classification.data",
+    "TokenClassifier": "token_classification.task",
 }
 
-__all__ = ["CausalLM", "CausalLMData", "TextClassificationData", "TextClassifier"]
+__all__ = [
+    "CausalLM",
+    "CausalLMData",
+    "TextClassificationData",
+    "TextClassifier",
+    "TokenClassificationData",
+    "TokenClassifier",
+]
 
 if TYPE_CHECKING:
     from gradual.tasks.causal_lm.data import CausalLMData
     from gradual.tasks.causal_lm.task import CausalLM
     from gradual.tasks.text_classification.data import TextClassificationData
     from gradual.tasks.text_classification.task import TextClassifier
+    from gradual.tasks.token_classification.data import TokenClassificationData
+    from gradual.tasks.token_classification.task import TokenClassifier
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gradual.checks import check_fields, integer, number
 from gradual.nn.grouping import group_by_length
-from gradual.tasks.events.features import EncodedDocument, Ints
+from gradual.nn.windows import Ints
+from gradual.tasks.events.features import EncodedDocument
 from gradual.tasks.events.metrics import Annotations
 
 

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from gradual.errors import InputError
+from gradual.nn.windows import Ints, Pieces, split_words
 from gradual.tasks.events.documents import LAYERS, Document, Sentence
 from gradual.tasks.events.labels import LabelSpace
-
-Ints = npt.NDArray[np.int64]
 
 
 class EncodedSentence(NamedTuple):
@@ -33,7 +30,7 @@ class EncodedSentence(NamedTuple):
         arguments: Trigger token, event type, start, end, role; shape ``(arguments, 5)``.
     """
 
-    windows: list[npt.NDArray[np.int32]]
+    windows: list[Pieces]
     row: Ints
     column: Ints
     token: Ints
@@ -114,72 +111,12 @@ def _pieces(sentence: EncodedSentence) -> int:
 def _encode(
     sentences: Sequence[Sentence], tokenizer: Any, labels: LabelSpace, max_length: int
 ) -> list[EncodedSentence]:
-    if not sentences:
-        return []
-    prefix, suffix = _special_pieces(tokenizer)
-    room = max_length - len(prefix) - len(suffix)
-    words = [sentence.tokens for sentence in sentences]
-    # verbose would warn about sentences over the encoder's limit, which windows take care of
-    batch = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
     index = {layer: labels.index(layer) for layer in ("ner", "relations", "triggers", "roles")}
-    encoded = []
-    for sentence, pieces in zip(sentences, batch.encodings):
-        ids, token = np.array(pieces.ids, dtype=np.int32), np.array(pieces.word_ids, dtype=np.int64)
-        ids, token = _fill_gaps(ids, token, sentence.tokens, tokenizer.unk_token_id)
-        starts = _window_starts(len(ids), room)
-        row, column = _most_central(len(ids), starts, room)
-        windows = [np.concatenate([prefix, ids[start : start + room], suffix]) for start in starts]
-        encoded.append(
-            EncodedSentence(
-                windows, row, column + len(prefix), token, len(sentence.tokens), *_annotations(sentence, index)
-            )
-        )
-    return encoded
-
-
-def _special_pieces(tokenizer: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return the special pieces that the tokenizer adds before and after a text."""
-    encoding = tokenizer("a", return_special_tokens_mask=True)
-    special = np.array(encoding["special_tokens_mask"], dtype=bool)
-    ids = np.array(encoding["input_ids"], dtype=np.int32)
-    before = int(np.argmin(special))
-    after = int(np.argmin(special[::-1]))
-    return ids[:before], ids[len(ids) - after :]
-
-
-def _fill_gaps(
-    ids: npt.NDArray[np.int32], token: Ints, tokens: Sequence[str], unknown: int | None
-) -> tuple[npt.NDArray[np.int32], Ints]:
-    """Insert an unknown piece for every token without word pieces, such as a control character."""
-    missing = np.setdiff1d(np.arange(len(tokens)), token)
-    if not len(missing):
-        return ids, token
-    if unknown is None:
-        raise InputError(
-            f"The tokenizer has no word pieces for the token {tokens[missing[0]]!r:.80}, and no unknown token "
-            "(unk_token): remove the token from the documents."
-        )
-    places = np.searchsorted(token, missing)
-    return np.insert(ids, places, unknown), np.insert(token, places, missing)
-
-
-def _window_starts(pieces: int, room: int) -> Ints:
-    """Return where overlapping windows of ``room`` pieces start: half a window apart, the last one at the end."""
-    if pieces <= room:
-        return np.zeros(1, dtype=np.int64)
-    starts = np.arange(0, pieces - room, max(1, room // 2), dtype=np.int64)
-    return np.append(starts, pieces - room)
-
-
-def _most_central(pieces: int, starts: Ints, room: int) -> tuple[Ints, Ints]:
-    """Return, for each piece, the window in which it is farthest from the edges, and its position there."""
-    place = np.arange(pieces)[None] - starts[:, None]  # windows, pieces
-    distance = np.minimum(place, room - 1 - place)  # negative outside a window
-    # the ends of the text itself do not count as edges: nothing is cut off there
-    distance = np.where((starts[:, None] == 0) & (place < room), np.maximum(distance, room - 1 - place), distance)
-    distance = np.where((starts[:, None] + room >= pieces) & (place >= 0), np.maximum(distance, place), distance)
-    row = distance.argmax(0)
-    return row, place[row, np.arange(pieces)]
+    split = split_words([sentence.tokens for sentence in sentences], tokenizer, max_length)
+    return [
+        EncodedSentence(*pieces, len(sentence.tokens), *_annotations(sentence, index))
+        for sentence, pieces in zip(sentences, split)
+    ]
 
 
 def _annotations(sentence: Sentence, index: dict[str, dict[str, int]]) -> tuple[Ints, Ints, Ints, Ints]:

@@ -7,12 +7,10 @@ import pytest
 import torch
 from events_examples import write_bert_tokenizer, write_roberta_tokenizer, write_xlm_roberta_tokenizer
 from events_files import document, sentence
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer
-from gradual.tasks.events.features import DocumentFeatures, _most_central, _window_starts
+from gradual.tasks.events.features import DocumentFeatures
 from gradual.tasks.events.labels import LabelSpace
 
 WORDS = ("rebels", "shot", "two", "men")
@@ -126,30 +124,6 @@ def test_tokenizers_without_a_space_of_their_own_are_loaded_as_they_are(tmp_path
 
 
 # ------------------------------------------------------------------------------------------------------- windows
-
-
-@given(pieces=st.integers(1, 80), room=st.integers(2, 30))
-def test_each_piece_is_read_where_most_is_known_around_it(pieces, room):
-    starts = _window_starts(pieces, room)
-    windows = [range(start, min(start + room, pieces)) for start in starts.tolist()]
-    assert {piece for window in windows for piece in window} == set(range(pieces))
-    assert all(len(window) == min(room, pieces) for window in windows)
-    rows, places = _most_central(pieces, starts, room)
-    for piece, (row, place) in enumerate(zip(rows.tolist(), places.tolist(), strict=True)):
-
-        def context(window, piece=piece):
-            """Pieces to the nearer edge at which something is cut off."""
-            left = piece - window[0] if window[0] > 0 else pieces
-            right = window[-1] - piece if window[-1] < pieces - 1 else pieces
-            return min(left, right)
-
-        assert piece == windows[row][place]
-        assert context(windows[row]) == max(context(window) for window in windows if piece in window)
-
-
-def test_windows_overlap_by_half_and_are_no_more_than_needed():
-    for pieces, room, expected in [(10, 10, [0]), (11, 10, [0, 1]), (20, 10, [0, 5, 10]), (23, 10, [0, 5, 10, 13])]:
-        assert _window_starts(pieces, room).tolist() == expected
 
 
 def test_a_sentence_over_the_limit_is_read_in_windows_and_loses_nothing(bert, capfd):

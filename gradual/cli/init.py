@@ -1,0 +1,170 @@
+"""Write a configuration to start from, for files and a pretrained model of your own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradual.cli.proposal import MULTIPLE, Proposal, propose
+from gradual.errors import InputError
+from gradual.files import write_atomically
+
+if TYPE_CHECKING:
+    from gradual.cli.task_choice import ChosenTask
+
+_FILES = {
+    "in_domain": "training examples of the target domain",
+    "out_of_domain": "the pool: out-of-domain examples",
+    "val": "validation examples of the target domain",
+    "test": "test examples of the target domain",
+}
+_COMMENTS_AT = 40  # the column of comments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gradual init``."""
+    for name, text in _FILES.items():
+        needed = name != "test"
+        parser.add_argument(f"--{name}", metavar="FILE", nargs="+", required=needed, help=f"{text}; files or patterns")
+    add = parser.add_argument
+    add("--pretrained", metavar="PATH", required=True, help="a pretrained model: a folder, or a name on the hub")
+    add("--out", metavar="FILE", type=Path, required=True, help="the configuration to write, such as mine.yaml")
+    add("--task", metavar="NAME", help="the task, such as TextClassifier; default: the one that the columns suit")
+    add(
+        "--columns", metavar="NAME=COLUMN", nargs="+", default=[],
+        help="columns with unusual names, such as label=sentiment text=review",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Look at the files, and write the configuration.
+
+    Raises:
+        InputError: No task suits the files or the model, or the configuration exists or cannot be written.
+    """
+    out: Path = arguments.out
+    if out.exists():
+        raise InputError(f"--out {out} exists: choose another file, or remove it.")
+    columns = _columns(arguments.columns)
+    files = {name: given for name in _FILES if (given := getattr(arguments, name))}
+    files = {name: given[0] if len(given) == 1 else given for name, given in files.items()}
+
+    from gradual.cli.class_paths import find_modules_in
+    from gradual.cli.task_choice import choose_task
+    from gradual.logging import to_standard_error
+
+    to_standard_error()
+    find_modules_in(Path.cwd())
+    chosen = choose_task(files, arguments.pretrained, columns, arguments.task)
+    proposal = propose(chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
+    text = configuration(chosen, proposal, files, arguments.pretrained, columns, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, text)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
+    print(f"{out}: {_summary(chosen, proposal)}.\nNext: gradual compare --config {out}")
+
+
+def configuration(
+    chosen: ChosenTask,
+    proposal: Proposal,
+    files: Mapping[str, Any],
+    pretrained: str,
+    columns: Mapping[str, str],
+    out: Path,
+) -> str:
+    """Write the text of a configuration.
+
+    Args:
+        chosen: The task and its data.
+        proposal: The settings.
+        files: The files of each part.
+        pretrained: The pretrained model.
+        columns: Columns that have unusual names, by role.
+        out: The file that will hold the text; the run directory has its name.
+    """
+    data, architecture = chosen.data, chosen.architecture
+    sizes = dict(zip(_FILES, data.statistics()["examples"].values()))
+    found = ", ".join(f"{role} '{column}'" for role, column in data.column_of.items() if role not in columns)
+    scores = [f"val/{name}" for name in chosen.scores if name != "loss"]
+    last = "last_stage: {optimizer: {lr_scale: 0.4}}"
+    own = hasattr(data, "out_of_domain_labels")
+    lines = [
+        "# Written by gradual init, to start from:",
+        f"#   gradual plan --config {out}       (what each stage trains on)",
+        f"#   gradual compare --config {out}    (all strategies, with a report)",
+        f"#   gradual fit --config {out}        (gradual fine-tuning alone)",
+        _line(f"schedule: {proposal.schedule}", f"out-of-domain examples: {_share(proposal.schedule, sizes)}"),
+        _line(last, "the factor of the paper's last stage (Appendix A.2)") if len(proposal.schedule) > 1 else None,
+        _line("seeds: [0, 1, 2]", "of compare"),
+        "",
+        _line("model:", f"{architecture.kind}, {architecture.parameters / 1e6:.1f} million parameters"),
+        f"  class_path: {chosen.name}",
+        "  init_args:",
+        f"    pretrained: {_yaml(pretrained)}",
+        *(["    lora: {r: 16, alpha: 32}"] if proposal.lora else []),
+        "",
+        _line("data:", f"columns: {found}" if found else ""),
+        *(_line(f"  {name}: {_yaml(given)}", f"{sizes[name]} examples") for name, given in files.items()),
+        *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
+        f"  batch_size: {proposal.batch_size}",
+        _line("  # out_of_domain_labels: own", "if the pool cannot have all labels of the target") if own else None,
+        "",
+        _line("monitor: val/loss", f"or {', '.join(scores)}" if scores else ""),
+        _line(f"patience: {proposal.patience}", "validations without improvement, after which a stage has converged"),
+        "",
+        "optimizer:",
+        f"  lr: {_rate(proposal.lr)}",
+        "  weight_decay: 0.01",
+        '  weight_decay_by_name: {"*bias*": 0, "*[Nn]orm*": 0}',
+        _line(f"lr_schedule: {{name: constant_with_warmup, warmup: {proposal.warmup}}}", "steps"),
+        "",
+        "trainer:",
+        "  gradient_clip_val: 1.0",
+        _line("  # precision: bf16-mixed", "on a GPU"),
+        f"run_dir: {_yaml(str(Path('runs') / out.stem))}",
+    ]
+    return "\n".join(line for line in lines if line is not None) + "\n"
+
+
+def _columns(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, column = text.partition("=")
+        if not (name and equals and column):
+            raise InputError(f"--columns has '{text}': it must be NAME=COLUMN, such as label=sentiment.")
+        found[name] = column
+    return found
+
+
+def _share(schedule: Sequence[int], sizes: Mapping[str, int]) -> str:
+    target = sizes["in_domain"]
+    first = (
+        "the whole pool" if schedule[0] == sizes["out_of_domain"] else f"{MULTIPLE} times the {target} of the target"
+    )
+    return ", ".join([first, "half of it", "an eighth", "none"]) if len(schedule) == 4 else f"{first} at first"
+
+
+def _summary(chosen: ChosenTask, proposal: Proposal) -> str:
+    others = f" ({' or '.join(chosen.others)} with --task)" if chosen.others else ""
+    return f"{chosen.name}{others}, schedule {proposal.schedule}"
+
+
+def _line(text: str, comment: str) -> str:
+    return f"{text:<{_COMMENTS_AT}} # {comment}" if comment else text
+
+
+def _rate(lr: float) -> str:
+    mantissa, _, exponent = f"{lr:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _yaml(value: Any) -> str:
+    """A value in a line of YAML."""
+    import yaml
+
+    text = str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf")))
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,160 @@
+"""The task that files suit: recognized by their columns, with the code that reads them for training."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradual.checks import did_you_mean
+from gradual.cli.class_paths import OWN_CLASSES
+from gradual.data.files import expand
+from gradual.data.task_files import TaskFileDataModule
+from gradual.errors import InputError
+from gradual.nn.encoder import Architecture, architecture_of
+from gradual.tasks.pretrained import PretrainedTask
+
+
+@dataclass(frozen=True)
+class ChosenTask:
+    """A task, with its data.
+
+    Attributes:
+        name: The class of the model, short where it is one of the package's.
+        task: The class.
+        data: The data module, which is set up.
+        architecture: The pretrained model as the task loads it.
+        others: The names of other tasks whose columns the files have as well.
+        scores: The names of the scores that the task logs.
+    """
+
+    name: str
+    task: type[PretrainedTask]
+    data: TaskFileDataModule
+    architecture: Architecture
+    others: list[str]
+    scores: list[str]
+
+
+@dataclass
+class _Candidate:
+    """A task, and whether it suits the files and the model.
+
+    Attributes:
+        name: The class of the model.
+        task: The class.
+        data: Its data module.
+        architecture: The pretrained model as the task loads it; None where it does not.
+        problem: Why it does not suit them; empty where it does.
+    """
+
+    name: str
+    task: type[PretrainedTask]
+    data: TaskFileDataModule
+    architecture: Architecture | None = None
+    problem: str = ""
+
+    @property
+    def found(self) -> int:
+        """How many of the columns that the task needs were found."""
+        return sum(role.needed and role.name in self.data.column_of for role in self.data.roles)
+
+
+def choose_task(
+    files: Mapping[str, Any], pretrained: str, columns: Mapping[str, str], name: str | None = None
+) -> ChosenTask:
+    """Find the task that the columns of the files suit, and read the files for it.
+
+    Of several tasks, the one for which most columns are found is chosen.
+
+    Args:
+        files: The files of each part, as data modules take them.
+        pretrained: The pretrained model.
+        columns: Columns that have unusual names, by what tasks call them, such as ``label``.
+        name: The class of the model; None for that of the package that suits the files.
+
+    Raises:
+        InputError: There is no such task, or the files or the model do not suit it.
+    """
+    own = dict(filter(None, map(_task, OWN_CLASSES["model"])))
+    tasks = own if name is None else dict(filter(None, [_task(name)]))
+    if not tasks:
+        raise InputError(f"--task is '{name}': it must be {' or '.join(own)}.{did_you_mean(name, own)}")
+    candidates = [_candidate(each, cls, files, pretrained, columns) for each, cls in tasks.items()]
+    fit = sorted((one for one in candidates if not one.problem), key=lambda one: -one.found)
+    if not fit:
+        raise InputError(_nothing_fits(candidates, files))
+    problems = []
+    for chosen in fit:
+        try:
+            chosen.data.setup()
+        except InputError as error:
+            problems.append(error)
+            continue
+        assert chosen.architecture is not None
+        others = [other.name for other in fit if other is not chosen and other.found == chosen.found]
+        scores = _scores(chosen.task(pretrained), chosen.data.spec())
+        return ChosenTask(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores)
+    raise problems[0]
+
+
+def _task(path: str) -> tuple[str, type[PretrainedTask]] | None:
+    """The name and the class of a task that reads files; None for other classes and where there is none."""
+    short = {own.rpartition(".")[2]: own for own in OWN_CLASSES["model"]}
+    full = short.get(path, path)
+    try:
+        cls = pkgutil.resolve_name(full)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    is_task = isinstance(cls, type) and issubclass(cls, PretrainedTask)
+    return (full.rpartition(".")[2] if full in short.values() else full, cls) if is_task else None
+
+
+def _candidate(
+    name: str, task: type[PretrainedTask], files: Mapping[str, Any], pretrained: str, columns: Mapping[str, str]
+) -> _Candidate:
+    """Make the data module of a task, and find its columns."""
+    cls: Any = pkgutil.resolve_name(str(task.datamodule_class))
+    settings = {f"{role}_column": column for role, column in columns.items()}
+    accepted = {name for each in (cls, TaskFileDataModule) for name in inspect.signature(each).parameters}
+    known = {setting: column for setting, column in settings.items() if setting in accepted}
+    candidate = _Candidate(name, task, cls(**files, tokenizer=pretrained, **known))
+    unknown = [role for role in columns if f"{role}_column" not in accepted]
+    try:
+        if unknown:
+            raise InputError(f"{name} reads no {unknown[0]}")
+        candidate.data.find_columns()
+        candidate.architecture = architecture_of(pretrained, task.auto_class)
+    except InputError as error:
+        candidate.problem = str(error).rstrip(".")
+    return candidate
+
+
+def _scores(task: PretrainedTask, spec: Any) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchmetrics expects something to be measured
+        return list(task.make_scores(spec).compute())
+
+
+def _nothing_fits(candidates: Sequence[_Candidate], files: Mapping[str, Any]) -> str:
+    """Say which columns there are, and what each task lacks."""
+    from gradual.data.reading import column_names
+
+    example = "columns with unusual names are named with --columns, such as --columns label=sentiment"
+    if len(candidates) == 1:
+        return f"{candidates[0].problem}; {example}."
+    first = expand("in_domain", files["in_domain"])[0]
+    there = column_names(first)
+    lacks = [_lack(one, there) for one in candidates]
+    return f"{first} has the columns {', '.join(there)}, which suit no task: {'; '.join(lacks)}; {example}."
+
+
+def _lack(candidate: _Candidate, there: Iterable[str]) -> str:
+    """What a task does not find, in words."""
+    roles = candidate.data.roles
+    missing = [role for role in roles if role.needed and role.given is None and not {*role.usual} & {*there}]
+    needed = " and ".join(f"{role.name} ({', '.join(role.usual)})" for role in missing)
+    return f"{candidate.name} needs {needed}" if needed else f"{candidate.name} cannot: {candidate.problem}"
