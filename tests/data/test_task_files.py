@@ -163,11 +163,8 @@ def test_what_is_predicted_is_not_read_of_examples_to_predict(make, tmp_path):
     predict = write(tmp_path / "new.jsonl", [{"text": "a c", "number": "unknown", "id": 7}, {"text": "d", "id": None}])
     data = make(write(tmp_path / "in.jsonl", rows(3, id=lambda at: f"n{at}")), predict=predict)
     data.setup()
-    assert data.domains.predict[0] == {
-        "id": "7" if data.column_of.get("id") else "0",
-        "input_ids": [2, 4, 6, 3],
-        "counts": [1, 0],
-    }
+    assert data.domains.predict[0] == {"id": "7", "input_ids": [2, 4, 6, 3], "counts": [1, 0]}
+    assert data.domains.predict[1]["id"] == "1"
 
 
 def test_a_row_that_has_no_features_is_named_with_its_line(make, tmp_path):

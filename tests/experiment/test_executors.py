@@ -4,11 +4,11 @@ import sys
 import types
 
 import pytest
-from gradual.experiment.comparison import plan_tree
 from linear_model import make_experiment, trained
 
 from gradual import InputError, Schedule
 from gradual.experiment import executors
+from gradual.experiment.driver import plan_tree
 from gradual.experiment.executors import ray_cluster
 from gradual.experiment.strategies import default_strategies
 
@@ -19,7 +19,7 @@ class StandInRay(types.ModuleType):
     def __init__(self, gpus=0, running=False):
         super().__init__("ray")
         self.gpus, self.running = gpus, running
-        self.addresses, self.options, self.shutdowns = [], [], 0
+        self.addresses, self.options, self.tasks, self.shutdowns = [], [], [], 0
 
     def is_initialized(self):
         return self.running
@@ -37,8 +37,11 @@ class StandInRay(types.ModuleType):
         self.options.append(options)
         return lambda function: types.SimpleNamespace(remote=lambda *given: [function(*given), given[2:]])
 
+    def wait(self, tasks):
+        return tasks[:1], tasks[1:]
+
     def get(self, tasks):
-        self.tasks = tasks
+        self.tasks += tasks
 
 
 @pytest.fixture
@@ -57,7 +60,9 @@ def no_training(monkeypatch):
 def execute(folder, address=None, **options):
     experiment = make_experiment(str(folder))
     nodes = plan_tree(experiment, default_strategies(Schedule([20, 5, 0])), seeds=[0]).nodes
-    ray_cluster(lambda: experiment, address, **options)(nodes)
+    finished = []
+    ray_cluster(lambda: experiment, address, **options)(nodes, lambda: finished.append(None))
+    assert len(finished) == len(nodes)
     return nodes
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from interrupted_runs import At, in_a_process, outcome
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from tiny_models import write_model
@@ -19,6 +21,8 @@ from two_processes import in_two_processes
 
 import gradual
 from gradual.errors import InputError
+from gradual.settings import OptimizerConfig
+from gradual.stage.optim import parameter_groups
 from gradual.tasks import TextClassificationData, TextClassifier
 from gradual.tasks.text_classification.scores import LabelScores, NumberScores
 
@@ -295,12 +299,17 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, encoders, ta
     assert found == expected
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_two_processes_train_and_score_as_one(tmp_path, encoders, kind):
+def divided():
+    """The strategy that divides weights among processes (FSDP2)."""
+    return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [("bert", lambda: "ddp"), ("modernbert", divided)])
+def test_two_processes_train_and_score_as_one(tmp_path, encoders, kind, strategy):
     def train(root, processes):
         settings = {"batch_size": 4 // processes, "eval_batch_size": 2}
         datamodule = data(root, encoders[kind], pool=rows("pool", 20), **settings)
-        several = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+        several = {"devices": processes, "strategy": strategy() if processes > 1 else "auto"}
         fit(root, datamodule, encoders[kind], (8, 0), max_epochs=2, **several)
 
     for processes in (1, 2):
@@ -313,6 +322,17 @@ def test_two_processes_train_and_score_as_one(tmp_path, encoders, kind):
         assert two[split] == pytest.approx(one[split], rel=1e-3, abs=1e-4)
     records = [(folder / "test_examples.jsonl").read_text().splitlines() for folder in folders]
     assert [json.loads(line)["id"] for line in records[0]] == [json.loads(line)["id"] for line in records[1]]
+
+
+def test_the_configuration_fits_the_models(tmp_path, encoders):
+    """Neither biases nor norms are decayed, and what is monitored is logged."""
+    content = yaml.safe_load((Path(__file__).parents[3] / "configs/tasks/text_classification.yaml").read_text())
+    for kind in ("bert", "roberta", "modernbert"):
+        model = configured(data(tmp_path, encoders[kind]), encoders[kind])
+        groups = parameter_groups(model, OptimizerConfig(**content["optimizer"]))
+        decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+        assert all((id(parameter) in decayed) is (parameter.ndim > 1) for parameter in model.parameters())
+        assert {content["monitor"].removeprefix("val/"), *content["metrics"]} <= {*model.val_scores.compute()}
 
 
 # --------------------------------------------------------------------------------------------------- what is in files
