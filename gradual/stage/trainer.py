@@ -160,7 +160,7 @@ def _trained(model: LightningModule, by_name: Mapping[str, bool] | None, given: 
         own()
         trainable = trainable_parameters(module, by_name)
         for name, parameter in module.named_parameters():
-            given[name] = parameter.requires_grad
+            given.setdefault(name, parameter.requires_grad)  # a module may call it several times
             parameter.requires_grad_(trainable[name])
 
     try:

@@ -80,6 +80,9 @@ def test_layers_that_are_made_late_are_frozen_from_their_first_step_and_only_in_
             if not hasattr(self, "extra"):
                 self.extra = nn.Linear(4, 4)
 
+        def setup(self, stage):
+            self.configure_model()  # so that Lightning calls it a second time
+
         def forward(self, inputs):
             return self.head(self.extra(self.backbone(inputs)))
 
@@ -87,6 +90,7 @@ def test_layers_that_are_made_late_are_frozen_from_their_first_step_and_only_in_
     first = {"amount": 24, "optimizer": {"trainable_by_name": {"extra.*": False}}}
     _, model = fit(tmp_path, Late(), [first, 0], optimizer={"lr": 0.05})
     assert model.moved() == [EVERYTHING, EVERYTHING | extra]
+    assert all(parameter.requires_grad for parameter in model.parameters())
     assert "configure_model" not in vars(model)
 
 
