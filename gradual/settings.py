@@ -27,6 +27,8 @@ class OptimizerConfig:
         lr_scale: Factor for all learning rates, including those of the module's own ``configure_optimizers``.
         weight_decay: Weight decay of all parameters that no pattern of ``weight_decay_by_name`` matches.
         weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match counts.
+        trainable_by_name: Whether to train parameters, by parameter-name pattern, e.g. ``{"model.encoder.*": false}``;
+            the first match counts, and without a match what the module says.
         init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
     """
 
@@ -36,20 +38,26 @@ class OptimizerConfig:
     lr_scale: float | None = None
     weight_decay: float | None = None
     weight_decay_by_name: dict[str, float] | None = None
+    trainable_by_name: dict[str, bool] | None = None
     init_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        by_name = dict.fromkeys(("lr_by_name", "weight_decay_by_name"), of_hint(dict[str, Any]))
-        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **by_name)
-        for name in by_name:
+        by_name = {"lr_by_name": number(0), "weight_decay_by_name": number(0), "trainable_by_name": of_hint(bool)}
+        mappings = dict.fromkeys(by_name, of_hint(dict[str, Any]))
+        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **mappings)
+        for name, accepted in by_name.items():
             values = getattr(self, name)
             if values is not None:
-                rates = {key: number(0).check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
-                object.__setattr__(self, name, rates)
+                checked = {key: accepted.check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
+                object.__setattr__(self, name, checked)
+
+
+USED_BY_OWN_OPTIMIZER = ("lr_scale", "trainable_by_name")
+"""The settings of an optimizer that also apply where the module's ``configure_optimizers`` makes it."""
 
 
 def is_configured(config: OptimizerConfig) -> bool:
-    """Whether ``config`` defines an optimizer; ``lr_scale`` alone only scales the module's own."""
+    """Whether ``config`` defines an optimizer, and not only what ``USED_BY_OWN_OPTIMIZER`` lists."""
     return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
 
 
@@ -58,17 +66,20 @@ class LRScheduleConfig:
     """Configuration of a learning-rate schedule. None means not set: a stage then takes the experiment's value.
 
     Attributes:
-        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...
-            One that decays reaches its end at the stage's last planned step (``max_epochs``).
+        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...; or
+            ``bert_linear``, that of SUMBT's published code (docs/paper.md). One that decays reaches its end at the
+            stage's last planned step (``max_epochs``).
         warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
             from 0 to 1).
+        power: Exponent of the schedule's factor, warm-up included; 2 applies the schedule twice.
     """
 
     name: str | None = None
     warmup: int | float | None = None
+    power: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "lr_schedule.{}")
+        check_fields(self, "lr_schedule.{}", power=number(above=0))
         if self.warmup is not None:
             number(0).check("lr_schedule.warmup", self.warmup)
         if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
@@ -265,7 +276,7 @@ class TrainSettings:
         optimizer = merge(self.optimizer, stage.optimizer)
         plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
         if not is_configured(optimizer):
-            unused = [f"optimizer.{name}" for name in plain if name != "lr_scale"]
+            unused = [f"optimizer.{name}" for name in plain if name not in USED_BY_OWN_OPTIMIZER]
             unused += [f"lr_schedule.{name}" for name in lr_schedule]
             if unused:
                 raise InputError(

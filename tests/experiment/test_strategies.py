@@ -143,11 +143,15 @@ def test_table_5_costs_12_stages_and_not_14():
     assert len(with_mixed.nodes) == 12
 
 
-def test_table_5_s_last_stages_have_the_paper_s_rate_and_single_ones_the_first_s():
+def test_table_5_s_later_stages_train_the_vectors_and_the_last_ones_have_the_paper_s_rate():
     for name, strategy in table5().items():
-        *others, last = strategy.schedule
-        assert all(stage.overrides() == {} for stage in others)
-        assert last.optimizer.lr == (4e-5 if others else None), name
+        first, *later = strategy.schedule
+        assert first.overrides() == {}, name
+        vectors = {"trainable_by_name": {"model.*_vectors": True}}
+        assert [stage.overrides() for stage in later[:-1]] == [{"optimizer": vectors}] * (len(later) - 1), name
+        assert [stage.overrides() for stage in later[-1:]] == [{"optimizer": {"lr": 4e-5, **vectors}}] * bool(later), (
+            name
+        )
 
 
 def test_table_5_has_the_all_domain_row_on_the_whole_training_set():
