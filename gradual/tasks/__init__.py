@@ -4,13 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
+    "Seq2Seq": "seq2seq.task",
+    "Seq2SeqData": "seq2seq.data",
     "TextClassificationData": "text_classification.data",
     "TextClassifier": "text_classification.task",
 }
 
-__all__ = ["TextClassificationData", "TextClassifier"]
+__all__ = ["Seq2Seq", "Seq2SeqData", "TextClassificationData", "TextClassifier"]
 
 if TYPE_CHECKING:
+    from gradual.tasks.seq2seq.data import Seq2SeqData
+    from gradual.tasks.seq2seq.task import Seq2Seq
     from gradual.tasks.text_classification.data import TextClassificationData
     from gradual.tasks.text_classification.task import TextClassifier
 

@@ -140,6 +140,9 @@ class PretrainedTask(TaskModule):
         """Save the model's configuration and the spec."""
         if self.model is not None:
             checkpoint["pretrained_config"] = json.loads(self.model.config.to_json_string(use_diff=False))
+            if self.model.can_generate():
+                config = self.model.generation_config
+                checkpoint["generation_config"] = json.loads(config.to_json_string(use_diff=False))
             checkpoint["spec"] = dataclasses.asdict(self.spec)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -160,7 +163,7 @@ class PretrainedTask(TaskModule):
         elif difference := self.difference(spec, self.spec):
             raise InputError(f"The checkpoint does not suit the data: {difference}.")
         if self.model is None:
-            self._take(model_from_config(config, self.auto_class))
+            self._take(model_from_config(config, self.auto_class, checkpoint.get("generation_config")))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that ``transformers`` loads: weights as safetensors, and a configuration with label names."""
@@ -198,7 +201,7 @@ def shard(model: Any, mesh: Any) -> None:
         model: A model of ``transformers``, or a wrapper around one.
         mesh: The device mesh of Lightning's ``ModelParallelStrategy``.
     """
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     if isinstance(model, FSDPModule):
         return
@@ -207,6 +210,8 @@ def shard(model: Any, mesh: Any) -> None:
         if type(part).__name__ in names and any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh["data_parallel"])
     fully_shard(model, mesh=mesh["data_parallel"])
+    if model.can_generate():
+        register_fsdp_forward_method(model, "generate")  # it gathers weights, as a forward pass does
 
 
 def _tuples(value: Any) -> Any:
