@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,10 +12,10 @@ from pathlib import Path
 import distributed_run
 import pytest
 import torch
-from interrupted_runs import begin_process, end_process
 from lightning.pytorch import Trainer
 from linear_model import Examples
 from recorded_runs import path_results
+from two_processes import environment, in_two_processes
 
 import gradual
 from gradual import InputError
@@ -28,11 +27,6 @@ from gradual.tasks.dialogue import DialogueDataModule, DialogueStateTracker
 SCRIPT = Path(distributed_run.__file__)
 ROOT = SCRIPT.parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-
-
-def environment(**more: str) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_", "RANK"))}
-    return ours | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"} | more
 
 
 def launch(launcher: str, what: str, folder: Path, script: Path) -> tuple[subprocess.Popen, Path]:
@@ -63,34 +57,7 @@ def forked(what: str, folder: Path) -> None:
 
     Importing takes most of the time of processes that are started anew.
     """
-    children = []
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for rank in (0, 1):
-        told = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-        told |= {
-            "GROUP_WORLD_SIZE": 1,
-            "TORCHELASTIC_RUN_ID": "forked",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-
-        def work(told=told):
-            os.environ.clear()
-            os.environ.update(environment(**{name: str(value) for name, value in told.items()}))
-            output = (folder / "output.txt").open("a", buffering=1)
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            sys.stdout = sys.stderr = output
-            sys.argv = ["distributed_run.py"]
-            try:
-                distributed_run.work(what, folder, 2)
-            finally:
-                torch.distributed.destroy_process_group()
-
-        children.append(begin_process(work))
-    assert [end_process(child) for child in children] == [0, 0], (folder / "output.txt").read_text()[-3000:]
+    in_two_processes(lambda: distributed_run.work(what, folder, 2), folder)
 
 
 def alive(session: int) -> list[int]:

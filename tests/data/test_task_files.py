@@ -1,0 +1,245 @@
+"""Files of a task: columns that are found, features that are computed once, ids, and what is wrong with a row."""
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_models import word_tokenizer
+
+import gradual.data.cache
+import gradual.data.tokenization
+from gradual.data.features import Features, RowError
+from gradual.data.task_files import Role, TaskFileDataModule
+from gradual.errors import InputError
+
+WORDS = ["a", "b", "c", "d"]
+
+
+@dataclass(frozen=True)
+class WordCounts(Features):
+    """The word pieces of a text, and how often each of some words is in it."""
+
+    words: tuple[str, ...]
+    longest: int | None
+
+    def __call__(self, rows):
+        for position, (text, words) in enumerate(zip(rows["text"], rows.get("tokens", rows["text"]))):
+            if "tokens" in rows and len(words) != len(text.split()):
+                raise RowError(position, f"has {len(words)} tokens, but {len(text.split())} words")
+        ids = self.tokenizer(rows["text"], truncation=self.longest is not None, max_length=self.longest)["input_ids"]
+        found = {"input_ids": ids, "counts": [[text.split().count(w) for w in self.words] for text in rows["text"]]}
+        return {**found, "number": rows["number"]} if "number" in rows else found
+
+
+class WordCountData(TaskFileDataModule):
+    """As in the sketch in the docstring of ``gradual.data.task_files``."""
+
+    def __init__(self, in_domain, text_column=None, number_column=None, words=("a", "b"), **settings):
+        roles = (
+            Role("text", text_column, ("text", "sentence"), is_text=True),
+            Role("tokens", None, ("tokens",), needed=False),
+            Role("number", number_column, ("number", "count"), predicted=True),
+        )
+        super().__init__(in_domain, roles, **settings)
+        self.words = tuple(words)
+
+    def features(self, part):
+        return WordCounts(self.fast_tokenizer, self.words, self.longest)
+
+    def collator(self):
+        return list
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def rows(count, **changes):
+    found = [{"text": " ".join(WORDS[: 1 + number % 4]), "number": number} for number in range(count)]
+    return [{**row, **{name: value(at) for name, value in changes.items()}} for at, row in enumerate(found)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    word_tokenizer(WORDS, max_length=5).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def make(tmp_path, tokenizer):
+    def make(in_domain, **settings):
+        cache = str(tmp_path / "cache")
+        return WordCountData(in_domain, **{"tokenizer": tokenizer, "cache_dir": cache, "num_proc": 1} | settings)
+
+    return make
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Names of the files whose features were computed, one entry each time."""
+    files, original = [], gradual.data.cache._make_features
+
+    def make(table, columns, features, paths, *rest):
+        files.append(Path(paths[0]).name)
+        original(table, columns, features, paths, *rest)
+
+    monkeypatch.setattr(gradual.data.cache, "_make_features", make)
+    return files
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_examples_are_features_and_an_id(make, tmp_path, suffix):
+    data = make(write(tmp_path / f"in{suffix}", rows(6, id=lambda at: f"n{at}")))
+    data.setup()
+    examples = data.domains.in_domain
+    for at in range(6):
+        pieces = [4 + word for word in range(1 + at % 4)][:3]  # the tokenizer takes five, two of them special
+        counts = [1, int(at % 4 > 0)]
+        assert examples[at] == {"id": f"n{at}", "input_ids": [2, *pieces, 3], "counts": counts, "number": at}
+    assert list(examples.ids) == [f"n{at}" for at in range(6)]
+    assert np.asarray(examples.lengths).tolist() == [3, 4, 5, 5, 3, 4]
+    assert data.statistics()["tokens"]["train (in-domain)"] == 24
+
+
+def test_an_example_without_an_id_has_its_position(make, tmp_path):
+    data = make(write(tmp_path / "in.jsonl", rows(4)))
+    data.setup()
+    assert data.domains.in_domain.ids is None
+    assert [example["id"] for example in data.domains.in_domain.__getitems__([2, 0])] == ["2", "0"]
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "said"),
+    [
+        (("text", "number"), {}, "Columns: text is 'text', number is 'number'."),
+        (("sentence", "count"), {}, "Columns: text is 'sentence', number is 'count'."),
+        (("words", "count"), {"text_column": "words"}, "Columns: number is 'count'."),
+        (("words", "n"), {"text_column": "words", "number_column": "n"}, None),
+    ],
+)
+def test_columns_are_named_or_found_and_said(make, tmp_path, caplog, names, settings, said):
+    caplog.set_level(logging.INFO, "gradual")
+    text, number = names
+    path = write(tmp_path / "in.jsonl", [{text: "a b", number: 3, "other": {"x": [1, "2"][at]}} for at in (0, 1)])
+    data = make(path, **settings)
+    data.setup()
+    assert data.domains.in_domain[0] == {"id": "0", "input_ids": [2, 4, 5, 3], "counts": [1, 1], "number": 3}
+    found = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Columns")]
+    assert found == ([] if said is None else [said])
+
+
+def test_a_column_that_is_nowhere(make, tmp_path):
+    data = make(write(tmp_path / "in.jsonl", [{"words": "a", "number": 1}]))
+    with pytest.raises(
+        InputError, match=r"in\.jsonl has no column named text or sentence, but words, number: set text_"
+    ):
+        data.setup()
+    data = make(write(tmp_path / "in.jsonl", rows(3)), val=write(tmp_path / "dev.jsonl", [{"text": "a"}]))
+    with pytest.raises(InputError, match=r"dev\.jsonl has no column 'number'"):
+        data.setup()
+
+
+def test_parts_may_lack_what_is_optional(make, tmp_path):
+    pool = write(tmp_path / "pool.jsonl", rows(3))
+    tokens = {"tokens": lambda at: WORDS[: 1 + at % 4], "id": lambda at: f"n{at}"}
+    data = make(write(tmp_path / "in.jsonl", rows(3, **tokens)), out_of_domain=pool)
+    data.setup()
+    assert [example["id"] for example in data.domains.in_domain.__getitems__([0, 2])] == ["n0", "n2"]
+    assert data.domains.out_of_domain[1]["id"] == "1"
+
+
+def test_what_is_predicted_is_not_read_of_examples_to_predict(make, tmp_path):
+    predict = write(tmp_path / "new.jsonl", [{"text": "a c", "number": "unknown", "id": 7}, {"text": "d", "id": None}])
+    data = make(write(tmp_path / "in.jsonl", rows(3, id=lambda at: f"n{at}")), predict=predict)
+    data.setup()
+    assert data.domains.predict[0] == {
+        "id": "7" if data.column_of.get("id") else "0",
+        "input_ids": [2, 4, 6, 3],
+        "counts": [1, 0],
+    }
+
+
+def test_a_row_that_has_no_features_is_named_with_its_line(make, tmp_path):
+    good, bad = rows(4, tokens=lambda at: WORDS[: 1 + at % 4]), {"text": "a b c", "number": 1, "tokens": ["a"]}
+    files = [tmp_path / "in1.jsonl", tmp_path / "in2.jsonl"]
+    write(files[0], good)
+    files[1].write_text("\n" + json.dumps(good[0]) + "\n" + json.dumps(bad) + "\n")
+    with pytest.raises(InputError, match=r"in2\.jsonl:3: has 1 tokens, but 3 words\.$"):
+        make([str(file) for file in files]).setup()
+
+
+def test_several_processes_compute_the_same_features(make, tmp_path, monkeypatch, made):
+    monkeypatch.setattr(gradual.data.tokenization, "_ROWS_PER_PROCESS", 5)
+    path = write(tmp_path / "in.jsonl", rows(23))
+    one, two = make(path), make(path, num_proc=2, cache_dir=str(tmp_path / "other"))
+    for data in (one, two):
+        data.setup()
+    assert [*one.domains.in_domain] == [*two.domains.in_domain]
+    assert made == ["in.jsonl"] * 2
+
+
+def test_features_are_computed_once_for_the_same_files_and_settings(make, tmp_path, made):
+    path = write(tmp_path / "in.jsonl", rows(5))
+    for settings, again in (
+        ({}, True),
+        ({}, False),
+        ({"words": ("c",)}, True),
+        ({"max_length": 4}, True),
+        ({"batch_size": 3}, False),
+    ):
+        before = len(made)
+        make(path, **settings).setup()
+        assert (len(made) > before) is again
+    (tmp_path / "in.jsonl").rename(tmp_path / "moved.jsonl")
+    make(str(tmp_path / "moved.jsonl")).setup()
+    assert len(made) == 3
+    write(tmp_path / "moved.jsonl", rows(6))
+    make(str(tmp_path / "moved.jsonl")).setup()
+    assert len(made) == 4
+
+
+def test_damaged_features_are_computed_again(make, tmp_path, made):
+    path = write(tmp_path / "in.jsonl", rows(5))
+    make(path).setup()
+    folders = {file.parent for file in (tmp_path / "cache").glob("*/*.arrow")}
+    for folder in folders:
+        (folder / "state.json").write_text("{")
+    data = make(path)
+    data.setup()
+    assert len(data.domains.in_domain) == 5
+    assert made == ["in.jsonl"] * 2
+
+
+@pytest.mark.parametrize(("texts", "named", "left_out"), [("same", False, 2), ("other", False, 0), ("other", True, 2)])
+def test_ids_that_only_number_the_examples_of_a_file(make, tmp_path, caplog, texts, named, left_out):
+    """An example with the id of an evaluated one is not trained on, unless ids that were found mean something else."""
+    caplog.set_level(logging.INFO, "gradual")
+    train = write(tmp_path / "in.jsonl", rows(5, id=lambda at: at))
+    dev = rows(2, id=lambda at: at)
+    if texts == "other":
+        dev = [{**row, "text": "d d d"} for row in dev]
+    data = make(train, val=write(tmp_path / "dev.jsonl", dev), **({"id_column": "id"} if named else {}))
+    data.setup()
+    assert data.in_domain_size == 5 - left_out
+    assert bool(re.search("The ids in 'id' only number the examples of each file", caplog.text)) is (left_out == 0)
+    assert [data.domains.val[at]["id"] for at in (0, 1)] == ["0", "1"]
+
+
+def test_batches_may_hold_a_number_of_tokens(make, tmp_path):
+    data = make(write(tmp_path / "in.jsonl", rows(40)), batch_tokens=20)
+    data.setup()
+    sizes = [sum(len(example["input_ids"]) for example in batch) for batch in data.train_dataloader()]
+    assert sum(sizes) == 10 * (3 + 4 + 5 + 5)
+    assert len(sizes) == 9
+    assert max(sizes) <= 24
