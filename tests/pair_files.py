@@ -1,13 +1,18 @@
-"""What the tests of sequence-to-sequence tasks share: tiny random T5 and BART models with tokenizers, and their files."""
+"""What tests of sequence-to-sequence tasks share: tiny random T5 and BART models with tokenizers, and their files."""
 
 import json
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-WORDS = "ein zwei drei vier plus und one two three four plus and translate : the".split()
+WORDS = ["ein", "zwei", "drei", "vier", "plus", "und", "one", "two", "three", "four", "and", "translate", ":", "the"]
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>"]
 PAIRS = [
     ("ein plus zwei", "one plus two"),
@@ -25,25 +30,27 @@ def tokenizer_of(family, **changes):
     made = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     marks = [(token, known[token]) for token in ("<s>", "</s>")]
-    frame = "$A </s>" if family == "t5" else "<s> $A </s>"
+    frame = "$A </s>" if family.endswith("t5") else "<s> $A </s>"
     made.post_processor = processors.TemplateProcessing(frame, special_tokens=marks)
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
     return PreTrainedTokenizerFast(tokenizer_object=made, **{**names, "model_max_length": 32, **changes})
 
 
 def model_of(family, dropout=0.0, **changes):
-    """A random model in evaluation mode."""
+    """A random model in evaluation mode; one with large weights, as ``large t5``, generates various texts."""
     torch.manual_seed(0)
-    size = len(tokenizer_of(family))
-    if family == "t5":
+    size, large = len(tokenizer_of(family)), family.startswith("large")
+    if family.endswith("t5"):
         own = {"vocab_size": size, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 2}
         marks = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-        config = T5Config(**{**own, **marks, "dropout_rate": dropout, "initializer_factor": 3.0, **changes})
+        config = T5Config(
+            **{**own, **marks, "dropout_rate": dropout, "initializer_factor": 3.0 if large else 1.0, **changes}
+        )
         return T5ForConditionalGeneration(config).eval()
     own = {"vocab_size": size, "d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
     own |= {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
     marks = {"pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1, "decoder_start_token_id": 1}
-    marks |= {"forced_eos_token_id": None, "max_position_embeddings": 32, "init_std": 0.3}
+    marks |= {"forced_eos_token_id": None, "max_position_embeddings": 32, "init_std": 0.3 if large else 0.1}
     noise = {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
     return BartForConditionalGeneration(BartConfig(**{**own, **marks, **noise, **changes})).eval()
 

@@ -137,9 +137,8 @@ class Seq2Seq(GenerativeTask):
                 decoder_input_ids=self._decoder_inputs(target),
                 use_cache=False,
             ).logits
-            each = F.cross_entropy(
-                logits.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORED, reduction="none"
-            )
+            precise = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+            each = F.cross_entropy(precise, target.flatten(), ignore_index=IGNORED, reduction="none")
             sums.append(each.view_as(target).sum(1))
         rows = torch.cat([group.rows for group in groups])
         return torch.cat(sums)[rows.argsort()], (labels != IGNORED).sum(1)
