@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -93,7 +93,8 @@ class Schedule(Sequence[Stage]):
             )
         if len(listed) > 1:
             listed[-1] = listed[-1].with_defaults(self._last)
-        self._stages = (listed[0], *(stage.with_defaults(self._later) for stage in listed[1:]))
+        first = replace(listed[0], adapter=None)  # no stage before it has trained one
+        self._stages = (first, *(stage.with_defaults(self._later) for stage in listed[1:]))
         for kind in (int, float):
             _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from gradual.checks import Accepted, check_fields, integer, is_number, number, of_hint
 from gradual.errors import InputError, did_you_mean
@@ -89,6 +89,9 @@ class StageOverrides:
         patience: Number of validations without improvement after which the stage has converged.
         batch_size: Training examples per batch and process.
         gradient_clip_val: Maximum gradient norm (or value, depending on the Trainer's ``gradient_clip_algorithm``).
+        adapter: What becomes of the adapter (such as a model's LoRA) that the stage before has trained: ``continue``
+            (the default) trains it further; ``merge`` adds it to the weights under it and trains a new one. Without
+            effect on the first stage.
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -97,6 +100,7 @@ class StageOverrides:
     patience: int | None = None
     batch_size: int | None = None
     gradient_clip_val: float | None = None
+    adapter: Literal["continue", "merge"] | None = None
 
     def __post_init__(self) -> None:
         accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
@@ -268,4 +272,7 @@ class TrainSettings:
                     f"{' and '.join(unused)} would do nothing, because the module's own configure_optimizers makes the "
                     "optimizer: set optimizer.lr or optimizer.class_path as well."
                 )
-        return {**self.to_plain(), **stage.overrides(), "optimizer": plain, "lr_schedule": lr_schedule}
+        overrides = stage.overrides()
+        if overrides.get("adapter") == "continue":  # the default
+            del overrides["adapter"]
+        return {**self.to_plain(), **overrides, "optimizer": plain, "lr_schedule": lr_schedule}

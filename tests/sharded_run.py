@@ -12,25 +12,34 @@ from torch.distributed.tensor import DTensor
 
 import gradual
 from gradual.distributed import of_all_processes
+from gradual.nn.frozen import leave_out
 
 
 class Divided(LinearModel):
-    """Each process has some rows of each weight; notes the whole weights that each stage starts from."""
+    """Each process has some rows of each weight; notes the whole weights that each stage starts from.
+
+    The layer under the one that is trained passes its inputs on, is frozen, and is in no checkpoint.
+    """
 
     starts: list[list[list[float]]] = []
 
     def __init__(self):
         super().__init__(drop=0.0)
-        self.layer = torch.nn.Linear(3, 3)
+        self.layer, self.under = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3, bias=False)
+        torch.nn.init.eye_(self.under.weight).requires_grad_(False)
+        leave_out(self, ["under.weight"])
 
     def _losses(self, batch):
-        return (self.layer(batch[0] + self.shift) - batch[1]).square().mean(1)
+        return (self.layer(self.under(batch[0] + self.shift)) - batch[1]).square().mean(1)
 
     def configure_model(self):
         if not isinstance(self.layer.weight, DTensor):
-            fully_shard(self.layer, mesh=self.device_mesh["data_parallel"])
+            for layer in (self.layer, self.under):
+                fully_shard(layer, mesh=self.device_mesh["data_parallel"])
 
     def on_fit_start(self):
+        assert isinstance(self.under.weight, DTensor)
+        assert torch.equal(self.under.weight.full_tensor(), torch.eye(3))
         assert isinstance(self.layer.weight, DTensor)
         assert self.layer.weight.to_local().shape[0] < 3
         self.starts.append(self.layer.weight.full_tensor().tolist())

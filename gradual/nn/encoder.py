@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from gradual.digest import digest
 from gradual.errors import InputError
 from gradual.nn.fast_cpu import quicken
 
@@ -48,7 +51,9 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
     return encoder
 
 
-def load_model(name: str, auto_class: str, changes: Mapping[str, Any], trust_remote_code: bool = False) -> Any:
+def load_model(
+    name: str, auto_class: str, changes: Mapping[str, Any], trust_remote_code: bool = False, **arguments: Any
+) -> tuple[Any, set[str]]:
     """Load a pretrained model with a head in float32; what it lacks is initialized at random.
 
     Args:
@@ -57,6 +62,10 @@ def load_model(name: str, auto_class: str, changes: Mapping[str, Any], trust_rem
             ``AutoModelForSequenceClassification``.
         changes: Entries of the configuration that differ from those of the pretrained model.
         trust_remote_code: Run Python code that comes with the model.
+        **arguments: Further arguments of ``from_pretrained``.
+
+    Returns:
+        The model, and the names of the weights that it lacked.
 
     Raises:
         InputError: There is no such model, or it comes with code that is not trusted.
@@ -66,10 +75,21 @@ def load_model(name: str, auto_class: str, changes: Mapping[str, Any], trust_rem
     config = _load(AutoConfig, "a model", name, trust_remote_code)
     config.update(dict(changes))
     with _quiet():
-        return _load(
+        model, info = _load(
             getattr(transformers, auto_class), "a model", name, trust_remote_code,
-            config=config, dtype=torch.float32, ignore_mismatched_sizes=True,
+            config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **arguments,
         )  # fmt: skip
+    return model, {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+
+
+def weights_of(name: str) -> dict[str, str]:
+    """Digests of samples of a pretrained model's weight files, by name; empty for a model on the hub."""
+    folder = Path(name)
+    found = {}
+    for path in sorted(each for kind in ("*.safetensors", "*.bin") for each in folder.glob(kind)):
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            found[path.name] = digest(content)
+    return found
 
 
 def model_from_config(config: Mapping[str, Any], auto_class: str, generation: Mapping[str, Any] | None = None) -> Any:

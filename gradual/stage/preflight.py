@@ -38,6 +38,7 @@ from gradual.errors import InputError
 from gradual.runs.directory import StageDirectory
 from gradual.schedule import Stage
 from gradual.settings import TrainSettings
+from gradual.stage.adapter import check_adapter
 from gradual.stage.requirements import check_requirements
 from gradual.stage.resume.lightning_internals import attach_data, make_optimizers, verify_loop_configuration
 from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
@@ -117,6 +118,7 @@ def check_stages(
             arguments = trainer_arguments()  # anew: a strategy that one Trainer has had is no other's
             check_callbacks(callbacks_of(arguments))
             trainer = stage_trainer(model, stage, nowhere, [], {**arguments, "callbacks": [], "logger": False})
+            check_adapter(model, stage, trainer.strategy)
             check.stage(k, trainer, stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
     finally:
         model.trainer = datamodule.trainer = None

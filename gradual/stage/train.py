@@ -165,8 +165,11 @@ class _Attempt:
             monitor, is_ready = smoothed.name, smoothed.is_ready
         self.best, self.clock = BestCheckpoint(directory.path, monitor, mode, is_ready), TrainingClock()
         start, guards = self._start_and_guards()
+        new_adapter = None
+        if training.stage.adapter == "merge":
+            new_adapter = derive_seed(defaults.seed, "adapter", *training.amounts)
         return [
-            LoadWeights(start if self.resume is None else None, directory.best),
+            LoadWeights(start if self.resume is None else None, directory.best, new_adapter),
             DistributedMetrics(),
             TrainingModes(),
             *steadier,

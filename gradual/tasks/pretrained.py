@@ -39,17 +39,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gradual.distributed import mean_over_processes
 from gradual.errors import InputError
-from gradual.nn.encoder import load_model, model_from_config
+from gradual.nn.encoder import load_model, model_from_config, weights_of
 from gradual.nn.fast_cpu import quicken
+from gradual.nn.frozen import leave_out
+from gradual.tasks.adapters import Adapter, LoRA
 from gradual.tasks.base import TaskModule
 from gradual.tasks.scores import TaskScores
 
@@ -59,18 +62,24 @@ class PretrainedTask(TaskModule):
 
     Logs ``train/loss`` in each step and, for ``train``, ``val`` and ``test``, the scores of the task at the end of an
     epoch. Checkpoints hold the configuration of the model and the spec as plain data, so that ``load_from_checkpoint``
-    needs neither the data nor the pretrained folder.
+    needs neither the data nor the pretrained folder. With ``lora`` they hold the adapter and the head alone, and the
+    pretrained folder is needed.
 
     Args:
         pretrained: A pretrained model for ``transformers``: a folder, or a name on the Hugging Face Hub.
+        lora: Train a LoRA adapter beside the frozen pretrained weights, with these settings (``{}`` for the defaults);
+            None to train all weights.
         gradient_checkpointing: Compute the layers' activations again in the backward pass instead of keeping them,
             which takes less memory and more time.
         trust_remote_code: Run Python code that comes with the model, from its folder or the Hub. If off, such models
             are refused.
 
     Attributes:
-        model: The model; None before ``configure_model``.
+        model: The model, of its class in ``transformers``; None before ``configure_model``. The layers of an adapter
+            are inside it.
         spec: What is known of the data; None before ``configure_data``.
+        adapter: The adapter; None without ``lora``. A stage may merge it (``adapter: merge``).
+        pretrained_weights: What tells the pretrained weights from others, for run directories and checkpoints.
     """
 
     auto_class: ClassVar[str]
@@ -80,9 +89,20 @@ class PretrainedTask(TaskModule):
     default_lr: ClassVar[float] = 5e-5
     """The learning rate where neither a stage nor the run sets one."""
 
-    def __init__(self, pretrained: str, *, gradient_checkpointing: bool = False, trust_remote_code: bool = False):
+    def __init__(
+        self,
+        pretrained: str,
+        *,
+        lora: LoRA | dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        trust_remote_code: bool = False,
+    ):
         super().__init__()
-        self.save_hyperparameters(ignore=["trust_remote_code"])
+        settings = LoRA.of(lora)
+        self.save_hyperparameters(ignore=["trust_remote_code", "lora"])
+        self.save_hyperparameters({"lora": settings and settings.to_plain()})
+        self.adapter = Adapter(settings, self._load, self.auto_class) if settings else None
+        self.pretrained_weights = weights_of(pretrained)
         self.pretrained, self.gradient_checkpointing = pretrained, gradient_checkpointing
         self.trust_remote_code = trust_remote_code
         self.model: Any = None
@@ -121,35 +141,49 @@ class PretrainedTask(TaskModule):
     def configure_model(self) -> None:
         """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
         if self.model is None and self.spec is not None:
-            model = load_model(
-                self.pretrained, self.auto_class, self.model_config(self.spec), trust_remote_code=self.trust_remote_code
-            )
-            self._take(model)
+            self._take(self._new_model)
         if self.model is not None and self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
-    def _take(self, model: Any) -> None:
+    def _new_model(self) -> Any:
+        return self._load()[0] if self.adapter is None else self.adapter.load()
+
+    def _load(self, **arguments: Any) -> tuple[Any, set[str]]:
+        """Load the pretrained model; returns the names of what it lacks as well."""
+        changes, trusted = self.model_config(self.spec), self.trust_remote_code
+        return load_model(self.pretrained, self.auto_class, changes, trusted, **arguments)
+
+    def _take(self, make: Callable[[], Any]) -> None:
+        """Make and prepare the model; a stage draws the same random numbers afterwards whether it existed or not."""
+        with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+            model = make()
         quicken(model)
         self.prepare_model(model)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model = model.train()  # transformers loads models in evaluation mode
         self.model.to(self.device)
+        if self.adapter is not None:
+            leave_out(self, [f"model.{name}" for name in self.adapter.frozen()])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the model's configuration and the spec."""
+        """Save the model's configuration and the spec, and what the adapter needs."""
         if self.model is not None:
             checkpoint["pretrained_config"] = json.loads(self.model.config.to_json_string(use_diff=False))
             if self.model.can_generate():
                 config = self.model.generation_config
                 checkpoint["generation_config"] = json.loads(config.to_json_string(use_diff=False))
             checkpoint["spec"] = dataclasses.asdict(self.spec)
+        if self.adapter is not None:
+            checkpoint["pretrained_weights"] = self.pretrained_weights
+            checkpoint["merged_adapters"] = self.adapter.earlier
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the model from its configuration, unless it exists.
+        """Make the model from its configuration, unless it exists; with an adapter, from the pretrained folder.
 
         Raises:
-            InputError: The checkpoint comes from another class, or its spec differs from that of the data.
+            InputError: The checkpoint comes from another class, its spec differs from that of the data, or its adapter
+                was trained beside other weights.
         """
         try:
             spec = self.spec_class(**_tuples(checkpoint["spec"]))
@@ -162,12 +196,30 @@ class PretrainedTask(TaskModule):
             self.configure_data(spec)
         elif difference := self.difference(spec, self.spec):
             raise InputError(f"The checkpoint does not suit the data: {difference}.")
+        if (self.adapter is None) == ("merged_adapters" in checkpoint):
+            raise InputError(f"The checkpoint was trained with{'out' if self.adapter else ''} lora, unlike this model.")
+        if self.adapter is not None:
+            self._restore(self.adapter, checkpoint)
+        elif self.model is None:
+            generation = checkpoint.get("generation_config")
+            self._take(lambda: model_from_config(config, self.auto_class, generation))
+
+    def _restore(self, adapter: Adapter, checkpoint: Mapping[str, Any]) -> None:
+        """Make the model from the pretrained folder, unless it exists, with the adapters that were merged."""
+        saved = checkpoint["pretrained_weights"]
+        if saved and self.pretrained_weights and saved != self.pretrained_weights:
+            raise InputError(f"The adapter was trained beside other weights than those in '{self.pretrained}'.")
         if self.model is None:
-            self._take(model_from_config(config, self.auto_class, checkpoint.get("generation_config")))
+            self._take(self._new_model)
+        adapter.restore(checkpoint["merged_adapters"])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that ``transformers`` loads: weights as safetensors, and a configuration with label names."""
-        self.model.save_pretrained(folder)
+        """Write a folder that ``transformers`` loads: weights as safetensors, and a configuration with label names.
+
+        An adapter is merged into the weights; ``adapter.save(folder)`` writes the adapter alone.
+        """
+        model = self.model if self.adapter is None else self.adapter.merged()
+        model.save_pretrained(folder)
 
     def mean_count(self, loss: Tensor, count: int | Tensor) -> Tensor:
         """Return the mean over processes of what each has a ``count`` of, to divide sums by; never 0.

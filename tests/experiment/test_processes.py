@@ -319,6 +319,7 @@ def test_weights_of_a_divided_module_are_saved_and_carried_whole(tmp_path):
         folder = tmp_path / "run/seed-0" / stage
         state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
         assert state["layer.weight"].shape == (3, 3)
+        assert set(state) == {"layer.weight", "layer.bias", "shift"}, "nothing frozen"
         assert torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]["layer.weight"].shape == (3, 3)
         if index < 2:
             assert first[index + 1] == state["layer.weight"].tolist()

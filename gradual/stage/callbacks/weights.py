@@ -9,7 +9,9 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.nn.compiled import named_as_in
+from gradual.nn.frozen import leaves_out
 from gradual.runs.checkpoint import read_checkpoint
+from gradual.stage.adapter import adapter_of
 from gradual.stage.layers import make_layers
 
 
@@ -19,15 +21,21 @@ class LoadWeights(Callback):
     Args:
         start: The parent stage's ``best.ckpt``; None to start from the module's own weights.
         best: The stage's ``best.ckpt``.
+        new_adapter: The seed of a new adapter, before which the one that ``start`` has is merged; None to keep that.
     """
 
-    def __init__(self, start: Path | None, best: Path):
-        self.start, self.best = start, best
+    def __init__(self, start: Path | None, best: Path, new_adapter: int | None = None):
+        self.start, self.best, self.new_adapter = start, best, new_adapter
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights to start from."""
+        if is_sharded(trainer) and leaves_out(pl_module):  # Lightning's own loading of shares would miss the others
+            pl_module.strict_loading = False
         if self.start is not None:
             _load(trainer, pl_module, self.start)
+            adapter = adapter_of(pl_module)
+            if self.new_adapter is not None and adapter is not None:
+                adapter.merge(self.new_adapter)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the weights to test."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from gradual.errors import InputError
 from gradual.nn.causal import states_at, take_rows, takes_rows
@@ -57,7 +58,7 @@ class CausalLM(PretrainedTask):
     """
 
     auto_class = "AutoModelForCausalLM"
-    datamodule_class = "gradual.tasks.causal_lm.CausalLMData"
+    datamodule_class = "gradual.tasks.CausalLMData"
     spec_class = TokenSpec
 
     def __init__(self, pretrained: str, generate: dict[str, Any] | None = None, **settings: Any):
@@ -149,7 +150,8 @@ class CausalLM(PretrainedTask):
                     "tokens that the model reads at most."
                 )
             ids, mask = ids[:, -room:], mask[:, -room:]
-        made = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        together = isinstance(self.model, FSDPModule)  # each step gathers weights, so all processes must make as many
+        made = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, synced_gpus=together)
         texts: list[str] = self._tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return texts
 
