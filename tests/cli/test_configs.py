@@ -69,11 +69,11 @@ def test_configurations_need_no_anchors(path):
     assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text()))
 
 
-def readme_example():
-    return next(part for part in (ROOT / "README.md").read_text().split("```yaml\n")[1:]).split("```")[0]
+def documented_example():
+    return next(part for part in (ROOT / "docs/command-line.md").read_text().split("```yaml\n")[1:]).split("```")[0]
 
 
-@pytest.mark.parametrize("text", [*(path.read_text() for path in TRACKERS), readme_example()])
+@pytest.mark.parametrize("text", [*(path.read_text() for path in TRACKERS), documented_example()])
 def test_neither_biases_nor_norms_are_decayed(small_demo, text):
     tracker = DialogueStateTracker(str(small_demo / "encoder"))
     groups = parameter_groups(tracker, OptimizerConfig(**yaml.safe_load(text)["optimizer"]))
