@@ -162,7 +162,8 @@ class PretrainedTask(TaskModule):
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model = model.train()  # transformers loads models in evaluation mode
-        self.model.to(self.device)
+        if self.adapter is None or not self.adapter.lora.load_in_4bit:  # weights in 4 bits are on their GPU
+            self.model.to(self.device)
         if self.adapter is not None:
             leave_out(self, [f"model.{name}" for name in self.adapter.frozen()])
 

@@ -197,6 +197,18 @@ def test_a_fraction_and_its_count_are_one_stage():
     assert [node.amounts for node in built.nodes] == [(2000,), (2000, 0)]
 
 
+def test_strategies_that_merge_adapters_share_their_first_stage_with_others():
+    schedule = Schedule([2000, 500, 0])
+    built = tree(parse_strategies({"gradual": {}, "merged": {"schedule": schedule, "adapter": "merge"}}, schedule))
+    assert [(node.amounts, node.settings.get("adapter")) for node in built.nodes] == [
+        ((2000,), None),
+        ((2000, 500), None),
+        ((2000, 500, 0), None),
+        ((2000, 500), "merge"),
+        ((2000, 500, 0), "merge"),
+    ]
+
+
 def test_sharing_saves_what_a_naive_count_says():
     strategies = default_strategies(PAPER)
     with_sharing, without = tree(strategies).examples(in_domain=523)
