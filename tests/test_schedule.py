@@ -333,7 +333,7 @@ def test_each_setting_can_be_given_by_its_name(config):
         "amount": 5, "optimizer": {"lr": 1}, "lr_schedule": {"warmup": 3}, "max_epochs": 2, "patience": 1,
         "batch_size": 7, "gradient_clip_val": 0.5, "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
         "lr_scale": 2.0, "weight_decay": 0.2, "weight_decay_by_name": {"b": 3.0}, "init_args": {"c": "d"},
-        "name": "linear", "warmup": 10,
+        "name": "linear", "warmup": 10, "adapter": "merge",
     }  # fmt: skip
     names = {config_field.name for config_field in fields(config)}
     settings = {name: value for name, value in values.items() if name in names}
