@@ -257,10 +257,13 @@ def fit(configure, steps=3, **arguments):
     return model
 
 
-def test_gradients_can_be_clipped_in_mixed_precision():
-    weight = fit(
-        lambda module: build_optimizer(module, OptimizerConfig(lr=0.1)), precision="bf16-mixed", gradient_clip_val=1.0
-    ).layer.weight
+def own_fused(module):
+    return scale_learning_rates(torch.optim.AdamW(module.parameters(), 0.1, fused=True), 1.0)
+
+
+@pytest.mark.parametrize("make", [lambda module: build_optimizer(module, OptimizerConfig(lr=0.1)), own_fused])
+def test_gradients_can_be_clipped_in_mixed_precision(make):
+    weight = fit(make, precision="bf16-mixed", gradient_clip_val=1.0).layer.weight
     assert weight.isfinite().all()
 
 
