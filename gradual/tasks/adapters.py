@@ -102,7 +102,7 @@ class Adapter:
     """
 
     def __init__(self, lora: LoRA, load: Callable[..., tuple[Any, Collection[str]]], auto_class: str):
-        self.lora, self._load, self._task_type = lora, load, _TASK_TYPES[auto_class]
+        self.lora, self._load, self._task_type = lora, load, _TASK_TYPES.get(auto_class)
         self.earlier: list[State] = []
         self._peft: Any = None
 

@@ -183,6 +183,17 @@ def test_other_layers_may_be_chosen(folders):
         adapter_for(folders / "llama", target_modules=["query"])
 
 
+def test_an_adapter_of_embeddings_is_merged_and_written_as_others(folders, tmp_path):
+    adapter, model = adapter_for(folders / "llama", target_modules=["embed_tokens", "v_proj"])
+    before = logits(train(model))
+    adapter.merge(0)
+    torch.testing.assert_close(logits(model), before, atol=1e-5, rtol=1e-5)
+    expected = logits(train(model, 1))
+    adapter.save(tmp_path)
+    beside = PeftModel.from_pretrained(plain(folders / "llama")[0], tmp_path)
+    torch.testing.assert_close(logits(beside), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_settings_are_made_from_a_mapping():
     assert LoRA.of(None) is None
     assert LoRA.of({"r": 8, "alpha": "1e1"}) == LoRA(r=8, alpha=10.0)
