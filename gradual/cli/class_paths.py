@@ -19,6 +19,7 @@ OWN_CLASSES = {
         "gradual.tasks.dialogue.DialogueStateTracker": "dialogue state tracking: SUMBT",
         "gradual.tasks.events.EventExtractor": "event extraction: DyGIE++",
         "gradual.tasks.CausalLM": "texts, completions of prompts or conversations: a causal language model",
+        "gradual.tasks.Seq2Seq": "sources with targets, such as translations: an encoder-decoder model",
         "gradual.tasks.TextClassifier": "texts with a label, with several labels or with a number",
     },
     "data": {
@@ -26,6 +27,7 @@ OWN_CLASSES = {
         "gradual.tasks.dialogue.DialogueDataModule": "dialogues in MultiWOZ 2.0's layout",
         "gradual.tasks.events.EventDataModule": "documents in DyGIE's format",
         "gradual.tasks.CausalLMData": "texts, prompts or conversations in these files, for CausalLM",
+        "gradual.tasks.Seq2SeqData": "sources and targets in these files, for Seq2Seq",
         "gradual.tasks.TextClassificationData": "texts in these files, for TextClassifier",
     },
 }
