@@ -19,7 +19,7 @@ PAIRS = [
     ("drei", "three"),
     ("zwei und vier und ein plus drei", "two and four and one plus three"),
     ("vier plus vier plus ein", "the four"),
-    ("zwei", "two and two and two and two and two"),
+    ("zwei", "four plus three two the and one"),
     ("ein und ein und ein und ein und ein und ein", "one"),
 ]
 

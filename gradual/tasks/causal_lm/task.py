@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
+from transformers import GenerationConfig
 
 from gradual.errors import InputError
 from gradual.nn.causal import states_at, take_rows, takes_rows
-from gradual.nn.encoder import load_tokenizer
 from gradual.nn.pieces import logits_of
 from gradual.tasks.causal_lm.batch import Prompts, TokenBatch
 from gradual.tasks.causal_lm.loss import losses_of_logits, token_losses
 from gradual.tasks.causal_lm.scores import LanguageScores
-from gradual.tasks.generation import TEXT_SCORES, generation_config, text_scores
-from gradual.tasks.pretrained import PretrainedTask
+from gradual.tasks.generation import TEXT_SCORES, text_scores
+from gradual.tasks.generative import GenerativeTask, TokenizerSpec
 
 
 @dataclass(frozen=True)
-class TokenSpec:
+class TokenSpec(TokenizerSpec):
     """What a language model must know of its data.
 
     Attributes:
-        tokenizer: Folder or hub name of the tokenizer.
-        vocabulary: Number of its tokens.
-        padding: The id of the token that fills up a batch.
         end: The id of the token that ends a text; None where there is none.
     """
 
-    tokenizer: str
-    vocabulary: int
-    padding: int
     end: int | None
 
 
-class CausalLM(PretrainedTask):
+class CausalLM(GenerativeTask):
     """A causal language model, trained on texts, on completions of prompts or on conversations (``CausalLMData``).
 
     Logs ``loss``, the mean negative log likelihood of the tokens that have a loss, and ``perplexity``, its exponential,
@@ -61,37 +53,23 @@ class CausalLM(PretrainedTask):
     datamodule_class = "gradual.tasks.CausalLMData"
     spec_class = TokenSpec
 
-    def __init__(self, pretrained: str, generate: dict[str, Any] | None = None, **settings: Any):
-        super().__init__(pretrained, **settings)
-        self.generate = generate
-        generation_config(generate or {})  # refuses what is wrong before anything is trained
-
-    def model_config(self, spec: TokenSpec) -> dict[str, Any]:
-        """A language model stays as it is."""
-        return {}
-
     def make_scores(self, spec: TokenSpec) -> LanguageScores:
         """Return a new metric for a split."""
         return LanguageScores()
 
     def prepare_model(self, model: Any) -> None:
-        """Let the model process packed rows, if it can.
-
-        Raises:
-            InputError: The tokenizer has more tokens than the model.
-        """
+        """Let the model process packed rows, if it can."""
+        super().prepare_model(model)
         take_rows(model)
-        known = model.get_input_embeddings().num_embeddings
-        if self.spec is not None and self.spec.vocabulary > known:
-            raise InputError(
-                f"The tokenizer '{self.spec.tokenizer}' has {self.spec.vocabulary} tokens, but the model knows {known}."
-            )
 
-    def difference(self, trained: TokenSpec, data: TokenSpec) -> str | None:
-        """Tokenizers may be in different places, but must be the same size."""
-        if trained.vocabulary == data.vocabulary:
-            return None
-        return f"its tokenizer has {trained.vocabulary} tokens, but the one of the data has {data.vocabulary}"
+    def generation(self) -> GenerationConfig:
+        """Return the settings of generation."""
+        config = super().generation()
+        if config.pad_token_id is None:
+            config.pad_token_id = self.spec.padding
+        if config.eos_token_id is None:
+            config.eos_token_id = self._ends() or None
+        return config
 
     def test_step(self, batch: TokenBatch, batch_idx: int) -> Any:
         """Add a batch to the test scores, and return those of each example."""
@@ -135,11 +113,7 @@ class CausalLM(PretrainedTask):
 
     def _texts(self, prompts: Prompts) -> list[str]:
         """Generate what follows the prompts, of which a model with a limit reads as much of the end as it can."""
-        config = generation_config(self.generate or {})
-        if config.pad_token_id is None:
-            config.pad_token_id = self.spec.padding
-        if config.eos_token_id is None:
-            config.eos_token_id = self._ends() or None
+        config = self.generation()
         ids, mask = prompts.ids, prompts.mask
         positions = getattr(self.model.config, "max_position_embeddings", None)
         if positions is not None:
@@ -150,9 +124,8 @@ class CausalLM(PretrainedTask):
                     "tokens that the model reads at most."
                 )
             ids, mask = ids[:, -room:], mask[:, -room:]
-        together = isinstance(self.model, FSDPModule)  # each step gathers weights, so all processes must make as many
-        made = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, synced_gpus=together)
-        texts: list[str] = self._tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+        made = self.generated(config, ids, mask)
+        texts: list[str] = self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return texts
 
     def _ends(self) -> list[int]:
@@ -160,7 +133,3 @@ class CausalLM(PretrainedTask):
         own = self.model.generation_config.eos_token_id
         ends = [self.spec.end, *(own if isinstance(own, list) else [own])]
         return sorted({end for end in ends if end is not None})
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self.spec.tokenizer, trust_remote_code=self.trust_remote_code)

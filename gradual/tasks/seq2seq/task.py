@@ -53,8 +53,10 @@ class Seq2Seq(GenerativeTask):
         generate: Settings of ``transformers.GenerationConfig`` such as ``{num_beams: 4}``. Unless they say otherwise,
             texts are the most probable ones, not drawn at random, and at most as long as the longest target of training
             and validation; all else is as in the pretrained model.
-        scores: The scores of the texts that are generated for ``test``; an empty list to generate none.
-        val_scores: The scores of texts generated in each validation, which takes time; they may be the ``monitor``.
+        scores: The scores of the texts that are generated for ``test``: any of ``exact_match``, ``rouge1``, ``rouge2``,
+            ``rougeL``, ``sentence_chrf``, ``chrf`` and ``bleu``; an empty list to generate none.
+        val_scores: The same for each validation, where generating takes time; one of them may be the ``monitor``, such
+            as ``val/rougeL``.
         **settings: Those of every task, see ``PretrainedTask``.
     """
 
