@@ -59,7 +59,7 @@ class LRScheduleConfig:
 
     Attributes:
         name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...
-            One that decays reaches its end at the stage's last planned step (``max_epochs``).
+            One that decays reaches its end at the stage's last planned step (of ``max_epochs`` or ``max_steps``).
         warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
             from 0 to 1).
     """
@@ -86,21 +86,26 @@ class StageOverrides:
         optimizer: The optimizer, merged into the experiment's field by field (and pattern by pattern).
         lr_schedule: The learning-rate schedule, merged in the same way.
         max_epochs: Maximum number of epochs.
+        max_steps: Maximum number of optimizer steps.
         patience: Number of validations without improvement after which the stage has converged.
         batch_size: Training examples per batch and process.
         gradient_clip_val: Maximum gradient norm (or value, depending on the Trainer's ``gradient_clip_algorithm``).
+        in_domain_weight: How often each in-domain example occurs in an epoch, e.g. 2.5: each of them twice, and half of
+            them once more. None for once.
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     max_epochs: int | None = None
+    max_steps: int | None = None
     patience: int | None = None
     batch_size: int | None = None
     gradient_clip_val: float | None = None
+    in_domain_weight: float | None = None
 
     def __post_init__(self) -> None:
-        accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
-        check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
+        accepted = dict.fromkeys(("max_epochs", "max_steps", "batch_size"), integer(1)) | {"patience": integer(0)}
+        check_fields(self, "{} of a stage", gradient_clip_val=number(0), in_domain_weight=number(1), **accepted)
 
     def overrides(self) -> dict[str, Any]:
         """The settings that are overridden, as plain data; ``{}`` if none."""

@@ -22,6 +22,7 @@ from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.loggers import stage_loggers
 from gradual.stage.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
 from gradual.stage.resume.lightning_internals import forks_or_spawns
+from gradual.stage.same_training import SameTraining
 
 MakeTrainerArguments = Callable[[], dict[str, Any]]
 """Makes the arguments of a stage's Trainer, with new callbacks and loggers at each call."""
@@ -33,11 +34,14 @@ def stage_trainer(
     directory: StageDirectory,
     callbacks: list[Callback],
     arguments: dict[str, Any],
+    same_training: SameTraining | None = None,
 ) -> Trainer:
     """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one.
 
     The first of ``callbacks`` stands before the user's: it makes the module what the stage starts from.
     """
+    if same_training is not None:
+        arguments = same_training.trainer_arguments(arguments)
     given = callbacks_of(arguments)
     own_progress = any(isinstance(callback, ProgressBar) for callback in given)
     if own_progress or arguments.get("enable_progress_bar") is False:
@@ -46,7 +50,7 @@ def stage_trainer(
     if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
         of_loggers = [LearningRateMonitor(), *of_loggers]
     callbacks = [*callbacks[:1], *of_loggers, *callbacks[1:]]
-    for name in ("max_epochs", "gradient_clip_val"):
+    for name in ("max_epochs", "max_steps", "gradient_clip_val"):
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
     if arguments.get("max_epochs") is None:
