@@ -60,16 +60,11 @@ class Node:
 
     def same_training(self, run: RunDirectory) -> SameTraining | None:
         """The training that it copies; None if it copies none, or while this is not finished."""
-        results = [node.directory(run).result() for node in self.copies]
-        known = [result for result in results if result is not None and result.steps is not None]
-        return SameTraining.of(known) if results and len(known) == len(results) else None
+        return _training_in([node.directory(run) for node in self.copies])
 
     def settings_in(self, run: RunDirectory) -> dict[str, Any] | None:
         """All that the stage trains with; None while the steps that it takes are not known."""
-        if not self.copies:
-            return self.settings
-        same = self.same_training(run)
-        return None if same is None else {**self.settings, "same_training": same.to_plain()}
+        return self._settings_after([node.directory(run) for node in self.copies])
 
     def directory(self, run: RunDirectory) -> StageDirectory:
         """The stage's folder in a run directory.
@@ -78,11 +73,24 @@ class Node:
         holds nothing.
         """
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
+        copied = [node.directory(run) for node in self.copies]
         name = str(self.amounts[-1])
-        if self.copies:
+        if copied:
             weighted = "-weighted" if self.stage.in_domain_weight else ""
-            name += f"{weighted}-as-{'+'.join(node.directory(run).path.name for node in self.copies)}"
-        return run.stage(parent, name, self.settings_in(run))
+            name += f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
+        return run.stage(parent, name, self._settings_after(copied))
+
+    def _settings_after(self, copied: Sequence[StageDirectory]) -> dict[str, Any] | None:
+        if not copied:
+            return self.settings
+        same = _training_in(copied)
+        return None if same is None else {**self.settings, "same_training": same.to_plain()}
+
+
+def _training_in(copied: Sequence[StageDirectory]) -> SameTraining | None:
+    """The training of these stages; None where there are none, or one of them is not finished."""
+    results = [result for directory in copied if (result := directory.result()) and result.steps is not None]
+    return SameTraining.of(results) if results and len(results) == len(copied) else None
 
 
 class Tree:

@@ -192,26 +192,39 @@ SLOWER = {"amount": 12, "optimizer": {"lr_scale": 0.5}}
 
 def test_strategies_share_what_controls_have_in_common(tmp_path):
     strategies = {
-        "one-stage": Strategy(Schedule([24, 0])),
         "gradual": Strategy(Schedule([24, 12, 0])),
         "longer": Strategy(Schedule([24, 12, 4, 0])),
         "slower": Strategy(Schedule([24, SLOWER, 0])),
     }
-    tree = compare(tmp_path, strategies)
+    tree = compare(tmp_path, strategies, controls=CONTROLS[:2])
     steps, _ = counted(tmp_path)
-    own = {"24/12-2": 20, "24/12-2/0": 10, "24/0": 10, "24/12/0": 10}
-    one = {
-        "24-as-24+0": 50, "24-as-24+12": 60, "24-as-24+12/0-as-0": 10, "24-as-24+12+0": 70, "24/24-as-12/0-as-0": 10,
-        "24/0-as-12/0-as-0": 10,
-    }  # fmt: skip
-    slower = {
-        "24-as-24+12-2": 60, "24-as-24+12-2/0-as-0": 10, "24-as-24+12-2+0": 70, "24/24-as-12-2": 20,
-        "24/24-as-12-2/0-as-0": 10, "24/0-as-12-2": 20, "24/0-as-12-2/0-as-0": 10,
-    }  # fmt: skip
-    assert steps == OWN | COPIES | own | one | slower
+    own = {"24/12/0": 10, "24/12-2": 20, "24/12-2/0": 10}
+    one_stage = {
+        f"24-as-24+{path}": steps
+        for path, steps in (
+            ("12", 60),
+            ("12/0-as-0", 10),
+            ("12-2", 60),
+            ("12-2/0-as-0", 10),
+            ("12+4", 81),
+            ("12+4/0-as-0", 10),
+        )
+    }
+    same_restarts = {
+        f"24/24-as-12{path}": steps
+        for path, steps in (
+            ("", 20),
+            ("/0-as-0", 10),
+            ("/24-as-4", 21),
+            ("/24-as-4/0-as-0", 10),
+            ("-2", 20),
+            ("-2/0-as-0", 10),
+        )
+    }
+    assert steps == OWN | own | one_stage | same_restarts
     assert len(tree.nodes) == len(steps)
-    shared = {name: tree.paths[f"{name}: same training, same restarts", 0][1] for name in ("gradual", "longer")}
-    assert shared["gradual"] is shared["longer"]
+    shared = [tree.paths[f"{name}: same training, same restarts", 0][1] for name in ("gradual", "longer", "slower")]
+    assert shared[0] is shared[1] is not shared[2]
 
 
 def test_what_a_control_would_share_entirely_is_no_control():
