@@ -59,7 +59,7 @@ class LRScheduleConfig:
 
     Attributes:
         name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...
-            One that decays reaches its end at the stage's last planned step (of ``max_epochs`` or ``max_steps``).
+            One that decays reaches its end at the stage's last planned step.
         warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
             from 0 to 1).
     """

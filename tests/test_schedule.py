@@ -331,7 +331,8 @@ def test_the_short_form_leaves_out_what_is_not_set():
 def test_each_setting_can_be_given_by_its_name(config):
     values = {
         "amount": 5, "optimizer": {"lr": 1}, "lr_schedule": {"warmup": 3}, "max_epochs": 2, "patience": 1,
-        "batch_size": 7, "gradient_clip_val": 0.5, "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
+        "batch_size": 7, "gradient_clip_val": 0.5, "max_steps": 9, "in_domain_weight": 2.0,
+        "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
         "lr_scale": 2.0, "weight_decay": 0.2, "weight_decay_by_name": {"b": 3.0}, "init_args": {"c": "d"},
         "name": "linear", "warmup": 10,
     }  # fmt: skip

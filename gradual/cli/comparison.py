@@ -7,7 +7,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from gradual.experiment.controls import CONTROLS, ON_REQUEST
+from gradual.experiment.controls import ON_REQUEST
 from gradual.experiment.executors import (
     Executor,
     MakeExperiment,
@@ -36,9 +36,8 @@ def add_comparison_arguments(parser: LightningArgumentParser) -> None:
         const=True,
         type=bool | list[str],
         default=False,
-        help="add to each strategy of several stages its controls, which train as many steps with other amounts; a "
-        f"list of names selects some of them ({', '.join(map(repr, CONTROLS))}) or others "
-        f"({', '.join(map(repr, ON_REQUEST))})",
+        help="compare each strategy of several stages with controls: as many steps with other amounts; a list of names "
+        f"selects some, or {' or '.join(map(repr, ON_REQUEST))}",
     )
     add("--seeds", type=list[int], default=[0, 1, 2], help="seeds to train each strategy with")
     add(

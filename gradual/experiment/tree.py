@@ -74,11 +74,11 @@ class Node:
         """
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
         copied = [node.directory(run) for node in self.copies]
-        name = str(self.amounts[-1])
+        name = ""
         if copied:
             weighted = "-weighted" if self.stage.in_domain_weight else ""
-            name += f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
-        return run.stage(parent, name, self._settings_after(copied))
+            name = f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
+        return run.stage(parent, self.amounts[-1], self._settings_after(copied), name)
 
     def _settings_after(self, copied: Sequence[StageDirectory]) -> dict[str, Any] | None:
         if not copied:
@@ -126,7 +126,8 @@ class Tree:
                         copies = tuple(self.paths[control.of, seed][copied] for copied in control.copies[k])
                         own = {setting: value for setting, value in own.items() if setting not in _OF_CONVERGENCE}
                     amounts_so_far = tuple(self.amounts[name][: k + 1])
-                    key += canonical([own, amounts_so_far[-1], [list(nodes.values()).index(node) for node in copies]])
+                    key += canonical(own) + canonical(amounts_so_far[-1])
+                    key += canonical([list(nodes.values()).index(node) for node in copies])
                     if key not in nodes:
                         parent = path[-1] if path else None
                         nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent, copies)

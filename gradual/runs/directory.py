@@ -242,17 +242,19 @@ class RunDirectory:
         """Return the folder of the stages with one seed, the parent of every first stage."""
         return self.root / f"seed-{seed}"
 
-    def stage(self, parent: Path, name: str, settings: Mapping[str, Any] | None) -> StageDirectory:
-        """Find the folder of the stage below ``parent`` with this name and these settings.
+    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any] | None, copies: str = "") -> StageDirectory:
+        """Find the folder of the stage below ``parent`` with this amount and these settings.
 
-        Stages that differ only in their settings are different stages: the first one has the name itself, the second
-        one has ``-2`` appended, and so on.
+        Stages that differ only in their settings are different stages: the first one is named after its amount, the
+        second one has ``-2`` appended, and so on.
 
         Args:
             parent: The folder of the stage before, or of the seed.
-            name: The stage's name: its amount, and for a stage of a control also what it copies.
+            amount: The stage's out-of-domain examples.
             settings: All that it trains with; None while this is unknown, for the next folder that is free.
+            copies: What the name of a control's stage says beside the amount, such as ``-as-500``.
         """
+        name = f"{amount}{copies}"
         found = [re.fullmatch(re.escape(name) + r"-(\d+)", path.name) for path in parent.glob(f"{name}-*")]
         last = max([1, *(int(match[1]) for match in found if match)])
         free: list[StageDirectory] = []

@@ -189,7 +189,7 @@ class _Attempt:
                 monitor,
                 mode,
                 is_ready,
-                same.steps if same else None,
+                steps=same.steps if same else None,
             ),
             self.best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
             *guards,

@@ -26,8 +26,8 @@ class StageProgress(ProgressBar):
         monitor: Validation score to show.
         mode: ``min`` if lower scores are better, ``max`` if higher ones are.
         is_ready: Whether there have been enough validations for one to be the best.
-        steps: The number of steps that the stage takes, where it is known.
         console: Where to write; standard output by default.
+        steps: The number of steps that the stage takes, where it is known.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class StageProgress(ProgressBar):
         monitor: str,
         mode: str,
         is_ready: Callable[[], bool],
-        steps: int | None = None,
         console: Console | None = None,
+        steps: int | None = None,
     ):
         super().__init__()
         self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
