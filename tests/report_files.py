@@ -60,7 +60,7 @@ def write_stage(root, path, test, examples=None, epochs=4, seconds=60.0, in_doma
     """Write one finished stage; its validation scores are those of the test unless they are given."""
     folder = root / path
     folder.mkdir(parents=True, exist_ok=True)
-    amount = int(path.split("/")[-1])
+    amount = int(path.split("/")[-1].partition("-")[0])
     result = {
         "index": path.count("/") - 1, "amount": amount, "in_domain": in_domain, "out_of_domain": amount,
         "epochs": epochs, "best_epoch": max(1, epochs - 2), "seconds": seconds, "val": test if val is None else val,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +33,7 @@ def write_report(run_dir: Path) -> Path:
         InputError: There is no comparison, one of its files is damaged, or a package of ``gradual[report]`` is not
             installed.
     """
-    for package in _PACKAGES:
-        if find_spec(package) is None:
-            raise InputError(f"The report needs {package}, which is not installed: pip install 'gradual[report]'.")
+    _check_packages()
     from gradual.report import differences, figures, tables
     from gradual.report.collect import read_comparison
     from gradual.report.equal_training import equal_training
@@ -64,14 +62,60 @@ def write_report(run_dir: Path) -> Path:
         "results.json": tables.results_json(rows, found, comparison, notes, missing),
     }
     page = report_page(run_dir)
-    report = page.parent
-    try:
-        report.mkdir(exist_ok=True)
-        for name, content in contents.items():
-            write_atomically(report / name, content)
-    except OSError as error:
-        raise InputError(f"The report cannot be written to {report}: {error.strerror}.") from error
+    _write(contents, page.parent)
     return page
+
+
+def write_several(run_dirs: Sequence[Path], folder: Path, metrics: Sequence[str] = ()) -> Path:
+    """Write one report of several comparisons, one a data set: their differences, a forest plot and a pooled estimate.
+
+    Args:
+        run_dirs: Run directories of ``gradual compare``.
+        folder: The folder to write to.
+        metrics: Scores in the order of preference; without one that a comparison has, its monitored score is shown.
+
+    Returns:
+        The path of the page, ``FOLDER/report.html``; beside it are ``table.md``, ``differences.csv``, ``forest.png``
+        and ``forest.svg``.
+
+    Raises:
+        InputError: As ``write_report``; or there is no score of that name, or the scores have no common unit.
+    """
+    _check_packages("statsmodels")
+    from gradual.report import figures, several, several_page
+    from gradual.report.collect import read_comparison
+    from gradual.report.forest import draw_forest
+
+    comparisons = {name: read_comparison(path) for name, path in zip(several.names_of(run_dirs), run_dirs)}
+    found = several.data_sets(comparisons, metrics)
+    pools = several.pooled(found)
+    figure = draw_forest(found, pools)
+    table = several_page.several_table(found, pools)
+    sentences = "\n\n".join(several_page.lead(found, pools))
+    contents: dict[str, str | bytes] = {
+        "table.md": f"{sentences}\n\n{_markdown([table], [], None, several_page.notes(found, pools), [])}",
+        "differences.csv": several.differences_csv(found, pools),
+        "forest.png": figures.to_png(figure),
+        "forest.svg": figures.to_svg(figure),
+        "report.html": several_page.render_several(found, pools),
+    }
+    _write(contents, folder)
+    return folder / "report.html"
+
+
+def _check_packages(*others: str) -> None:
+    for package in (*_PACKAGES, *others):
+        if find_spec(package) is None:
+            raise InputError(f"The report needs {package}, which is not installed: pip install 'gradual[report]'.")
+
+
+def _write(contents: Mapping[str, str | bytes], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        raise InputError(f"The report cannot be written to {folder}: {error.strerror}.") from error
 
 
 def report_page(run_dir: Path) -> Path:
@@ -81,12 +125,22 @@ def report_page(run_dir: Path) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gradual report``."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the run directory of gradual compare")
+    text = "the run directory of gradual compare; several, one a data set, make one page with a forest plot"
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, nargs="+", help=text)
+    text = "the folder for the report of several run directories (default: report)"
+    parser.add_argument("--out", metavar="DIR", type=Path, help=text)
+    text = "the score to compare several run directories by; may be given again for those that do not have it"
+    parser.add_argument("--metric", metavar="NAME", action="append", default=[], help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the report, and print its scores, its notes and its path."""
-    page = write_report(arguments.run_dir)
+    if len(arguments.run_dir) > 1:
+        page = write_several(arguments.run_dir, arguments.out or Path("report"), arguments.metric)
+    elif arguments.out or arguments.metric:
+        raise InputError("--out and --metric are for the report of several run directories; here is one.")
+    else:
+        page = write_report(arguments.run_dir[0])
     sections = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")
     print("\n## ".join(section for section in sections if not section.startswith("Significance")))
     print(f"Report: {page}")
@@ -95,7 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _markdown(
     controls: Sequence[Table],
     scores: Sequence[Table],
-    significance: Table,
+    significance: Table | None,
     notes: Sequence[str],
     missing: Sequence[str],
 ) -> str:
@@ -109,7 +163,8 @@ def _markdown(
     def lines(title: str, sentences: Sequence[str]) -> str:
         return f"## {title}\n\n" + "".join(f"- {markdown(line)}\n" for line in sentences) if sentences else ""
 
-    parts = [*map(table, (*controls, *scores)), lines("Notes", notes), table(significance), lines("Missing", missing)]
+    parts = [*map(table, (*controls, *scores)), lines("Notes", notes), table(significance) if significance else ""]
+    parts.append(lines("Missing", missing))
     return "\n".join(filter(None, parts))
 
 

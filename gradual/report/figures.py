@@ -23,7 +23,7 @@ INK, PAPER, GRID = "#222222", "#ffffff", "#d9d9d9"
 _DODGE = 0.03  # points of several strategies at one place are this fraction of the axis apart
 _WIDTH = 0.7  # and occupy at most this fraction of the place
 
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
     "font.size": 9,
     "text.parse_math": False,
@@ -115,7 +115,7 @@ def draw_stages(comparison: Comparison, groups: Sequence[Sequence[Panel]]) -> Fi
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         most = max(map(len, groups), default=1)
         columns = 2 if most == 4 else min(most, 3)
         rows = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)] or [[]]
@@ -222,6 +222,6 @@ def _save(figure: Figure, kind: str, **arguments: Any) -> bytes:
     import matplotlib as mpl
 
     content = io.BytesIO()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure.savefig(content, format=kind, **arguments)
     return content.getvalue()

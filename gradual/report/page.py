@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gradual.report.tables import Table, duration, finite, metric_name, score_te
 from gradual.report.tree import flatten, stage_tree, walk
 from gradual.runs.result import CUT_OFF
 
+_HERE = Path(__file__).parent
 _NO_CURVE = {"epoch", "seconds"}
 
 
@@ -35,18 +36,13 @@ def render_page(
         notes: Remarks for the reader, one sentence each.
         missing: What the comparison lacks, one sentence each.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"duration": duration, "metric_name": metric_name}
     tree = stage_tree(comparison)
     largest = max((stage.amount + (stage.in_domain or 0) for stage in walk(tree)), default=0)
     percent = in_percent(comparison)
-    return environment.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         title=f"Strategies compared: {comparison.root.resolve().name}",
         comparison=comparison,
         strategies=[(marked(strategy), style(number)) for number, strategy in enumerate(comparison.strategies)],
@@ -67,9 +63,21 @@ def render_page(
         curves=learning_curves(comparison),
         score=lambda value, metric: score_text(value, metric in percent),
         plain=flatten,
-        css=Markup((here / "page.css").read_text(encoding="utf-8")),
-        script=Markup((here / "page.js").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Render one of the templates with the style sheet."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": duration, "metric_name": metric_name}
+    css = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(css=css, **values)
 
 
 def learning_curves(comparison: Comparison) -> dict[str, Any]:
@@ -115,18 +123,23 @@ def learning_curves(comparison: Comparison) -> dict[str, Any]:
 
 def inline_svg(comparison: Comparison, panel: Panel) -> str:
     """The figure of one score for the page, with colours that follow the page's light or dark scheme."""
-    svg = to_svg(draw_stages(comparison, [[panel]]))
-    svg = svg[svg.index("<svg") :]
-    name = f"stages-{_panels(comparison).index(panel)}"
-    for attribute in ('id="', 'href="#', "url(#"):  # ids must differ from those of the other figures
-        svg = svg.replace(attribute, f"{attribute}{name}-")
     looks: list[Style] = [style(number) for number in range(len(comparison.strategies))]
-    names = {look.color: f"var({variable(look)})" for look in looks} | {
-        INK: "var(--ink)",
-        PAPER: "var(--page)",
-        GRID: "var(--line)",
-    }
-    for color, replacement in names.items():
+    colors = {look.color: f"var({variable(look)})" for look in looks}
+    return embedded(to_svg(draw_stages(comparison, [[panel]])), f"stages-{_panels(comparison).index(panel)}", colors)
+
+
+def embedded(svg: str, name: str, colors: Mapping[str, str]) -> str:
+    """A figure as an element of a page.
+
+    Args:
+        svg: The figure as a file.
+        name: Begins the ids of its elements, which must differ from those of other figures; ``NAME-caption`` labels it.
+        colors: Replacements of colours, besides those of ink, paper and grid.
+    """
+    svg = svg[svg.index("<svg") :]
+    for attribute in ('id="', 'href="#', "url(#"):
+        svg = svg.replace(attribute, f"{attribute}{name}-")
+    for color, replacement in {**colors, INK: "var(--ink)", PAPER: "var(--page)", GRID: "var(--line)"}.items():
         svg = svg.replace(color, replacement)
     return svg.replace("<svg ", f'<svg role="img" aria-labelledby="{name}-caption" ', 1)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 
 from gradual.report.collect import Comparison, Strategy
+from gradual.report.significance import strategy_of_interest
 from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
 
@@ -16,7 +17,9 @@ def remarks(comparison: Comparison) -> list[str]:
     paths = {
         strategy.name: [record.path for path in strategy.stages.values() for record in path] for strategy in strategies
     }
-    found = _cut_off(strategies) + same_paths(paths, {strategy.name: strategy.also for strategy in strategies})
+    found = _without_controls(comparison)
+    found += _cut_off([strategy for strategy in strategies if not strategy.is_control])  # controls follow from them
+    found += same_paths(paths, {strategy.name: strategy.also for strategy in strategies})
     found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
         found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
@@ -59,6 +62,17 @@ def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
         if signed:
             found[seed] = max(signed)[1]
     return found
+
+
+def _without_controls(comparison: Comparison) -> list[str]:
+    """A remark if the strategy of interest has several stages and no controls; none otherwise."""
+    strategy = strategy_of_interest(comparison)
+    if strategy is None or len(strategy.amounts) < 2 or any(one.is_control for one in comparison.strategies):
+        return []
+    return [
+        f"{strategy.name} has no controls, so differences may be due to unequal training: gradual compare --controls "
+        "trains strategies of as many steps."
+    ]
 
 
 def _cut_off(strategies: Sequence[Strategy]) -> list[str]:

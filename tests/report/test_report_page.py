@@ -5,9 +5,9 @@ import re
 import shutil
 import statistics
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 from report_files import LAST, write_comparison, write_run, write_stage
 
 from gradual import report
@@ -19,7 +19,6 @@ from gradual.report.tree import stage_tree
 
 FILES = ("table.md", "table.csv", "table.tex", "significance.csv", "stages.png", "stages.svg", "report.html")
 HOSTILE = '<b>&"x"'
-VOID = {"meta", "input", "br", "hr", "img", "link", "col"}
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +29,6 @@ def run_dir(tmp_path_factory):
     write_run(root, strategies, count=12)
     report.write_report(root)
     return root
-
-
-class Page(HTMLParser):
-    """Checks that every tag is closed in turn, and keeps tags, texts and ids."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.texts = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, self.getpos()
-
-    def handle_data(self, data):
-        self.texts.append((self.open[-1] if self.open else "", data))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,102 @@
+"""The report of several comparisons as a page, its table and its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gradual.report.differences import DIFFERENCE_HEADING, UNCERTAINTY, difference_texts, interval_text
+from gradual.report.figures import to_svg
+from gradual.report.forest import COLOR, DARK, draw_forest
+from gradual.report.page import embedded, rendered
+from gradual.report.pooled import Pooled
+from gradual.report.remarks import marked
+from gradual.report.scores import in_percent
+from gradual.report.several import AGAINST, BEST_CONTROL, DataSet
+from gradual.report.tables import DASH, Cell, Table, difference_text, metric_name
+from gradual.runs.result import CUT_OFF
+
+CAPTION = (
+    "The gain of gradual fine-tuning in each data set: the line at 0 is no difference, and a point on its right is a "
+    "gain, whatever the score. A filled point has its 95% interval for other seeds and other test examples; a hollow "
+    "one with a dashed line has the interval of one of them alone. A diamond is the pooled gain with its 95% interval."
+)
+
+
+def render_several(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> str:
+    """Render the page of several comparisons."""
+    from markupsafe import Markup
+
+    return rendered(
+        "several.html.j2",
+        title=f"Gradual fine-tuning on {len(found)} data sets",
+        found=found,
+        lead=lead(found, pools),
+        figure=Markup(embedded(to_svg(draw_forest(found, pools)), "forest", {COLOR: "var(--point)"})),
+        caption=CAPTION,
+        table=several_table(found, pools),
+        notes=notes(found, pools),
+        color=COLOR,
+        dark=DARK,
+    )
+
+
+def lead(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
+    """What the report says first: the pooled differences, a sentence each."""
+    percent = all(one.metric in in_percent(one.comparison) for one in found)
+    unit = " percentage points" if percent else ""
+    sentences = []
+    for against in AGAINST:
+        if against in pools:
+            one = pools[against]
+            sentences.append(
+                f"Against {against}, pooled over {one.data_sets} data sets: "
+                f"{difference_text(one.difference, percent)}{unit} (95% interval "
+                f"{interval_text(one.low, one.high, percent)}). The true differences of data sets have a standard "
+                f"deviation of about {difference_text(one.tau, percent).lstrip('+')}{unit}; {one.i_squared:.0%} of the "
+                "variance is between them, the rest by chance."
+            )
+    if BEST_CONTROL not in pools:
+        sentences.insert(0, "No pooled difference from controls of equal training: see the notes.")
+    return sentences
+
+
+def several_table(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> Table:
+    """One row for each data set and what its strategy is compared with, and the pooled rows."""
+    percent = all(one.metric in in_percent(one.comparison) for one in found)
+    rows = []
+    for against in AGAINST:
+        for one in found:
+            if row := one.differences.get(against):
+                other = next(other for other in one.comparison.strategies if other.name == row.other)
+                words = [one.name, metric_name(one.metric), marked(one.strategy), against, marked(other)]
+                rows.append([*words, *difference_texts(row, percent), str(len(row.seeds))])
+        if against in pools:
+            whole = pools[against]
+            texts = [difference_text(whole.difference, percent), interval_text(whole.low, whole.high, percent)]
+            rows.append([f"pooled ({whole.data_sets})", "", "", against, "", *texts, DASH, DASH, DASH, ""])
+    cut = any(CUT_OFF in cell for row in rows for cell in row)
+    note = UNCERTAINTY + (
+        " Differences are gains: positive where the strategy is better. The pooled gain is that of a random-effects "
+        "meta-analysis of the data sets with an interval of seeds and examples together (Paule and Mandel; Hartung, "
+        "Knapp, Sidik and Jonkman)." + (f" {CUT_OFF}: a stage ended before it converged." if cut else "")
+    )
+    heading = ["data set", "score", "strategy", "against", "which is", *DIFFERENCE_HEADING, "seeds"]
+    return Table("Differences", note, heading, [[Cell(text) for text in row] for row in rows], left=5)
+
+
+def notes(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
+    """What the pooled differences leave out, a sentence each."""
+    lines = []
+    for against in AGAINST:
+        missing = [one.name for one in found if against not in one.differences]
+        partial = [
+            one.name for one in found if against in one.differences and one.differences[against].standard_error is None
+        ]
+        if missing:
+            lines.append(f"Against {against}: no difference in {', '.join(missing)}.")
+        if partial:
+            lines.append(
+                f"Against {against}: {', '.join(partial)} not pooled, for want of two seeds or of test results by "
+                "example."
+            )
+    return lines

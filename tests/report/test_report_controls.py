@@ -1,0 +1,193 @@
+"""The page with controls: gradual against the best of them leads, and each is explained."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from html_page import Page
+from report_files import draw_examples, write_comparison, write_stage
+
+from gradual import report
+from gradual.experiment.controls import CONTROLS, controls_of
+from gradual.experiment.strategies import Strategy
+from gradual.report.collect import read_comparison
+from gradual.report.equal_training import equal_training
+from gradual.report.figures import draw_stages
+from gradual.report.remarks import remarks
+from gradual.report.significance import significances, strategy_of_interest
+from gradual.report.tables import MINUS
+from gradual.report.tree import drawing
+from gradual.runs.result import STEPS_OF_STRATEGY
+from gradual.schedule import Schedule
+
+PATH = [2000, 500, 0]
+OWN = {"in-domain only": [0], "one-stage": [2000, 0], "gradual": PATH}
+FOLDERS = {
+    "gradual: same training, one stage": ["2000-as-2000+500", "0-as-0"],
+    "gradual: same training, same restarts": ["2000", "2000-as-500", "0-as-0"],
+    "gradual: same training, drop at once": ["2000", "0-as-500", "0-as-0"],
+    "gradual: mixed, same training": ["2000-as-2000+500+0"],
+}
+STEPS = {"0": 300, "2000": 400, "2000/0": 150, "2000/500": 200, "2000/500/0": 100}
+
+
+def write(root: Path, seeds=(0, 1, 2), val=None, cut=()):
+    """A run with all four controls of gradual; ``val`` has the validation losses of last stages by their path."""
+    controls = controls_of("gradual", Strategy(Schedule(PATH)), PATH, CONTROLS)
+    assert list(controls) == list(FOLDERS)
+    schedules = {name: control.schedule.to_list() for name, control in controls.items()}
+    content = write_comparison(root, OWN | schedules, seeds)
+    for name, folders in FOLDERS.items():
+        paths = {
+            str(seed): {"paths": ["/".join([f"seed-{seed}", *folders[: k + 1]]) for k in range(len(folders))]}
+            for seed in seeds
+        }
+        content["strategies"][name] |= {"seeds": paths, "control": controls[name].to_plain()["control"]}
+    (root / "compare.json").write_text(json.dumps(content))
+    every = {
+        path
+        for strategy in content["strategies"].values()
+        for one in strategy["seeds"].values()
+        for path in one["paths"]
+    }
+    for path in sorted(every):
+        examples, test = draw_examples(path, 30)
+        seed, _, stages = path.partition("/")
+        copied = "-as-" in stages.split("/")[-1]
+        more = {"ended_by": STEPS_OF_STRATEGY if copied else "patience", "converged": stages not in cut}
+        more["steps"] = _steps(stages)
+        loss = (val or {}).get(stages, 0.5) + int(seed[-1]) / 100
+        write_stage(root, path, test, examples, val={"loss": loss, **test}, **more)
+    return root
+
+
+def _steps(stages: str) -> int:
+    last = stages.split("/")[-1]
+    if "-as-" not in last:
+        return STEPS[stages]
+    copied, of = last.split("-as-")[1].split("+"), {"2000": 400, "500": 200, "0": 100}
+    return sum(of[one] for one in copied)
+
+
+VAL = {
+    "2000-as-2000+500/0-as-0": 0.4, "2000/2000-as-500/0-as-0": 0.3, "2000/0-as-500/0-as-0": 0.6,
+    "2000-as-2000+500+0": 0.7, "2000/500/0": 0.35,
+}  # fmt: skip
+BEST = "gradual: same training, same restarts"
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    root = write(tmp_path_factory.mktemp("runs") / "restaurant", val=VAL)
+    report.write_report(root)
+    return root
+
+
+def test_the_page_leads_with_gradual_against_its_best_control_by_validation(run_dir):
+    text = (run_dir / "report/report.html").read_text()
+    page = Page(text)
+    headings = [data for tag, data in page.texts if tag == "h2"]
+    assert headings[:4] == [
+        "Gradual against the best control of equal training", "Controls of gradual",
+        "Validation scores by strategy", "Test scores by strategy",
+    ]  # fmt: skip
+    assert f"{BEST} is the best of 4 by validation (val/loss, mean over seeds)." in text
+    markdown = (run_dir / "report/table.md").read_text()
+    assert markdown.startswith("## Gradual against the best control of equal training")
+    for label in ("tab:best-control", "tab:controls", "tab:scores", "tab:significance"):
+        assert rf"\label{{{label}}}" in (run_dir / "report/table.tex").read_text()
+
+
+def test_the_best_control_is_chosen_by_validation_and_not_by_test(run_dir, tmp_path):
+    found = equal_training(read_comparison(run_dir))
+    assert found.best.name == BEST
+    tested = {one.name: one.final(0).result.test["joint_accuracy"] for one in found.controls}
+    highest = max(tested, key=tested.get)
+    other = next(name for name in FOLDERS if name != highest)
+    folder = "/".join(FOLDERS[other])
+    chosen = equal_training(read_comparison(write(tmp_path / "other", val={folder: 0.1})))
+    assert chosen.best.name == other
+
+
+def test_all_controls_are_listed_explained_and_take_the_same_steps(run_dir):
+    page = Page((run_dir / "report/report.html").read_text())
+    items = [data.strip() for tag, data in page.texts if tag == "li"]
+    for name in FOLDERS:
+        assert any(item.startswith(f"{name}: ") and item.endswith(".") for item in items)
+    header, *rows = csv.reader((run_dir / "report/table.csv").open())
+    steps = {row[0]: float(row[header.index("steps")]) for row in rows}
+    assert {steps[name] for name in ("gradual", *FOLDERS)} == {700}
+    assert steps["one-stage"] == 550
+
+
+def test_the_difference_from_the_best_control_has_three_intervals(run_dir):
+    results = json.loads((run_dir / "report/results.json").read_text())
+    (row,) = [row for row in results["significance"] if (row["other"], row["metric"]) == (BEST, "joint_accuracy")]
+    assert row["seeds"] == [0, 1, 2]
+    by_seed = [results["strategies"][name]["by_seed"]["joint_accuracy"] for name in ("gradual", BEST)]
+    by_hand = [by_seed[0][seed] - by_seed[1][seed] for seed in ("0", "1", "2")]
+    assert row["difference"] == pytest.approx(sum(by_hand) / 3)
+    for low, high in (("low", "high"), ("seeds_low", "seeds_high"), ("examples_low", "examples_high")):
+        assert row[low] <= row["difference"] <= row[high]
+    assert row["high"] - row["low"] >= 0.9 * (row["seeds_high"] - row["seeds_low"])
+    assert f"{row['p_value']:.4f}" in (run_dir / "report/table.md").read_text()
+
+
+def test_with_one_seed_it_says_that_seeds_are_unknown_instead_of_p(tmp_path):
+    made = report.write_report(write(tmp_path / "one", seeds=(0,), val=VAL))
+    table = (made.parent / "table.md").read_text()
+    assert table.count("seeds unknown") == 2 + 2 * 6
+    rows = list(csv.DictReader((made.parent / "significance.csv").open()))
+    assert {row["p_value"] for row in rows} == {row["low"] for row in rows} == {""}
+    assert all(row["examples_low"] for row in rows)
+
+
+def test_a_control_is_neither_the_strategy_of_interest_nor_in_the_figure(run_dir):
+    comparison = read_comparison(run_dir)
+    assert strategy_of_interest(comparison).name == "gradual"
+    assert {row.other for row in significances(comparison)} == {*OWN, *FOLDERS} - {"gradual"}
+    figure = draw_stages(comparison, [[("test", "joint_accuracy")]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(OWN)
+    page = Page((run_dir / "report/report.html").read_text())
+    boxes = [attributes for tag, attributes in page.tags if tag == "input" and attributes["name"] == "strategy"]
+    assert ["checked" in box for box in boxes] == [True] * 3 + [False] * 4
+
+
+def test_the_tree_says_whose_steps_a_stage_takes(run_dir, capsys):
+    from rich.console import Console
+
+    Console(width=200).print(drawing(read_comparison(run_dir)))
+    lines = [line.strip("│├└─ \n") for line in capsys.readouterr().out.splitlines()]
+    assert (
+        "2000 out-of-domain, for the steps of 2000 + 500 in gradual: done (gradual: same training, one stage)" in lines
+    )
+    assert any(line.startswith("0 out-of-domain, for the steps of 500 in gradual: done") for line in lines)
+
+
+def test_only_the_strategy_itself_is_named_where_a_stage_was_cut_off(tmp_path):
+    cut = ("2000/500", "2000/2000-as-500", "2000/0-as-500", "2000-as-2000+500", "2000-as-2000+500+0")
+    comparison = read_comparison(write(tmp_path, cut=cut))
+    (note,) = [line for line in remarks(comparison) if line.startswith("†")]
+    assert "gradual (stage 2: patience)" in note
+    assert "same restarts" not in note
+    assert equal_training(comparison).controls[0].stages_cut_off == [0]
+
+
+def test_a_comparison_without_controls_says_so(run_dir, tmp_path):
+    write_comparison(tmp_path / "plain", OWN)
+    (note,) = [line for line in remarks(read_comparison(tmp_path / "plain")) if "--controls" in line]
+    assert note.startswith("gradual has no controls")
+    assert not [line for line in remarks(read_comparison(run_dir)) if "--controls" in line]
+
+
+def test_unfinished_controls_are_listed_without_a_best_one(run_dir, tmp_path):
+    copy = Path(shutil.copytree(run_dir, tmp_path / "restaurant"))
+    for result in copy.glob("seed-*/**/*-as-*/result.json"):
+        result.unlink()
+    made = report.write_report(copy)
+    table = (made.parent / "table.md").read_text()
+    assert table.startswith("## Controls of gradual")
+    assert "against the best control" not in table
+    assert MINUS not in table.split("## Validation")[0]
