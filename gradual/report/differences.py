@@ -24,7 +24,7 @@ from gradual.report.tables import (
 from gradual.report.uncertainty import RESAMPLES
 from gradual.score_names import without_split
 
-DIFFERENCE_HEADING = ["difference", "95% interval", "of seeds alone", "of test examples alone", "p"]
+DIFFERENCE_HEADING = ["difference", "95% interval", "seeds alone", "test examples alone", "p"]
 
 UNCERTAINTY = (
     "The interval and the two-sided p hold for other seeds and other test examples together, by a hierarchical "

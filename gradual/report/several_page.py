@@ -12,7 +12,7 @@ from gradual.report.pooled import Pooled
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent
 from gradual.report.several import AGAINST, BEST_CONTROL, DataSet
-from gradual.report.tables import DASH, Cell, Table, difference_text, metric_name
+from gradual.report.tables import DASH, MINUS, Cell, Table, difference_text, metric_name
 from gradual.runs.result import CUT_OFF
 
 CAPTION = (
@@ -68,20 +68,21 @@ def several_table(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> Tabl
         for one in found:
             if row := one.differences.get(against):
                 other = next(other for other in one.comparison.strategies if other.name == row.other)
-                words = [one.name, metric_name(one.metric), marked(one.strategy), against, marked(other)]
+                which = marked(other) if against == other.name else f"{against} ({marked(other)})"
+                words = [one.name, metric_name(one.metric), f"{marked(one.strategy)} {MINUS} {which}"]
                 rows.append([*words, *difference_texts(row, percent), str(len(row.seeds))])
         if against in pools:
             whole = pools[against]
             texts = [difference_text(whole.difference, percent), interval_text(whole.low, whole.high, percent)]
-            rows.append([f"pooled ({whole.data_sets})", "", "", against, "", *texts, DASH, DASH, DASH, ""])
+            rows.append([f"pooled ({whole.data_sets})", "", f"against {against}", *texts, DASH, DASH, DASH, ""])
     cut = any(CUT_OFF in cell for row in rows for cell in row)
     note = UNCERTAINTY + (
         " Differences are gains: positive where the strategy is better. The pooled gain is that of a random-effects "
         "meta-analysis of the data sets with an interval of seeds and examples together (Paule and Mandel; Hartung, "
         "Knapp, Sidik and Jonkman)." + (f" {CUT_OFF}: a stage ended before it converged." if cut else "")
     )
-    heading = ["data set", "score", "strategy", "against", "which is", *DIFFERENCE_HEADING, "seeds"]
-    return Table("Differences", note, heading, [[Cell(text) for text in row] for row in rows], left=5)
+    heading = ["data set", "score", "strategies", *DIFFERENCE_HEADING, "seeds"]
+    return Table("Differences", note, heading, [[Cell(text) for text in row] for row in rows], left=3)
 
 
 def notes(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:

@@ -59,7 +59,7 @@ def of_scores(differences: np.ndarray) -> Uncertainty:
     mean = float(differences.mean())
     if len(differences) < 2:
         return Uncertainty(mean)
-    half = float(_t(len(differences) - 1, 0.5 + CONFIDENCE / 2)) * _standard_error(differences)
+    half = _t(len(differences) - 1, 0.5 + CONFIDENCE / 2) * _standard_error(differences)
     return Uncertainty(mean, seeds_low=mean - half, seeds_high=mean + half)
 
 
@@ -82,9 +82,10 @@ def of_examples(ours: np.ndarray, theirs: np.ndarray) -> Uncertainty:
     examples_low, examples_high = _interval(drawn)
     if seeds < 2:
         return Uncertainty(mean, examples_low=examples_low, examples_high=examples_high)
-    of_seeds, of_examples, share = _parts(differences, _influence(ours) - _influence(theirs))
-    levels = (np.arange(len(drawn)) + 0.5) / len(drawn)
-    deviations = np.random.default_rng(_RANDOM_SEED).permutation(_t(seeds - 1, levels)) * of_seeds
+    of_seeds, of_both, of_examples, share = _parts(differences, _influence(ours) - _influence(theirs))
+    generator = np.random.default_rng([_RANDOM_SEED, 1])
+    spread = of_seeds * ((seeds - 1) / generator.chisquare(seeds - 1, len(drawn))) ** 0.5
+    deviations = np.maximum(spread, of_both) * generator.standard_normal(len(drawn))
     together = mean + share * (drawn - mean) + deviations
     low, high = _interval(together)
     return Uncertainty(
@@ -92,7 +93,7 @@ def of_examples(ours: np.ndarray, theirs: np.ndarray) -> Uncertainty:
         low,
         high,
         _p_value(together),
-        float(np.hypot(of_seeds, of_examples)),
+        float(np.hypot(max(of_seeds, of_both), of_examples)),
         alone.seeds_low,
         alone.seeds_high,
         examples_low,
@@ -134,33 +135,34 @@ def _influence(counts: np.ndarray) -> np.ndarray:
     return moved / safe
 
 
-def _parts(differences: np.ndarray, influence: np.ndarray) -> tuple[float, float, float]:
+def _parts(differences: np.ndarray, influence: np.ndarray) -> tuple[float, float, float, float]:
     """The standard errors of the mean difference that seeds and examples cause, by a two-way analysis of variance.
 
-    What seeds and examples cause only together (this seed errs on this example) is in the spread of seeds already. It
-    must not count again, so that the spread of resamples is too large.
+    What seeds and examples cause only together (this seed errs on this example) is in the spread of seeds already, so
+    that it must not count again with the examples, whose resamples have it, too. Unlike the spread of few seeds, it is
+    known well, from many examples: it is the least that the seeds can cause.
 
     Returns:
-        The part of the seeds, that of the examples, and by what to multiply the spread of resamples for the latter.
+        The part of the seeds, what is in it of seeds and examples together, the part of the examples, and by what to
+        multiply the spread of resamples for the latter.
     """
     seeds, examples = influence.shape
     by_example = influence.mean(axis=0)
     total = float(by_example.var(ddof=1)) / examples
     rest = float(((influence - by_example) ** 2).sum()) / ((seeds - 1) * (examples - 1)) / (seeds * examples)
     share = max(0.0, 1 - rest / total) ** 0.5 if total > 0 else 0.0
-    return _standard_error(differences), share * total**0.5, share
+    return _standard_error(differences), rest**0.5, share * total**0.5, share
 
 
 def _standard_error(differences: np.ndarray) -> float:
     return float(differences.std(ddof=1)) / len(differences) ** 0.5
 
 
-def _t(degrees: int, level: float | np.ndarray) -> np.ndarray:
-    """Quantiles of the t distribution."""
+def _t(degrees: int, level: float) -> float:
+    """A quantile of the t distribution."""
     from scipy import stats  # type: ignore[import-untyped]
 
-    found: np.ndarray = stats.t.ppf(level, degrees)
-    return found
+    return float(stats.t.ppf(level, degrees))
 
 
 def _interval(drawn: np.ndarray) -> tuple[float, float]:
