@@ -39,7 +39,8 @@ def print_plan(
     make_layers(model, datamodule)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
-    for heading in headings:
+    limited = any(stage.max_steps for stage in schedule)
+    for heading in (*headings, *(["max steps"] if limited else [])):
         table.add_column(heading, justify="right")
     table.add_column("learning rates", overflow="fold")
     for k, stage in enumerate(schedule):
@@ -54,6 +55,7 @@ def print_plan(
             datamodule.steps_per_epoch(),
             stage.max_epochs or (MAX_EPOCHS if max_epochs is None else max_epochs),
             defaults.patience if stage.patience is None else stage.patience,
+            *([stage.max_steps or "-"] if limited else []),
         )
         optimizer = merge(defaults.optimizer, stage.optimizer)
         if is_configured(optimizer):

@@ -12,7 +12,7 @@ from gradual.report.pooled import Pooled
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent
 from gradual.report.several import AGAINST, BEST_CONTROL, DataSet
-from gradual.report.tables import DASH, MINUS, Cell, Table, difference_text, metric_name
+from gradual.report.tables import DASH, MINUS, Cell, Table, difference_text, metric_name, score_text
 from gradual.runs.result import CUT_OFF
 
 CAPTION = (
@@ -47,13 +47,13 @@ def lead(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
     sentences = []
     for against in AGAINST:
         if against in pools:
-            one = pools[against]
+            one, other = pools[against], f"the {BEST_CONTROL}" if against == BEST_CONTROL else against
             sentences.append(
-                f"Against {against}, pooled over {one.data_sets} data sets: "
+                f"Against {other}, pooled over {one.data_sets} data sets: "
                 f"{difference_text(one.difference, percent)}{unit} (95% interval "
-                f"{interval_text(one.low, one.high, percent)}). The true differences of data sets have a standard "
-                f"deviation of about {difference_text(one.tau, percent).lstrip('+')}{unit}; {one.i_squared:.0%} of the "
-                "variance is between them, the rest by chance."
+                f"{interval_text(one.low, one.high, percent)}). From one data set to another, the true difference "
+                f"varies with a standard deviation of about {score_text(one.tau, percent)}{unit}: "
+                f"{one.i_squared:.0%} of the variance of the differences."
             )
     if BEST_CONTROL not in pools:
         sentences.insert(0, "No pooled difference from controls of equal training: see the notes.")

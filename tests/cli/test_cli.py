@@ -185,6 +185,14 @@ def test_plan_prints_each_stage_and_trains_nothing(small_demo, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_plan_shows_limits_of_steps_where_there_are_any(small_demo, tmp_path, capsys):
+    main(arguments("plan", small_demo, tmp_path / "run", "--schedule=[20, {amount: 0, max_steps: 7}]"))
+    output = capsys.readouterr().out
+    assert "max steps" in output
+    rows = [line.split() for line in output.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[8] for row in rows] == ["-", "7"]
+
+
 def test_plan_notes_a_schedule_that_does_not_end_with_in_domain_data_and_the_default_limit(
     small_demo, tmp_path, capsys
 ):
@@ -408,6 +416,31 @@ def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path,
     capsys.readouterr()
     main([*given, "--strategies=[gradual, mixed]", "--metrics=[slot_accuracy]", "--trainer.max_epochs=1"])
     assert "3 stages instead of 4, 3 of them done" in capsys.readouterr().out
+
+
+def test_compare_with_controls_trains_them_after_what_they_copy(small_demo, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]", "--trainer.max_epochs=1")
+    given += ["--strategies=[gradual]", "--jobs=1", "--metrics=[joint_accuracy]", "--patience=1"]
+    main([*given, "--controls=['same training, drop at once']"])
+    output = capsys.readouterr().out
+    assert "0 out-of-domain, for the steps of 5 in gradual: to do" in output
+    assert "## Gradual† against the best control of equal training" in output
+    results = {path.parent.name: json.loads(path.read_text()) for path in run_dir.rglob("result.json")}
+    assert results["0-as-5"]["steps"] == results["5"]["steps"]
+    assert results["0-as-0"]["ended_by"] == "steps of its strategy"
+    with pytest.raises(SystemExit):
+        main([*given, "--controls=[drop at once]"])
+    assert "Did you mean 'same training, drop at once'?" in capsys.readouterr().err
+    main(["report", str(run_dir), str(run_dir), "--out", str(tmp_path / "all")])
+    assert capsys.readouterr().out.rstrip().endswith(f"Report: {tmp_path}/all/report.html")
+
+
+def test_controls_alone_on_the_command_line_are_all_of_them(small_demo, tmp_path, capsys):
+    for given, expected in ((["--controls"], True), (["--controls=false"], False), ([], False)):
+        with pytest.raises(SystemExit):
+            main([*arguments("compare", small_demo, tmp_path / "run", *given), "--print_config"])
+        assert yaml.safe_load(capsys.readouterr().out)["controls"] is expected
 
 
 def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):

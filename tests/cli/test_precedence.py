@@ -103,6 +103,13 @@ def test_an_option_takes_precedence_over_single_stages_of_files():
     )
 
 
+def test_the_trainer_s_limit_of_steps_takes_precedence_over_a_stage_s():
+    config = configuration([20, {"amount": 0, "max_steps": 15}])
+    (sentence,) = settle(config, "fit", {"trainer.max_steps": "9"})
+    assert config.schedule == [20, {"amount": 0}]
+    assert sentence == "--trainer.max_steps 9 replaces stage 2 of the schedule (max_steps: 15) of the files."
+
+
 def test_an_option_takes_precedence_over_the_strategies_of_files():
     strategies = {
         "a": [{"amount": 0, "patience": 30, "max_epochs": 60}],

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
+import gradual
 from gradual import CollapseConfig, InputError, LRScheduleConfig, OptimizerConfig, Schedule, Strategy, TrainSettings
 from gradual.experiment.controls import CONTROLS, ON_REQUEST, REPLAY, WEIGHTED, check_controls, controls_of
 from gradual.experiment.driver import compare_tree, plan_tree
@@ -408,3 +409,28 @@ def test_a_strategy_must_not_have_the_name_of_a_control(tmp_path):
     strategies = {**GRADUAL, "gradual: mixed, same training": Strategy(Schedule([20]))}
     with pytest.raises(InputError, match="rename it"):
         compare(tmp_path, strategies)
+
+
+def test_python_takes_controls_too(tmp_path):
+    arguments = {"seeds": [0], "max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "logger": False}
+    data = linear_model.make_data({"batch_size": 4})
+    model = functools.partial(Counting, tmp_path / "trained.txt")
+    optimizer = {"lr": 0.05}
+    controls = ["same training, one stage"]
+    gradual.compare(model, data, [24, 4, 0], tmp_path / "run", controls=controls, optimizer=optimizer, **arguments)
+    steps, _ = counted(tmp_path)
+    assert steps["24-as-24+4"] == 2 * 8 + 2 * 3
+    with pytest.raises(InputError, match="controls is 3"):
+        gradual.compare(model, data, [24, 0], tmp_path / "run", controls=3, optimizer=optimizer, **arguments)
+
+
+def test_a_stage_ends_after_its_limit_of_steps_which_is_part_of_its_identity_only_where_it_is_set(tmp_path):
+    strategies = {"gradual": Strategy(Schedule([{"amount": 24, "max_steps": 12}, 0]))}
+    compare(tmp_path, strategies, controls=False)
+    steps, _ = counted(tmp_path)
+    assert steps["24"] == 12
+    limited = results(tmp_path)["24"]
+    assert (limited["ended_by"], limited["converged"], limited["planned_steps"]) == ("max_steps", False, 12)
+    settings = {path: StageDirectory(tmp_path / "run/seed-0" / path).settings() for path in ("24", "24/0")}
+    assert settings["24"]["max_steps"] == 12
+    assert not {"max_steps", "in_domain_weight", "same_training"} & settings["24/0"].keys()
