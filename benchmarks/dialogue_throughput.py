@@ -140,7 +140,8 @@ class Ours:
 
     def sizes(self) -> tuple[int, int]:
         """The numbers of dialogues and of trained parameters."""
-        return len(self.dialogues), sum(parameter.numel() for parameter in self.network.parameters())
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return len(self.dialogues), sum(parameter.numel() for parameter in trained)
 
     @torch.no_grad()
     def loss_without_dropout(self, indices: Sequence[int]) -> float:
@@ -198,15 +199,20 @@ class Plain(Ours):
     def make_network(self, model: Sumbt) -> torch.nn.Module:
         """The network to train."""
         self.frozen = load_encoder(self.options.encoder)
+        self.turns = max(len(dialogue.tokens) for dialogue in self.dialogues)
         return as_torch_has_it(PlainSumbt(model, self.stepwise))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer that trains it."""
         return torch.optim.AdamW(self.network.parameters(), lr=1e-5)
 
+    def padded_turns(self) -> int:
+        """The turns to which each dialogue is padded: those of the longest one of the file, at most ``max_turns``."""
+        return self.turns
+
     def make_batch(self, dialogues: list[EncodedDialogue]) -> Any:
         """The network's input for these dialogues."""
-        return pad(dialogues, self.options.plain_turns, 64, self.collate.pad_token_id)
+        return pad(dialogues, self.turns, 64, self.collate.pad_token_id)
 
     def loss(self, batch: Any) -> torch.Tensor:
         """The loss of a batch."""
@@ -257,6 +263,7 @@ def main() -> None:
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
     losses = [variant.loss_without_dropout(order[:3]) for variant in (ours, fused, plain)]
     print(f"{size} dialogues, {parameters / 1e6:.1f} M parameters, threads: {options.threads}, clock: {options.clock}")
+    print(f"the plain model pads each dialogue to {plain.padded_turns()} turns, the longest of them")
     print("loss of one batch without dropout: ours {:.6f}, plain with fused steps {:.6f}, plain {:.6f}".format(*losses))
     assert max(losses) - min(losses) <= 1e-4 * abs(losses[-1]), "the variants do not compute the same model"
 
@@ -329,7 +336,6 @@ def _options() -> argparse.Namespace:
     add_data_arguments(parser)
     add("--batch-sizes", type=int, nargs="+", default=[3, 8], help="batch sizes of our model (%(default)s)")
     add("--plain-batch-size", type=int, default=3, help="batch size of the plain model (%(default)s)")
-    add("--plain-turns", type=int, default=22, help="turns that the plain model pads dialogues to (%(default)s)")
     add("--plain-steps", type=int, default=1, help="training steps of the plain model in a round (%(default)s)")
     add("--dialogues", type=int, default=24, help="dialogues that our model trains on in a round (%(default)s)")
     add_arguments(parser)

@@ -1,9 +1,9 @@
 """SUMBT computed the plain way, as its published code computes it, as a reference for the package's model.
 
-Every turn is padded to 64 word pieces and every dialogue to 22 turns; the token states are repeated for every slot
-before keys and values are projected; the candidate values are repeated for every turn, slot by slot. The encoder
-computes attention, GELU and layer normalisation step by step, as the library of that code did where it had no CUDA
-extension for them.
+Every turn is padded to 64 word pieces and every dialogue to the longest one of its file, of at most 22 turns; the token
+states are repeated for every slot before keys and values are projected; the candidate values are repeated for every
+turn, slot by slot. The encoder computes attention, GELU and layer normalisation step by step, as the library of that
+code did where it had no CUDA extension for them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PlainSumbt(nn.Module):
         assert model.slot_vectors is not None
         assert model.value_vectors is not None
         assert model.value_mask is not None
-        self.slots = model.slot_vectors
+        self.slots = model.slot_vectors.detach()
         self.values = [vectors[mask] for vectors, mask in zip(model.value_vectors, model.value_mask)]
 
     def forward(self, batch: PaddedBatch) -> Tensor:

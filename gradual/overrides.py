@@ -86,6 +86,8 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
             key: _number(text, False, f"{where}['{key}']") if isinstance(text, str) else text
             for key, text in value.items()
         }
+    if isinstance(value, Mapping) and dict[str, bool] in accepted:  # whose class names the entry that is wrong
+        return dict(value)
     return check(where, value, hint)
 
 

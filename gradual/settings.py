@@ -27,6 +27,8 @@ class OptimizerConfig:
         lr_scale: Factor for all learning rates, including those of the module's own ``configure_optimizers``.
         weight_decay: Weight decay of all parameters that no pattern of ``weight_decay_by_name`` matches.
         weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match counts.
+        trainable_by_name: Whether to train parameters, by parameter-name pattern, e.g. ``{"model.encoder.*": false}``;
+            the first match counts, and without a match what the module says.
         init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
     """
 
@@ -36,20 +38,26 @@ class OptimizerConfig:
     lr_scale: float | None = None
     weight_decay: float | None = None
     weight_decay_by_name: dict[str, float] | None = None
+    trainable_by_name: dict[str, bool] | None = None
     init_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        by_name = dict.fromkeys(("lr_by_name", "weight_decay_by_name"), of_hint(dict[str, Any]))
-        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **by_name)
-        for name in by_name:
+        by_name = {"lr_by_name": number(0), "weight_decay_by_name": number(0), "trainable_by_name": of_hint(bool)}
+        mappings = dict.fromkeys(by_name, of_hint(dict[str, Any]))
+        check_fields(self, "optimizer.{}", lr=number(0), lr_scale=number(0), weight_decay=number(0), **mappings)
+        for name, accepted in by_name.items():
             values = getattr(self, name)
             if values is not None:
-                rates = {key: number(0).check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
-                object.__setattr__(self, name, rates)
+                checked = {key: accepted.check(f"optimizer.{name}['{key}']", value) for key, value in values.items()}
+                object.__setattr__(self, name, checked)
+
+
+USED_BY_OWN_OPTIMIZER = ("lr_scale", "trainable_by_name")
+"""The settings of an optimizer that also apply where the module's ``configure_optimizers`` makes it."""
 
 
 def is_configured(config: OptimizerConfig) -> bool:
-    """Whether ``config`` defines an optimizer; ``lr_scale`` alone only scales the module's own."""
+    """Whether ``config`` defines an optimizer, and not only what ``USED_BY_OWN_OPTIMIZER`` lists."""
     return config.class_path is not None or config.lr is not None or bool(config.lr_by_name)
 
 
@@ -58,17 +66,20 @@ class LRScheduleConfig:
     """Configuration of a learning-rate schedule. None means not set: a stage then takes the experiment's value.
 
     Attributes:
-        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...
-            One that decays reaches its end at the stage's last planned step (``max_epochs``).
+        name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...; or
+            ``bert_linear``, that of SUMBT's published code (docs/paper.md). One that decays reaches its end at the
+            stage's last planned step.
         warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
             from 0 to 1).
+        power: Exponent of the schedule's factor, warm-up included; 2 applies the schedule twice.
     """
 
     name: str | None = None
     warmup: int | float | None = None
+    power: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "lr_schedule.{}")
+        check_fields(self, "lr_schedule.{}", power=number(above=0))
         if self.warmup is not None:
             number(0).check("lr_schedule.warmup", self.warmup)
         if isinstance(self.warmup, float) and self.warmup > 1 and not self.warmup.is_integer():
@@ -86,25 +97,30 @@ class StageOverrides:
         optimizer: The optimizer, merged into the experiment's field by field (and pattern by pattern).
         lr_schedule: The learning-rate schedule, merged in the same way.
         max_epochs: Maximum number of epochs.
+        max_steps: Maximum number of optimizer steps.
         patience: Number of validations without improvement after which the stage has converged.
         batch_size: Training examples per batch and process.
         gradient_clip_val: Maximum gradient norm (or value, depending on the Trainer's ``gradient_clip_algorithm``).
         adapter: What becomes of the adapter (such as a model's LoRA) that the stage before has trained: ``continue``
             (the default) trains it further; ``merge`` adds it to the weights under it and trains a new one. Without
             effect on the first stage.
+        in_domain_weight: How often each in-domain example occurs in an epoch, e.g. 2.5: each of them twice, and half of
+            them once more. None for once.
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     max_epochs: int | None = None
+    max_steps: int | None = None
     patience: int | None = None
     batch_size: int | None = None
     gradient_clip_val: float | None = None
     adapter: Literal["continue", "merge"] | None = None
+    in_domain_weight: float | None = None
 
     def __post_init__(self) -> None:
-        accepted = {"max_epochs": integer(1), "patience": integer(0), "batch_size": integer(1)}
-        check_fields(self, "{} of a stage", gradient_clip_val=number(0), **accepted)
+        accepted = dict.fromkeys(("max_epochs", "max_steps", "batch_size"), integer(1)) | {"patience": integer(0)}
+        check_fields(self, "{} of a stage", gradient_clip_val=number(0), in_domain_weight=number(1), **accepted)
 
     def overrides(self) -> dict[str, Any]:
         """The settings that are overridden, as plain data; ``{}`` if none."""
@@ -265,7 +281,7 @@ class TrainSettings:
         optimizer = merge(self.optimizer, stage.optimizer)
         plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
         if not is_configured(optimizer):
-            unused = [f"optimizer.{name}" for name in plain if name != "lr_scale"]
+            unused = [f"optimizer.{name}" for name in plain if name not in USED_BY_OWN_OPTIMIZER]
             unused += [f"lr_schedule.{name}" for name in lr_schedule]
             if unused:
                 raise InputError(

@@ -199,6 +199,15 @@ def test_fractions_and_counts_are_compared_once_the_pool_is_known():
         ([{"amount": 5, "lr_schedule": {"warmup": True}}], "warmup is True"),
         ([{"amount": 5, "lr_schedule": {"warmup": 2.5}}], "lr_schedule.warmup is 2.5: it must be a whole number"),
         ([{"amount": 5, "lr_schedule": {"name": 5}}], "name is 5: it must be text"),
+        (
+            [{"amount": 5, "lr_schedule": {"power": 0}}],
+            "lr_schedule.power is 0.0: it must be a number above 0, or None",
+        ),
+        ([{"amount": 5, "optimizer": {"trainable_by_name": ["a.*"]}}], "trainable_by_name is ['a.*']: it must be"),
+        (
+            [{"amount": 5, "optimizer": {"trainable_by_name": {"a.*": 1}}}],
+            "trainable_by_name['a.*'] is 1: it must be True",
+        ),
     ],
 )
 def test_a_value_that_is_no_schedule_is_refused_in_one_sentence(stages, says):
@@ -283,6 +292,7 @@ OPTIMIZERS = st.fixed_dictionaries(
         "lr_scale": RATES,
         "weight_decay": RATES,
         "weight_decay_by_name": BY_NAME,
+        "trainable_by_name": st.dictionaries(st.sampled_from(["*", "encoder.*"]), st.booleans(), min_size=1),
         "init_args": st.dictionaries(
             st.sampled_from(["eps", "momentum", "nesterov"]),
             st.booleans() | st.integers() | st.floats(0, 1),
@@ -291,7 +301,12 @@ OPTIMIZERS = st.fixed_dictionaries(
     },
 )
 LR_SCHEDULES = st.fixed_dictionaries(
-    {}, optional={"name": st.sampled_from(["constant", "linear"]), "warmup": st.integers(0, 1000) | st.floats(0, 1)}
+    {},
+    optional={
+        "name": st.sampled_from(["constant", "linear"]),
+        "warmup": st.integers(0, 1000) | st.floats(0, 1),
+        "power": st.floats(0.5, 4),
+    },
 )
 OVERRIDES = st.fixed_dictionaries(
     {},
@@ -331,9 +346,10 @@ def test_the_short_form_leaves_out_what_is_not_set():
 def test_each_setting_can_be_given_by_its_name(config):
     values = {
         "amount": 5, "optimizer": {"lr": 1}, "lr_schedule": {"warmup": 3}, "max_epochs": 2, "patience": 1,
-        "batch_size": 7, "gradient_clip_val": 0.5, "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
+        "batch_size": 7, "gradient_clip_val": 0.5, "max_steps": 9, "in_domain_weight": 2.0,
+        "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
         "lr_scale": 2.0, "weight_decay": 0.2, "weight_decay_by_name": {"b": 3.0}, "init_args": {"c": "d"},
-        "name": "linear", "warmup": 10,
+        "trainable_by_name": {"c": False}, "name": "linear", "warmup": 10, "power": 2.0,
     }  # fmt: skip
     names = {config_field.name for config_field in fields(config)}
     settings = {name: value for name, value in values.items() if name in names}

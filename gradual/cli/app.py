@@ -201,7 +201,7 @@ class GradualCLI(WeightsOnlyCLI):
         make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
         execute = executor(experiment, make, self._settings)
         strategies = parse_strategies(self._settings.strategies, self._schedule(), self._strategies_in_files())
-        tree = plan_tree(experiment, strategies, self._settings.seeds)
+        tree = plan_tree(experiment, strategies, self._settings.seeds, self._settings.controls)
         trainer, arguments = self._identity()
         claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
         return compare_tree(experiment, tree, execute, self._settings.baseline)

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from gradual.experiment.controls import ON_REQUEST
 from gradual.experiment.executors import (
     Executor,
     MakeExperiment,
@@ -28,6 +29,15 @@ def add_comparison_arguments(parser: LightningArgumentParser) -> None:
         help="what to compare: a list of names, or a mapping such as {in-domain only: {max_epochs: 16}, gradual: {}, "
         "mine: [2000, 0], other: {schedule: [1.0], data: {pool: FILE}}}: overrides of settings with the amounts of "
         "--schedule, or amounts of its own; default: in-domain only, mixed, one-stage and gradual",
+    )
+    add(
+        "--controls",
+        nargs="?",
+        const=True,
+        type=bool | list[str],
+        default=False,
+        help="compare each strategy of several stages with controls: as many steps with other amounts; a list of names "
+        f"selects some, or {' or '.join(map(repr, ON_REQUEST))}",
     )
     add("--seeds", type=list[int], default=[0, 1, 2], help="seeds to train each strategy with")
     add(

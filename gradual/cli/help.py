@@ -38,7 +38,7 @@ class _Section:
 
 
 _RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *_STAGES, "verbose"))
-_COMPARISON = _Section("The comparison", ("strategies", "seeds", "metrics", "baseline", "jobs", "ray"))
+_COMPARISON = _Section("The comparison", ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray"))
 _STAGE = _Section("Each stage", ())  # all that is in no other section
 _OPTIMIZER = _Section("Optimizer (if none is set: the model's own configure_optimizers)", ("optimizer",))
 _LR_SCHEDULE = _Section("Learning-rate schedule", ("lr_schedule",))

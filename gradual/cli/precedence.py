@@ -14,11 +14,12 @@ from gradual.cli.messages import listed
 from gradual.errors import InputError
 from gradual.experiment.strategies import IN_DOMAIN_ONLY, MIXED, follows_schedule
 
-COMPARISON = ("strategies", "seeds", "metrics", "baseline", "jobs", "ray")
+COMPARISON = ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray")
 """The settings that only ``gradual compare`` has."""
 
 _EXPERIMENT_SETTINGS = {  # by the name that a stage has for it, the option for the whole experiment
     "max_epochs": "trainer.max_epochs",
+    "max_steps": "trainer.max_steps",
     "gradient_clip_val": "trainer.gradient_clip_val",
     "patience": "patience",
     "batch_size": "data.batch_size",

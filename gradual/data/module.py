@@ -214,6 +214,11 @@ class MixedDomainDataModule(LightningDataModule):
         return self._left_out.get(part, np.empty(0, dtype=np.int64))
 
     @property
+    def examples_per_epoch(self) -> int:
+        """The number of examples in an epoch of the current stage, each as often as it occurs."""
+        return len(self._in_domain_positions()) + self.amounts[self._stage]
+
+    @property
     def pool_size(self) -> int:
         """The number of examples in the pool, without those held out for validation or test."""
         pool = self.domains.out_of_domain
@@ -244,6 +249,13 @@ class MixedDomainDataModule(LightningDataModule):
                 raise InputError(f"An out-of-domain example has the id {id_!r:.80}: it must be a single line of text.")
         return found
 
+    def _in_domain_positions(self) -> npt.NDArray[np.int64]:
+        """The positions of an epoch's in-domain examples, each as often as the current stage has it."""
+        size, weight = self.in_domain_size, self._schedule[self._stage].in_domain_weight or 1.0
+        times, rest = divmod(round(weight * size), size) if size else (0, 0)
+        again = draw(size, rest, derive_seed(self.seed, "in-domain"))
+        return skipping(self._left_out["in_domain"], np.concatenate([*[np.arange(size)] * times, again]))
+
     def statistics(self) -> dict[str, dict[str, int]]:
         """Return the sizes of the data for ``gradual stats``, as columns of named rows; tasks add their own counts."""
         parts = {"train (in-domain)": self.in_domain_size, "pool (out-of-domain)": self.pool_size}
@@ -264,9 +276,8 @@ class MixedDomainDataModule(LightningDataModule):
         """Return a loader of all in-domain examples and the current stage's sample, shuffled together each epoch."""
         domains, stage = self.domains, self._schedule[self._stage]
         parts: list[Dataset[Any]] = [domains.in_domain]
-        if len(self._left_out["in_domain"]):
-            kept = skipping(self._left_out["in_domain"], np.arange(self.in_domain_size))
-            parts = [subset(domains.in_domain, kept)]
+        if len(self._left_out["in_domain"]) or stage.in_domain_weight is not None:
+            parts = [subset(domains.in_domain, self._in_domain_positions())]
         sample = self.sample()
         if len(sample):
             assert domains.out_of_domain is not None

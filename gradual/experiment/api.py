@@ -130,6 +130,7 @@ def compare(
     run_dir: str | Path,
     *,
     strategies: Mapping[str, Strategy | Mapping[str, Any] | Stages] | Sequence[str] | None = None,
+    controls: bool | Sequence[str] = False,
     seeds: Iterable[int] = (0, 1, 2),
     metrics: Iterable[str] | None = None,
     baseline: str | None = None,
@@ -157,6 +158,9 @@ def compare(
             ``schedule``, as a list of names or as a mapping with overrides, e.g. ``{"mixed": {"max_epochs": 8}}``; a
             mapping may also have paths of its own, e.g. ``{"constant": [2000, 2000, 0]}``. None for all four, or for
             three if ``schedule`` has two stages: one-stage and gradual are then the same path.
+        controls: True to add to each strategy of several stages its controls, which train as many steps with other
+            amounts: the same training in one stage, with the same restarts, with a drop at once, and mixed. A list of
+            names selects some of them, or others; see ``gradual.experiment.controls``.
         seeds: Each strategy is trained with each of them.
         metrics: Scores to report, of validation and of the test if there is one; None for all but the loss, or the
             loss alone.
@@ -180,7 +184,7 @@ def compare(
 
     Raises:
         InputError: An argument is not accepted, a schedule does not fit the pool, ``run_dir`` holds another experiment
-            (see ``gradual.fit``), or one of the metrics is never logged.
+            (see ``gradual.fit``), one of the metrics is never logged, or there is no control of that name.
     """
     given: dict[str, Any] = dict(trainer)
     if "seed" in given:
@@ -209,7 +213,7 @@ def compare(
         stack.enter_context(RunDirectory(run_dir).held())
         experiment = make()
         execute = in_process(experiment) if sent is None else processes(sent, jobs)
-        tree = plan_tree(experiment, chosen, seeds)
+        tree = plan_tree(experiment, chosen, seeds, controls)
         claim_run(experiment, tree, arguments, functools.partial(_config, datamodule, stages, defaults, arguments))
         return compare_tree(experiment, tree, execute, baseline)
 

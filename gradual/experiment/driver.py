@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.errors import InputError
 from gradual.experiment.arguments import SEEDS
+from gradual.experiment.controls import check_controls, with_controls
 from gradual.experiment.executors import Executor, in_process
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.results import Results, RunResult, wide_console
@@ -38,13 +39,19 @@ FIT = "fit"
 
 @interruptible()
 @quiet()
-def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds: Iterable[int]) -> Tree:
-    """Make the tree of ``strategies`` under ``seeds``.
+def plan_tree(
+    experiment: Experiment,
+    strategies: Mapping[str, Strategy],
+    seeds: Iterable[int],
+    controls: bool | Sequence[str] = False,
+) -> Tree:
+    """Make the tree of ``strategies`` under ``seeds``, with the controls that are asked for.
 
     Raises:
-        InputError: There is no seed, or a strategy's schedule does not fit its pool; the message names the strategy.
+        InputError: There is no seed, a strategy's schedule does not fit its pool (the message names the strategy), or
+            there is no control of that name.
     """
-    seeds = SEEDS.check("seeds", seeds)
+    seeds, kinds = SEEDS.check("seeds", seeds), check_controls(controls)
 
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)
@@ -53,6 +60,9 @@ def plan_tree(experiment: Experiment, strategies: Mapping[str, Strategy], seeds:
         except InputError as error:
             raise InputError(f"The strategy '{name}': {error}") from error
 
+    if kinds:
+        counts = {name: amounts(strategy) for name, strategy in strategies.items()}
+        strategies = with_controls(strategies, counts, kinds)
     return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).resolve(stage))
 
 
@@ -180,12 +190,15 @@ def _run_tree(
     if to_do:
         with stage_memory():
             experiment.check(to_do)
-    for node in to_do:  # once, and here: stages that run at the same time must not choose
-        rank_zero_only(_give_out_folder)(experiment, node)
-    rank_zero_only(save)()
+
+    def save_progress() -> None:
+        _give_out_folders(experiment, to_do)  # once, and here: stages that run at the same time must not choose
+        save()
+
+    rank_zero_only(save_progress)()
     rank_zero_only(introduce)()
     to_run = [node for node in tree.nodes if node in to_do or experiment.lacks_test(node)]
-    execute(to_run, rank_zero_only(save))
+    execute(to_run, rank_zero_only(save_progress))
     return to_do
 
 
@@ -199,12 +212,19 @@ def _repair(experiment: Experiment, tree: Tree) -> None:
         )
         if load_result_or_reopen(directory, weights=needed) and not needed and experiment.lacks_test(node):
             load_result_or_reopen(directory)
+    for directory in {id(copied): directories[id(copied)] for node in tree.nodes for copied in node.copies}.values():
+        result = directory.result()
+        if result is not None and result.steps is None:
+            note("%s was trained by an earlier version: its last checkpoint says how many steps.", directory.path)
+            rank_zero_only(directory.reopen)()
 
 
-def _give_out_folder(experiment: Experiment, node: Node) -> None:
-    directory = node.directory(experiment.run)
-    if directory.settings() is None:
-        directory.reserve(node.settings)
+def _give_out_folders(experiment: Experiment, nodes: Iterable[Node]) -> None:
+    """Reserve the folders of stages whose settings are known: a control's are once what it copies is finished."""
+    for node in nodes:
+        settings, directory = node.settings_in(experiment.run), node.directory(experiment.run)
+        if settings is not None and directory.settings() is None:
+            directory.reserve(settings)
 
 
 def _baseline(tree: Tree, name: str | None) -> str:

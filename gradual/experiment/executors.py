@@ -25,7 +25,7 @@ class Trains(Protocol):
 
 
 Executor = Callable[[Sequence[Node], Callable[[], None]], None]
-"""Trains the given stages, parents before children, and calls the function that is given with them after each one."""
+"""Trains the given stages, each after those that it depends on, and calls the function that is given after each one."""
 
 MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
@@ -81,7 +81,7 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
 
 
 def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Executor:
-    """Stages as Ray tasks whose dependencies are the tree's edges; a lost worker's stage is run again.
+    """Each stage as a Ray task, as soon as those that it depends on are done; a lost worker's stage is run again.
 
     The run directory must be on a file system that all nodes share. A stage asks for one GPU where the cluster has any,
     else for one core.
@@ -102,16 +102,8 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
             ray.init(address or "local", include_dashboard=False, log_to_driver=False)
         try:
             gpus = int(ray.cluster_resources().get("GPU", 0))
-            remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train_after)
-            tasks: dict[int, Any] = {}
-            for node in nodes:
-                before = [tasks[id(node.parent)]] if id(node.parent) in tasks else []
-                tasks[id(node)] = remote.remote(make_experiment, node, *before)
-            running = list(tasks.values())
-            while running:
-                done, running = ray.wait(running)
-                ray.get(done)
-                finished()
+            remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train)
+            _run_ready(nodes, lambda node: remote.remote(make_experiment, node).future(), finished)
         finally:
             if started:
                 ray.shutdown()
@@ -140,12 +132,12 @@ def check_one_device(devices: Any, num_nodes: int, pattern: str = "{}") -> None:
 
 
 def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]], finished: Callable[[], None]) -> None:
-    """Submit every stage as soon as its parent is done; the first failure stops the rest."""
+    """Submit every stage as soon as those that it depends on are done; the first failure stops the rest."""
     waiting = list(nodes)
     running: dict[Future[Any], Node] = {}
     unfinished = {id(node) for node in nodes}
     while waiting or running:
-        for node in [node for node in waiting if id(node.parent) not in unfinished]:
+        for node in [node for node in waiting if unfinished.isdisjoint(map(id, node.depends_on))]:
             waiting.remove(node)
             running[submit(node)] = node
         done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -195,8 +187,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _train_after(make_experiment: MakeExperiment, node: Node, *parents: None) -> None:
-    """As Ray calls it: the parents' results are arguments, so that it waits for them."""
-    _train(make_experiment, node)

@@ -129,10 +129,11 @@ class Experiment:
             node.parent.directory(self.run).best if node.parent else None,
             replace(self.defaults, seed=node.seed),
             self.trainer_arguments,
-            node.settings,
+            node.settings_in(self.run) or {},
             self._label(node),
             self._reported(model, data),
             later=node.schedule[node.index + 1 :],
+            same_training=node.same_training(self.run),
         )
         return training.run() if done is None else tested_again(training, done)
 

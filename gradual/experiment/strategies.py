@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from gradual.checks import did_you_mean, found
@@ -19,6 +19,24 @@ _KEYS = ("schedule", "data", *(each.name for each in fields(StageOverrides)))
 
 
 @dataclass(frozen=True)
+class Control:
+    """What makes a strategy a control: it copies the training of another one.
+
+    Attributes:
+        of: The strategy that it copies.
+        kind: What it does differently, by its name in ``gradual.experiment.controls``.
+        copies: For each of its stages, the stages (from 0) of the other strategy whose steps it takes, one after the
+            other in a single stage; empty for a stage that the two share.
+        explanation: What it does differently, in a clause.
+    """
+
+    of: str
+    kind: str
+    copies: tuple[tuple[int, ...], ...]
+    explanation: str
+
+
+@dataclass(frozen=True)
 class Strategy:
     """A path of stages.
 
@@ -26,16 +44,20 @@ class Strategy:
         schedule: The stages.
         data: Arguments of the data module that differ from the experiment's, e.g. another pool.
         also: Other strategies that take this same path and get no row of their own.
+        control: What makes it a control of another strategy; None if it is none.
     """
 
     schedule: Schedule
     data: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    control: Control | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """The strategy as plain data."""
         plain: dict[str, Any] = {"schedule": self.schedule.to_list()}
-        return plain | ({"data": self.data} if self.data else {}) | ({"also": list(self.also)} if self.also else {})
+        plain |= {"data": self.data} if self.data else {}
+        plain |= {"also": list(self.also)} if self.also else {}
+        return plain | ({"control": asdict(self.control)} if self.control else {})
 
 
 def default_strategies(schedule: Schedule) -> dict[str, Strategy]:

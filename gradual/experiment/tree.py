@@ -10,6 +10,9 @@ from typing import Any
 from gradual.experiment.strategies import Strategy
 from gradual.runs.directory import RunDirectory, StageDirectory, canonical
 from gradual.schedule import Schedule, Stage
+from gradual.stage.same_training import SameTraining
+
+_OF_CONVERGENCE = ("patience", "min_delta")  # which a stage of a control does not wait for
 
 Settings = Callable[[Stage, int], dict[str, Any]]
 """All that a stage trains with under a seed, as plain data."""
@@ -24,8 +27,9 @@ class Node:
         schedule: The schedule of the first strategy that the stage is part of.
         amounts: The numbers of out-of-domain examples from the root to this stage.
         data: Arguments of the data module that differ from the experiment's.
-        settings: All that the stage trains with.
+        settings: All that the stage trains with, without what it copies.
         parent: The stage before; None for a first one.
+        copies: The stages whose steps it takes, if it is a control's; it cannot be trained before them.
         strategies: Names of the strategies that the stage is part of.
     """
 
@@ -35,6 +39,7 @@ class Node:
     data: dict[str, Any]
     settings: dict[str, Any]
     parent: Node | None = None
+    copies: tuple[Node, ...] = ()
     strategies: list[str] = field(default_factory=list)
 
     @property
@@ -48,17 +53,51 @@ class Node:
         stage: Stage = self.schedule[self.index]
         return stage
 
+    @property
+    def depends_on(self) -> list[Node]:
+        """The stages that must be finished before it: its parent, and those that it copies."""
+        return [*([self.parent] if self.parent else []), *self.copies]
+
+    def same_training(self, run: RunDirectory) -> SameTraining | None:
+        """The training that it copies; None if it copies none, or while this is not finished."""
+        return _training_in([node.directory(run) for node in self.copies])
+
+    def settings_in(self, run: RunDirectory) -> dict[str, Any] | None:
+        """All that the stage trains with; None while the steps that it takes are not known."""
+        return self._settings_after([node.directory(run) for node in self.copies])
+
     def directory(self, run: RunDirectory) -> StageDirectory:
-        """The stage's folder in a run directory."""
+        """The stage's folder in a run directory.
+
+        The folder of a control's stage is known once the stages are finished that it copies. Until then it is one that
+        holds nothing.
+        """
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
-        return run.stage(parent, self.amounts[-1], self.settings)
+        copied = [node.directory(run) for node in self.copies]
+        name = ""
+        if copied:
+            weighted = "-weighted" if self.stage.in_domain_weight else ""
+            name = f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
+        return run.stage(parent, self.amounts[-1], self._settings_after(copied), name)
+
+    def _settings_after(self, copied: Sequence[StageDirectory]) -> dict[str, Any] | None:
+        if not copied:
+            return self.settings
+        same = _training_in(copied)
+        return None if same is None else {**self.settings, "same_training": same.to_plain()}
+
+
+def _training_in(copied: Sequence[StageDirectory]) -> SameTraining | None:
+    """The training of these stages; None where there are none, or one of them is not finished."""
+    results = [result for directory in copied if (result := directory.result()) and result.steps is not None]
+    return SameTraining.of(results) if results and len(results) == len(copied) else None
 
 
 class Tree:
     """The stages of several strategies under several seeds.
 
     Args:
-        strategies: The strategies by name.
+        strategies: The strategies by name, each control after the strategy that it copies.
         seeds: Each seed has a tree of its own.
         amounts: Returns a strategy's numbers of out-of-domain examples.
         settings: Returns what a stage trains with; stages that differ in it are different.
@@ -78,19 +117,25 @@ class Tree:
         for seed in self.seeds:
             for name, strategy in self.strategies.items():
                 path: list[Node] = []
+                control = strategy.control
                 key = canonical([seed, strategy.data])
                 for k, stage in enumerate(strategy.schedule):
                     own = settings(stage, seed) | ({"data": strategy.data} if strategy.data else {})
+                    copies: tuple[Node, ...] = ()
+                    if control and control.copies[k]:
+                        copies = tuple(self.paths[control.of, seed][copied] for copied in control.copies[k])
+                        own = {setting: value for setting, value in own.items() if setting not in _OF_CONVERGENCE}
                     amounts_so_far = tuple(self.amounts[name][: k + 1])
                     key += canonical(own) + canonical(amounts_so_far[-1])
+                    key += canonical([list(nodes.values()).index(node) for node in copies])
                     if key not in nodes:
                         parent = path[-1] if path else None
-                        nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent)
+                        nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent, copies)
                     nodes[key].strategies.append(name)
                     path.append(nodes[key])
                 self.paths[name, seed] = path
         self.nodes = list(nodes.values())
-        """All stages, parents before children."""
+        """All stages, each after those that it depends on."""
 
     def children(self, node: Node) -> list[Node]:
         """The stages trained from a stage."""

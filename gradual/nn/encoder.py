@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import pre_tokenizers
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from gradual.digest import digest
@@ -129,18 +129,26 @@ def weights_of(name: str) -> dict[str, str]:
     return found
 
 
-def model_from_config(config: Mapping[str, Any], auto_class: str) -> Any:
-    """Make a model from what its configuration's ``to_dict`` returned, with random weights.
+def model_from_config(config: Mapping[str, Any], auto_class: str, generation: Mapping[str, Any] | None = None) -> Any:
+    """Make a model with random weights.
+
+    Args:
+        config: What its configuration's ``to_dict`` returned.
+        auto_class: Its Auto class in ``transformers``.
+        generation: What its generation configuration's ``to_dict`` returned.
 
     Raises:
         InputError: ``transformers`` has no such model: it came with code of its own.
     """
     known = dict(config)
     try:
-        return getattr(transformers, auto_class).from_config(AutoConfig.for_model(known.pop("model_type"), **known))
+        model = getattr(transformers, auto_class).from_config(AutoConfig.for_model(known.pop("model_type"), **known))
     except (ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"The checkpoint's model cannot be made from its configuration ({reason}).") from error
+    if generation is not None:
+        model.generation_config = GenerationConfig.from_dict(dict(generation))
+    return model
 
 
 def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = False) -> Any:
@@ -175,7 +183,11 @@ def load_tokenizer(name: str, words: bool = False, trust_remote_code: bool = Fal
 
 
 def resolve_max_length(
-    tokenizer: Any, name: str, max_length: int | None = None, trust_remote_code: bool = False
+    tokenizer: Any,
+    name: str,
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
+    setting: str = "max_length",
 ) -> int | None:
     """Determine the maximum number of word pieces per text, special tokens included.
 
@@ -184,6 +196,7 @@ def resolve_max_length(
         name: The folder or hub name it was loaded from; an encoder there limits the length, too.
         max_length: The limit that a user set; None for as much as possible.
         trust_remote_code: Run Python code that comes with the encoder.
+        setting: What the user's limit is called.
 
     Returns:
         ``max_length``, or the limit of tokenizer and encoder where it is None; None where these have no limit.
@@ -195,7 +208,7 @@ def resolve_max_length(
     with suppress(InputError):  # a folder may hold only a tokenizer
         longest = min(longest, _positions(_load(AutoConfig, "an encoder", name, trust_remote_code)))
     if max_length is not None and max_length > longest:
-        raise InputError(f"max_length is {max_length}: '{name}' takes at most {longest} word pieces.")
+        raise InputError(f"{setting} is {max_length}: '{name}' takes at most {longest} word pieces.")
     return max_length or (None if longest == _NO_LIMIT else longest)
 
 

@@ -36,8 +36,9 @@ def write_report(run_dir: Path) -> Path:
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise InputError(f"The report needs {package}, which is not installed: pip install 'gradual[report]'.")
-    from gradual.report import figures, tables
+    from gradual.report import differences, figures, tables
     from gradual.report.collect import read_comparison
+    from gradual.report.equal_training import equal_training
     from gradual.report.page import render_page
     from gradual.report.remarks import remarks
     from gradual.report.scores import strategy_scores
@@ -49,16 +50,17 @@ def write_report(run_dir: Path) -> Path:
     missing = [*comparison.missing, *not_computed(comparison, found)]
     notes = remarks(comparison)
     shown = tables.score_tables(rows, comparison)
-    significance = tables.significance_table(found, comparison)
+    significance = differences.significance_table(found, comparison)
+    controls = differences.equal_training_tables(equal_training(comparison), comparison)
     figure = figures.draw_stages(comparison, figures.panel_groups(comparison))
     contents: dict[str, str | bytes] = {
-        "table.md": _markdown(shown, significance, notes, missing),
+        "table.md": _markdown(controls, shown, significance, notes, missing),
         "table.csv": tables.scores_csv(rows, comparison),
-        "table.tex": _latex(shown, significance, comparison),
+        "table.tex": _latex(controls, shown, significance, comparison),
         "significance.csv": tables.significance_csv(found),
         "stages.png": figures.to_png(figure),
         "stages.svg": figures.to_svg(figure),
-        "report.html": render_page(comparison, shown, significance, notes, missing),
+        "report.html": render_page(comparison, controls, shown, significance, notes, missing),
         "results.json": tables.results_json(rows, found, comparison, notes, missing),
     }
     page = report_page(run_dir)
@@ -90,21 +92,30 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"Report: {page}")
 
 
-def _markdown(scores: Sequence[Table], significance: Table, notes: Sequence[str], missing: Sequence[str]) -> str:
+def _markdown(
+    controls: Sequence[Table],
+    scores: Sequence[Table],
+    significance: Table,
+    notes: Sequence[str],
+    missing: Sequence[str],
+) -> str:
     from gradual.report.tables import markdown
 
     def table(shown: Table) -> str:
-        return f"## {shown.title}\n\n{shown.markdown()}\n{markdown(shown.note)}\n" if shown.rows else ""
+        explained = "".join(f"- {markdown(line)}\n" for line in shown.explained)
+        note = f"{markdown(shown.note)}\n" + (f"\n{explained}" if explained else "")
+        return f"## {shown.title}\n\n{shown.markdown()}\n{note}" if shown.rows else ""
 
     def lines(title: str, sentences: Sequence[str]) -> str:
         return f"## {title}\n\n" + "".join(f"- {markdown(line)}\n" for line in sentences) if sentences else ""
 
-    parts = [*map(table, scores), lines("Notes", notes), table(significance), lines("Missing", missing)]
+    parts = [*map(table, (*controls, *scores)), lines("Notes", notes), table(significance), lines("Missing", missing)]
     return "\n".join(filter(None, parts))
 
 
-def _latex(scores: Sequence[Table], significance: Table, comparison: Comparison) -> str:
+def _latex(controls: Sequence[Table], scores: Sequence[Table], significance: Table, comparison: Comparison) -> str:
     labels = {"val": "tab:validation", "test": "tab:scores"}
-    labelled = [*zip(scores, map(labels.get, comparison.shown)), (significance, "tab:significance")]
-    parts = [table.latex(label) for table, label in labelled if table.rows and label]
+    labelled = [*zip(reversed(controls), ("tab:controls", "tab:best-control"))][::-1]  # there may be no best one
+    labelled += [*zip(scores, map(labels.__getitem__, comparison.shown)), (significance, "tab:significance")]
+    parts = [table.latex(label) for table, label in labelled if table.rows]
     return "\n".join(["% needs \\usepackage{booktabs}\n", *parts])

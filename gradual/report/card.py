@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gradual.files import read_json
 from gradual.report.collect import SPLITS, Comparison, Split, Strategy, read_comparison
+from gradual.report.differences import significance_table
 from gradual.report.scores import is_share, strategy_scores
 from gradual.report.significance import compare
-from gradual.report.tables import Cell, Table, markdown, metric_name, score_text, scores_table, significance_table
+from gradual.report.tables import Cell, Table, markdown, metric_name, score_text, scores_table
 from gradual.runs.result import CUT_OFF, StageResult
 
 _PAPER = "https://aclanthology.org/2021.adaptnlp-1.22/"

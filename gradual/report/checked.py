@@ -57,7 +57,7 @@ def list_in(content: Mapping[str, Any], name: str, kind: type, file: Path) -> li
         raise InputError(f"{file}: '{name}' is {kind_of(found)}: it must be a list.")
     for value in found:
         if not isinstance(value, kind) or isinstance(value, bool):
-            expected = {int: "integers", str: "text"}[kind]
+            expected = {int: "integers", str: "text", list: "lists"}[kind]
             raise InputError(f"{file}: '{name}' holds {value!r}: it must hold only {expected}.")
     return found
 

@@ -53,6 +53,22 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class Control:
+    """What makes a strategy a control of another one: it takes as many steps with other amounts.
+
+    Attributes:
+        of: Name of the strategy that it copies.
+        copies: For each of its stages, the stages (from 0) of that strategy whose steps it takes; empty for a stage
+            that the two share.
+        explanation: What it does differently, in a clause.
+    """
+
+    of: str
+    copies: list[list[int]]
+    explanation: str
+
+
+@dataclass(frozen=True)
 class Strategy:
     """One path of stages, trained once for each seed.
 
@@ -62,6 +78,7 @@ class Strategy:
         overrides: The settings that each stage overrides, as plain data; the strategy's own are with the first stage.
         stages: Its stages by seed, in order; fewer than ``amounts`` if the comparison has not assigned folders yet.
         also: Other strategies with the same path, which have no row of their own.
+        control: What makes it a control of another strategy; None if it is none.
     """
 
     name: str
@@ -69,6 +86,7 @@ class Strategy:
     overrides: list[dict[str, Any]]
     stages: dict[int, list[StageRecord]]
     also: list[str] = field(default_factory=list)
+    control: Control | None = None
 
     def final(self, seed: int) -> StageRecord | None:
         """The last stage of a seed; None until the path is finished."""
@@ -83,6 +101,11 @@ class Strategy:
     def finished_seeds(self) -> list[int]:
         """The seeds whose stages are all finished."""
         return [seed for seed in self.stages if self.is_finished(seed)]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control of another strategy."""
+        return self.control is not None
 
     def results(self, stage: int) -> dict[int, StageResult]:
         """The results of a stage (counted from 0) by seed, as far as they exist."""
@@ -264,7 +287,14 @@ def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str],
         if len(places) > len(amounts):
             raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
         stages[seed] = [stage_at(path) for path in places]
-    return Strategy(name, amounts, overrides, stages, list_in({"also": [], **entry}, "also", str, file))
+    also = list_in({"also": [], **entry}, "also", str, file)
+    control = _control(mapping_in(entry, "control", file), file) if entry.get("control") else None
+    return Strategy(name, amounts, overrides, stages, also, control)
+
+
+def _control(entry: dict[str, Any], file: Path) -> Control:
+    copies = list_in(entry, "copies", list, file)
+    return Control(str(entry.get("of", "")), copies, str(entry.get("explanation", "")))
 
 
 def _stage(root: Path, path: str, details: bool) -> StageRecord:

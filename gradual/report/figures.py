@@ -109,7 +109,8 @@ def panel_groups(comparison: Comparison) -> list[list[Panel]]:
 def draw_stages(comparison: Comparison, groups: Sequence[Sequence[Panel]]) -> Figure:
     """Plot scores against stages: one panel per metric, one line per strategy, mean and standard deviation over seeds.
 
-    Stages that were cut off have hollow markers. Each group of panels starts a new row.
+    Stages that were cut off have hollow markers. Each group of panels starts a new row. Controls are left out: they
+    would hide the others.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -163,11 +164,13 @@ def _cut_off_handle(comparison: Comparison) -> list[Line2D]:
 
 def _draw_metric(axes: Axes, comparison: Comparison, split: Split, metric: str) -> list[Line2D]:
     """Draw one panel, and return its lines in the order of the strategies."""
-    axis, places = stage_positions(comparison.strategies)
+    axis, places = stage_positions([one for one in comparison.strategies if not one.is_control])
     percent = metric in in_percent(comparison)
     scale = 100 if percent else 1
     lines = []
     for number, strategy in enumerate(comparison.strategies):
+        if strategy.is_control:
+            continue
         look = style(number)
         xs: list[float] = []
         means, stds, hollow = [], [], []

@@ -18,12 +18,18 @@ _NO_CURVE = {"epoch", "seconds"}
 
 
 def render_page(
-    comparison: Comparison, scores: Sequence[Table], significance: Table, notes: Sequence[str], missing: Sequence[str]
+    comparison: Comparison,
+    controls: Sequence[Table],
+    scores: Sequence[Table],
+    significance: Table,
+    notes: Sequence[str],
+    missing: Sequence[str],
 ) -> str:
     """Render the page.
 
     Args:
         comparison: The comparison.
+        controls: The tables of the strategy of interest against its controls; they lead the page.
         scores: The tables of scores.
         significance: The table of differences.
         notes: Remarks for the reader, one sentence each.
@@ -44,6 +50,7 @@ def render_page(
         title=f"Strategies compared: {comparison.root.resolve().name}",
         comparison=comparison,
         strategies=[(marked(strategy), style(number)) for number, strategy in enumerate(comparison.strategies)],
+        controls=controls,
         scores=scores,
         significance=significance,
         notes=notes,

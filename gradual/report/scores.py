@@ -49,6 +49,7 @@ class StrategyScores:
         strategy: The strategy.
         scores: Scores after the last stage, by split and metric, of the finished seeds.
         differences: Differences from the baseline, by split and metric; None for the baseline itself.
+        steps: Optimizer steps of all its stages, averaged over the finished seeds; None where they are not known.
         seconds: Training time of all its stages, averaged over the finished seeds.
         examples_seen: Training examples in all epochs of all its stages, averaged over the finished seeds.
     """
@@ -56,6 +57,7 @@ class StrategyScores:
     strategy: Strategy
     scores: dict[Split, dict[str, Score]]
     differences: dict[Split, dict[str, float | None]]
+    steps: float | None
     seconds: float | None
     examples_seen: float | None
 
@@ -66,12 +68,18 @@ def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Sc
     return Score({seed: found[metric] for seed, found in scores.items() if metric in found})
 
 
+def final_score(strategy: Strategy, split: Split, metric: str) -> Score:
+    """A score after the last stage, over the finished seeds."""
+    after_last = stage_score(strategy, len(strategy.amounts) - 1, split, metric).by_seed
+    return Score({seed: after_last[seed] for seed in strategy.finished_seeds if seed in after_last})
+
+
 def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
     """The rows of the table, in the order of the strategies."""
     splits: dict[Split, list[str]] = {"val": comparison.val_metrics, "test": comparison.metrics}
     final: dict[str, dict[Split, dict[str, Score]]] = {
         strategy.name: {
-            split: {metric: _final_score(strategy, split, metric) for metric in metrics}
+            split: {metric: final_score(strategy, split, metric) for metric in metrics}
             for split, metrics in splits.items()
         }
         for strategy in comparison.strategies
@@ -92,6 +100,7 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
                 strategy,
                 final[strategy.name],
                 differences,
+                steps(strategy),
                 statistics.fmean(seconds) if seconds else None,
                 statistics.fmean(seen) if seen else None,
             )
@@ -135,9 +144,12 @@ def _words(metric: str) -> set[str]:
     return set(re.split(r"[^a-z0-9]+", metric.lower()))
 
 
-def _final_score(strategy: Strategy, split: Split, metric: str) -> Score:
-    after_last = stage_score(strategy, len(strategy.amounts) - 1, split, metric).by_seed
-    return Score({seed: after_last[seed] for seed in strategy.finished_seeds if seed in after_last})
+def steps(strategy: Strategy) -> float | None:
+    """The optimizer steps of all stages, as the mean over the finished seeds; None where they are not known."""
+    paths = [[record.result for record in strategy.stages[seed]] for seed in strategy.finished_seeds]
+    counts = [[result.steps if result else None for result in path] for path in paths]
+    known = [sum(count or 0 for count in path) for path in counts if None not in path]
+    return statistics.fmean(known) if known and len(known) == len(counts) else None
 
 
 def _seconds(stage: StageRecord) -> float:
@@ -146,4 +158,8 @@ def _seconds(stage: StageRecord) -> float:
 
 def _seen(stage: StageRecord) -> int:
     result = stage.result
-    return result.epochs * (result.in_domain + result.out_of_domain) if result else 0
+    if result is None:
+        return 0
+    if result.examples_seen is not None:
+        return result.examples_seen
+    return result.epochs * (result.in_domain + result.out_of_domain)

@@ -1,60 +1,39 @@
-"""Tests whether one strategy is better than another with a paired bootstrap over test examples.
-
-An example is the unit that was sampled when the test set was made: a dialogue or a document. Its turns or sentences
-depend on each other, so they are never resampled individually. Both strategies and all seeds use the same resamples, so
-the result measures how much the difference depends on the choice of test examples. How much it depends on the seed is
-the standard deviation in the table.
-"""
+"""Compares one strategy with others: the difference in each score, and how sure it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
 
-from gradual.report.collect import Comparison, Examples, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
-
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
-_RANDOM_SEED = 0
-_BATCH = 1_000  # resamples in memory at once
+from gradual.report.collect import Comparison, Examples, Split, Strategy
+from gradual.report.uncertainty import Uncertainty, of_examples, of_scores
 
 
-@dataclass(frozen=True)
-class Significance:
-    """The comparison of one strategy with another in one metric.
+@dataclass(frozen=True, kw_only=True)
+class Significance(Uncertainty):
+    """The comparison of one strategy with another in one metric; the difference is the first minus the other.
 
     Attributes:
         strategy: The strategy of interest.
         other: The strategy it is compared with.
-        metric: The test score.
-        difference: Mean over seeds of the score of ``strategy`` minus that of ``other``.
-        low: Lower end of the 95% percentile interval of the difference.
-        high: Upper end.
-        p_value: Two-sided p-value for a difference of 0.
-        examples: Number of test examples that both have.
+        metric: The score.
+        examples: Number of test examples that both have; 0 where only the scores are known.
         seeds: Seeds that both have.
     """
 
     strategy: str
     other: str
     metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
     examples: int
     seeds: list[int]
 
 
 def strategy_of_interest(comparison: Comparison) -> Strategy | None:
-    """The strategy named ``gradual``, otherwise the last one."""
-    named = [strategy for strategy in comparison.strategies if strategy.name == "gradual"]
-    strategies = named or comparison.strategies
-    return strategies[-1] if strategies else None
+    """The strategy named ``gradual``, otherwise the last one that is no control."""
+    strategies = [strategy for strategy in comparison.strategies if strategy.control is None]
+    named = [strategy for strategy in strategies if strategy.name == "gradual"]
+    candidates = named or strategies
+    return candidates[-1] if candidates else None
 
 
 def significances(comparison: Comparison) -> list[Significance]:
@@ -70,7 +49,7 @@ def significances(comparison: Comparison) -> list[Significance]:
 
 
 def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | None:
-    """Compare two strategies in one metric; None if they share fewer than two examples or no seed."""
+    """Compare two strategies in a test score by example; None if they share fewer than two examples or no seed."""
     import numpy as np
 
     pairs = {}
@@ -86,60 +65,32 @@ def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | 
     counts = np.array(
         [[[pair[side][id_][metric] for id_ in ids] for pair in pairs.values()] for side in (0, 1)], dtype=float
     )
-    difference, low, high, p_value = paired_bootstrap(counts[0], counts[1])
-    return Significance(strategy.name, other.name, metric, difference, low, high, p_value, len(ids), list(pairs))
+    found = of_examples(counts[0], counts[1])
+    return _significance(found, strategy, other, metric, len(ids), list(pairs))
 
 
-def paired_bootstrap(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float, float]:
-    """The difference of two scores with its percentile interval and p-value.
-
-    The p-value is twice the smaller fraction of resamples on one side of 0 (those at 0 count for both sides), with one
-    added to numerator and denominator so that it is never 0. It agrees with the interval.
-
-    Args:
-        ours: Numerators and denominators of one strategy, shape (seeds, examples, 2).
-        theirs: Those of the other strategy, with the same shape and the same order of seeds and examples.
-
-    Returns:
-        The difference, the ends of its interval, and the two-sided p-value.
-    """
+def compare_scores(strategy: Strategy, other: Strategy, split: Split, metric: str) -> Significance | None:
+    """Compare two strategies in a score after the last stage, by seed alone; None if they share no seed that has it."""
     import numpy as np
-    from scipy import stats  # type: ignore[import-untyped]
 
-    examples = ours.shape[1]
+    differences = {}
+    for seed in strategy.finished_seeds:
+        finals = [strategy.final(seed), other.final(seed)]
+        scores = [getattr(final.result, split).get(metric) for final in finals if final and final.result]
+        if len(scores) == 2 and None not in scores:
+            differences[seed] = scores[0] - scores[1]
+    if not differences:
+        return None
+    found = of_scores(np.array(list(differences.values()), dtype=float))
+    return _significance(found, strategy, other, metric, 0, list(differences))
 
-    def difference(indices: Any, axis: int = -1) -> Any:
-        """The mean difference (...) of drawn examples (..., examples)."""
-        drawn = np.moveaxis(indices, axis, -1).reshape(-1, examples)
-        offsets = examples * np.arange(len(drawn))[:, None]
-        times = np.bincount((drawn + offsets).ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means = [_scores(times, counts).mean(axis=-1) for counts in (ours, theirs)]
-        return (means[0] - means[1]).reshape(np.moveaxis(indices, axis, -1).shape[:-1])
 
-    everything = np.arange(examples)
-    resampled = stats.bootstrap(
-        (everything,),
-        difference,
-        n_resamples=RESAMPLES,
-        batch=_BATCH,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(_RANDOM_SEED),
+def _significance(
+    found: Uncertainty, strategy: Strategy, other: Strategy, metric: str, examples: int, seeds: list[int]
+) -> Significance:
+    return Significance(
+        **asdict(found), strategy=strategy.name, other=other.name, metric=metric, examples=examples, seeds=seeds
     )
-    drawn = resampled.bootstrap_distribution.round(12)  # differences that are 0 up to rounding count as 0
-    one_side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    interval = resampled.confidence_interval
-    p_value = min(1.0, 2 * (one_side + 1) / (RESAMPLES + 1))
-    return float(difference(everything)), float(interval.low), float(interval.high), p_value
-
-
-def _scores(times: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The scores (resamples, seeds) of resamples in which example ``j`` was drawn ``times[i, j]`` times."""
-    import numpy as np
-
-    numerators, denominators = times @ counts[..., 0].T, times @ counts[..., 1].T
-    return np.divide(numerators, denominators, out=np.zeros_like(numerators), where=denominators != 0)
 
 
 def _has(examples: Examples | None, metric: str) -> bool:

@@ -8,13 +8,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, Split
 from gradual.report.remarks import best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent
-from gradual.report.significance import RESAMPLES, Significance
+from gradual.report.significance import Significance
 from gradual.runs.result import CUT_OFF
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -46,6 +46,7 @@ class Table:
         heading: The names of the columns.
         rows: The cells of each row, as many as there are columns.
         left: How many columns on the left hold text; the others hold numbers.
+        explained: Further explanations below it, one sentence each.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Table:
     heading: list[str]
     rows: list[list[Cell]]
     left: int
+    explained: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
         """A Markdown table with aligned columns, readable as plain text."""
@@ -126,7 +128,7 @@ def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Spli
         note += f"; Δ: difference from {comparison.baseline} over the seeds that both have"
         note += ", in percentage points" if percent & {*metrics} else ""
     note += ". Training time and examples seen (all epochs of all stages of the path) are means over seeds."
-    note += _legend(comparison)
+    note += legend(comparison)
     return Table(
         f"{SPLITS[split].capitalize()} scores by strategy",
         note,
@@ -136,29 +138,7 @@ def scores_table(rows: list[StrategyScores], comparison: Comparison, split: Spli
     )
 
 
-def significance_table(found: Sequence[Significance], comparison: Comparison) -> Table:
-    """One row for each comparison of two strategies in a metric."""
-    percent = in_percent(comparison)
-    names = {strategy.name: marked(strategy) for strategy in comparison.strategies}
-    rows = []
-    for row in found:
-        difference, low, high = (
-            difference_text(value, row.metric in percent) for value in (row.difference, row.low, row.high)
-        )
-        words = (f"{names[row.strategy]} {MINUS} {names[row.other]}", metric_name(row.metric))
-        rest = (difference, f"{low} to {high}", f"{row.p_value:.4f}", count(row.examples), str(len(row.seeds)))
-        rows.append([Cell(text) for text in (*words, *rest)])
-    note = (
-        f"Paired bootstrap: {RESAMPLES:,} resamples of whole test examples, the same for both strategies and all "
-        "seeds; percentile interval, two-sided p. It shows how much a difference depends on the choice of test "
-        "examples; the standard deviations show how much it depends on the seed."
-    )
-    note += _legend(comparison)
-    heading = ["strategies", "score", "difference", "95% interval", "p", "test examples", "seeds"]
-    return Table("Significance", note, heading, rows, left=2)
-
-
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
     """The explanation of ``CUT_OFF``, if it is used."""
     cut = any(strategy.stages_cut_off for strategy in comparison.strategies)
     return f" {CUT_OFF}: a stage ended before it converged." if cut else ""
@@ -231,7 +211,7 @@ def numbers(row: StrategyScores, comparison: Comparison) -> dict[str, Any]:
         "seeds": len(row.strategy.finished_seeds),
     }
     columns |= _score_columns(row, "test", "")
-    columns |= {"seconds": row.seconds, "examples_seen": row.examples_seen}
+    columns |= {"seconds": row.seconds, "examples_seen": row.examples_seen, "steps": row.steps}
     columns |= _score_columns(row, "val", "val_")
     return columns | {"converged": not row.strategy.stages_cut_off}
 

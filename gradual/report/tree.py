@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
-from gradual.report.collect import Comparison, StageRecord
+from gradual.report.collect import Comparison, StageRecord, Strategy
 
 _TO_DO = {"finished": "done", "started": "to continue", "not started": "to do"}
 
@@ -23,6 +23,7 @@ class TreeStage:
         amount: Number of out-of-domain examples.
         overrides: The settings it overrides, as ``name: value``.
         records: The stage of each seed.
+        copies: What it takes the steps of, in words; empty unless it is a control's.
         ends: Numbers of the strategies that end here.
         children: The stages trained from it.
     """
@@ -30,6 +31,7 @@ class TreeStage:
     amount: int
     overrides: list[str]
     records: dict[int, StageRecord] = field(default_factory=dict)
+    copies: str = ""
     ends: list[int] = field(default_factory=list)
     children: dict[str, TreeStage] = field(default_factory=dict)
 
@@ -47,6 +49,7 @@ class TreeStage:
 def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
     """The first stages by folder name, with the stages below them; a shared stage is there once."""
     root: dict[str, TreeStage] = {}
+    amounts = {strategy.name: strategy.amounts for strategy in comparison.strategies}
     for number, strategy in enumerate(comparison.strategies):
         level = root
         some_path = next((path for path in strategy.stages.values() if path), [])
@@ -54,7 +57,7 @@ def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
             folder = Path(record.path).name
             if folder not in level:
                 overrides = [f"{name}: {value}" for name, value in flatten(strategy.overrides[k])]
-                level[folder] = TreeStage(amount, overrides)
+                level[folder] = TreeStage(amount, overrides, copies=_copied(strategy, k, amounts))
             stage = level[folder]
             stage.records |= {seed: path[k] for seed, path in strategy.stages.items() if k < len(path)}
             stage.ends += [number] if k == len(strategy.amounts) - 1 else []
@@ -71,7 +74,8 @@ def drawing(comparison: Comparison) -> Drawing:
         for stage in stages.values():
             passing = [names[number] for number in stage.strategies]
             shared = f", shared by {len(passing)}" if len(passing) > 1 else ""
-            text = f"{stage.amount} out-of-domain: {_progress(stage)}{shared} ({', '.join(passing)})"
+            after = f", {stage.copies}" if stage.copies else ""
+            text = f"{stage.amount} out-of-domain{after}: {_progress(stage)}{shared} ({', '.join(passing)})"
             draw(stage.children, parent.add(Text(text)))
 
     draw(stage_tree(comparison), root)
@@ -92,6 +96,14 @@ def flatten(content: Any, separator: str = ".", name: str = "") -> Iterator[tupl
             yield from flatten(value, separator, f"{name}{separator}{key}" if name else str(key))
     elif name and content != {}:
         yield name, content
+
+
+def _copied(strategy: Strategy, stage: int, amounts: Mapping[str, list[int]]) -> str:
+    """Which stages a stage of a control takes the steps of, and is therefore trained after; empty for another one."""
+    if strategy.control is None or not strategy.control.copies[stage]:
+        return ""
+    others = [str(amounts[strategy.control.of][copied]) for copied in strategy.control.copies[stage]]
+    return f"for the steps of {' + '.join(others)} in {strategy.control.of}"
 
 
 def _progress(stage: TreeStage) -> str:

@@ -5,6 +5,7 @@ A stage's folder is inside its parent's and named after its amount of out-of-dom
     runs/restaurant/config.yaml
     runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
 
+A stage of a control is also named after the folders of the stages whose steps it takes: ``2000/2000-as-500``.
 ``result.json`` is written last, by an atomic rename: a stage is finished if and only if it exists. ``checksums.json``
 has the checksums of the small files beside it; a checkpoint ends with its own.
 """
@@ -16,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -240,20 +242,27 @@ class RunDirectory:
         """Return the folder of the stages with one seed, the parent of every first stage."""
         return self.root / f"seed-{seed}"
 
-    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any]) -> StageDirectory:
+    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any] | None, copies: str = "") -> StageDirectory:
         """Find the folder of the stage below ``parent`` with this amount and these settings.
 
-        Stages that differ only in what they override are different stages: the first one is named after its amount,
-        the second one has ``-2`` appended, and so on.
+        Stages that differ only in their settings are different stages: the first one is named after its amount, the
+        second one has ``-2`` appended, and so on.
+
+        Args:
+            parent: The folder of the stage before, or of the seed.
+            amount: The stage's out-of-domain examples.
+            settings: All that it trains with; None while this is unknown, for the next folder that is free.
+            copies: What the name of a control's stage says beside the amount, such as ``-as-500``.
         """
-        found = [path.name.rpartition("-")[2] for path in parent.glob(f"{amount}-*")]
-        last = max([1, *(int(number) for number in found if number.isdecimal())])
+        name = f"{amount}{copies}"
+        found = [re.fullmatch(re.escape(name) + r"-(\d+)", path.name) for path in parent.glob(f"{name}-*")]
+        last = max([1, *(int(match[1]) for match in found if match)])
         free: list[StageDirectory] = []
         for number in range(1, last + 2):  # an earlier one may have been removed
-            directory = StageDirectory(parent / (str(amount) if number == 1 else f"{amount}-{number}"))
+            directory = StageDirectory(parent / (name if number == 1 else f"{name}-{number}"))
             if not directory.has_begun():
                 free.append(directory)
-            elif directory.belongs_to(settings):
+            elif settings is not None and directory.belongs_to(settings):
                 return directory
         return free[0]
 

@@ -10,6 +10,10 @@ CUT_OFF = "\N{DAGGER}"
 """Marks a stage that ended before it converged, and a strategy with such a stage."""
 
 
+STEPS_OF_STRATEGY = "steps of its strategy"
+"""What ends a stage of a control, which takes exactly the steps of the stages that it copies."""
+
+
 @dataclass
 class StageResult:
     """What came out of one stage.
@@ -28,9 +32,14 @@ class StageResult:
         collapses: The attempts before this result that collapsed: ``step`` (training batches), ``reason``, and
             ``lr_scale``, what its learning rates were multiplied with.
         converged: False where a limit ended the stage before its patience ran out.
-        ended_by: What ended it: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; empty where it is unknown,
-            such as a callback of the user's.
+        ended_by: What ended it: ``patience``, ``max_epochs``, ``max_steps`` or ``max_time``; for a stage of a control,
+            ``STEPS_OF_STRATEGY``; empty where it is unknown, such as a callback of the user's.
         test_data: A digest of the test data that ``test`` was measured on; empty where nothing was measured.
+        steps: Optimizer steps taken; None if an earlier version trained the stage.
+        planned_steps: Optimizer steps that its limits allowed, which learning-rate schedules are planned for; None for
+            no limit.
+        validations: Number of validations.
+        examples_seen: Training examples in all batches; None if an earlier version trained the stage.
     """
 
     index: int
@@ -47,6 +56,10 @@ class StageResult:
     converged: bool = True
     ended_by: str = ""
     test_data: str = ""
+    steps: int | None = None
+    planned_steps: int | None = None
+    validations: int = 0
+    examples_seen: int | None = None
 
 
 def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:

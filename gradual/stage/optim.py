@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import instantiate_class
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig
@@ -19,11 +21,29 @@ from gradual.stage.resume.lightning_internals import allow_clipping
 
 _DEFAULT_CLASS = "torch.optim.AdamW"
 _EVERYTHING_ELSE = "other"
-# those of transformers that need neither arguments nor a metric
+_BERT_LINEAR = "bert_linear"
+# those of transformers that need neither arguments nor a metric, and our own
 _SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    _BERT_LINEAR,
 )  # fmt: skip
 _ENDLESS = ("constant_with_warmup", "inverse_sqrt")
+
+
+def trainable_parameters(module: nn.Module, by_name: Mapping[str, bool] | None) -> dict[str, bool]:
+    """Whether each parameter of ``module`` is to be trained: as its first pattern says, or else as it is now.
+
+    Raises:
+        InputError: A pattern matches no parameter.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in by_name or {}:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise _matches_nothing(pattern, "parameter", names)
+    return {
+        name: bool(_first_match(name, by_name, parameter.requires_grad)[1])
+        for name, parameter in module.named_parameters()
+    }
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -37,8 +57,9 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
     """
     unmatched = {pattern for by_name in (config.lr_by_name, config.weight_decay_by_name) for pattern in by_name or {}}
     groups: dict[tuple[float | None, float | None], dict[str, Any]] = {}
+    trainable = trainable_parameters(module, config.trainable_by_name)
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
+        if not trainable[name]:
             continue
         lr_pattern, lr = _first_match(name, config.lr_by_name, config.lr)
         decay_pattern, weight_decay = _first_match(name, config.weight_decay_by_name, config.weight_decay)
@@ -54,10 +75,7 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
         group.update({} if lr is None else {"lr": lr * scale})
         group.update({} if weight_decay is None else {"weight_decay": weight_decay})
     if unmatched:
-        modules = ", ".join(sorted({name.split(".")[0] + ".*" for name, _ in module.named_parameters()}))
-        raise InputError(
-            f"The parameter-name pattern '{min(unmatched)}' matches no trainable parameter; names look like {modules}."
-        )
+        raise _matches_nothing(min(unmatched), "trainable parameter", trainable)
     return [{**group, "name": " ".join(sorted(group["name"])) or _EVERYTHING_ELSE} for group in groups.values()]
 
 
@@ -118,7 +136,14 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
         raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
     warmup_steps = math.ceil(warmup * total_steps) if is_fraction else int(warmup)
     steps = None if math.isinf(total_steps) else int(total_steps)
-    scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    if name == _BERT_LINEAR:
+        length = warmup if is_fraction else warmup / total_steps
+        scheduler = LambdaLR(optimizer, partial(_bert_linear, warmup=length, steps=total_steps))
+    else:
+        scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    if config.power is not None:
+        raised: list[Callable[[int], float]] = [partial(_raised, each, config.power) for each in scheduler.lr_lambdas]
+        scheduler = LambdaLR(optimizer, raised)  # takes the place of the one before
     return {"scheduler": scheduler, "interval": "step"}
 
 
@@ -206,7 +231,28 @@ class BertAdam(Optimizer):
         torch._foreach_addcdiv_(parameters, means, denominators, value=-group["lr"])
 
 
-def _first_match(name: str, by_name: dict[str, float] | None, default: float | None) -> tuple[str | None, float | None]:
+def _bert_linear(step: int, warmup: float, steps: float) -> float:
+    """The factor of a step, counted from 0, in the schedule of BERT's first release in PyTorch.
+
+    Its decay begins with the first step, not with the last one of the warm-up, so it drops where that ends. ``warmup``
+    is a fraction of the planned ``steps``.
+    """
+    done = step / steps
+    return done / warmup if done < warmup else max(0.0, 1 - done)
+
+
+def _raised(factor: Callable[[int], float], power: float, step: int) -> float:
+    return float(factor(step) ** power)
+
+
+def _matches_nothing(pattern: str, what: str, names: Iterable[str]) -> InputError:
+    modules = ", ".join(sorted({name.split(".")[0] + ".*" for name in names}))
+    return InputError(f"The parameter-name pattern '{pattern}' matches no {what}; names look like {modules}.")
+
+
+def _first_match(
+    name: str, by_name: Mapping[str, float] | None, default: float | None
+) -> tuple[str | None, float | None]:
     for pattern, value in (by_name or {}).items():
         if fnmatchcase(name, pattern):
             return pattern, value

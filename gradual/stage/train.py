@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from gradual.runs.checkpoint import check_plain
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.recovery import resume_point
-from gradual.runs.result import StageResult
+from gradual.runs.result import STEPS_OF_STRATEGY, StageResult
 from gradual.schedule import Stage
 from gradual.score_names import without_split
 from gradual.settings import TrainSettings
@@ -44,6 +45,7 @@ from gradual.stage.resume.last_checkpoint import LastCheckpoint
 from gradual.stage.resume.logged_values import LoggedValues
 from gradual.stage.resume.random_state import RandomState
 from gradual.stage.resume.trainable import Trainable
+from gradual.stage.same_training import ExactSteps, SameTraining
 from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
 
 _log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class StageTraining:
         label: What its lines of progress begin with.
         reported: Checks that the scores to report are logged; None where nothing needs checking.
         later: The stages after it, whose optimizers are checked where this one's is made, before it trains.
+        same_training: The training that a stage of a control copies; None for a stage that trains to convergence.
     """
 
     model: LightningModule
@@ -78,6 +81,7 @@ class StageTraining:
     label: str = ""
     reported: ReportedScores | None = None
     later: Sequence[Stage] = ()
+    same_training: SameTraining | None = None
 
     def run(self) -> StageResult:
         """Train the data module's current stage to convergence and measure its scores.
@@ -154,6 +158,7 @@ class _Attempt:
     def _callbacks(self) -> list[Callback]:
         """The stage's own callbacks; the first one stands before the user's."""
         training, defaults, directory = self.training, self.defaults, self.directory
+        same = training.same_training
         steadier: list[Callback] = []
         monitor, mode = defaults.monitor, defaults.mode
         is_ready: Callable[[], bool] = _always
@@ -173,13 +178,22 @@ class _Attempt:
             DistributedMetrics(),
             TrainingModes(),
             *steadier,
-            Convergence(monitor, mode, training.patience, defaults.min_delta, is_ready),
+            Convergence(monitor, mode, None if same else training.patience, defaults.min_delta, is_ready),
+            *([ExactSteps(same.steps)] if same else []),
             *([training.reported] if training.reported else []),
             ExampleScores(directory.test_examples),
             LoggedValues(),
             RandomState(),
             self.clock,
-            StageProgress(training.label, len(self.datamodule.schedule), training.amounts, monitor, mode, is_ready),
+            StageProgress(
+                training.label,
+                len(self.datamodule.schedule),
+                training.amounts,
+                monitor,
+                mode,
+                is_ready,
+                steps=same.steps if same else None,
+            ),
             self.best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
             *guards,
             EpochHistory(directory.history),
@@ -209,7 +223,10 @@ class _Attempt:
             rank_zero_only(_log.warning)(
                 f"{self.title} goes on; callbacks without a state begin anew: {', '.join(anew)}."
             )
-        trainer = stage_trainer(self.model, self.training.stage, self.directory, callbacks, arguments)
+        stage, same = self.training.stage, self.training.same_training
+        trainer = stage_trainer(self.model, stage, self.directory, callbacks, arguments, same)
+        if same is not None:
+            same.plan_epochs(trainer, self.datamodule)
         if is_sharded(trainer) and self.defaults.weight_averaging is not None:
             raise InputError(
                 f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides."
@@ -245,6 +262,11 @@ class _Attempt:
                 f"Stage {datamodule.stage + 1} ended without a validation of '{monitor}': give it an epoch."
             )
         (converged, reason), epochs = ended_by(trainer), epochs_trained(trainer)
+        steps, planned, same = trainer.global_step, trainer.estimated_stepping_batches, self.training.same_training
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        finite = not same or steps == same.steps
+        if same is not None:
+            converged, reason = same.converged and finite, STEPS_OF_STRATEGY if finite else ""
         tested = self._test(trainer)
         amount = self.training.amounts[-1]
         result = StageResult(
@@ -261,11 +283,15 @@ class _Attempt:
             converged=converged,
             ended_by=reason,
             test_data=digest_of_test_data(datamodule),
+            steps=steps,
+            planned_steps=None if math.isinf(planned) else int(planned),
+            validations=self.best.validations,
+            examples_seen=round(batches / trainer.num_training_batches * datamodule.examples_per_epoch),
         )
         rank_zero_only(self.directory.finish)(result)
         finish_runs()
         trainer.strategy.barrier()
-        if not converged:
+        if not converged and not (same and finite):  # else the stages that it copies have been warned of
             rank_zero_only(_log.warning)(cut_off(self.title, result, self.training.patience))
         if self.training.reported:
             self.training.reported.finished(result)

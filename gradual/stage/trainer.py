@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
@@ -20,8 +21,15 @@ from gradual.runs.directory import StageDirectory
 from gradual.schedule import Stage
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.loggers import stage_loggers
-from gradual.stage.optim import build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
+from gradual.stage.optim import (
+    build_lr_scheduler,
+    build_optimizer,
+    parameter_groups,
+    scale_learning_rates,
+    trainable_parameters,
+)
 from gradual.stage.resume.lightning_internals import forks_or_spawns
+from gradual.stage.same_training import SameTraining
 
 MakeTrainerArguments = Callable[[], dict[str, Any]]
 """Makes the arguments of a stage's Trainer, with new callbacks and loggers at each call."""
@@ -33,11 +41,14 @@ def stage_trainer(
     directory: StageDirectory,
     callbacks: list[Callback],
     arguments: dict[str, Any],
+    same_training: SameTraining | None = None,
 ) -> Trainer:
     """A fresh Trainer: Lightning resets neither loops nor callbacks between two fits of one.
 
     The first of ``callbacks`` stands before the user's: it makes the module what the stage starts from.
     """
+    if same_training is not None:
+        arguments = same_training.trainer_arguments(arguments)
     given = callbacks_of(arguments)
     own_progress = any(isinstance(callback, ProgressBar) for callback in given)
     if own_progress or arguments.get("enable_progress_bar") is False:
@@ -46,7 +57,7 @@ def stage_trainer(
     if arguments["logger"] and not any(isinstance(callback, LearningRateMonitor) for callback in given):
         of_loggers = [LearningRateMonitor(), *of_loggers]
     callbacks = [*callbacks[:1], *of_loggers, *callbacks[1:]]
-    for name in ("max_epochs", "gradient_clip_val"):
+    for name in ("max_epochs", "max_steps", "gradient_clip_val"):
         if getattr(stage, name) is not None:
             arguments[name] = getattr(stage, name)
     if arguments.get("max_epochs") is None:
@@ -95,16 +106,20 @@ def trainer_errors() -> Iterator[None]:
 def stage_optimizer(
     model: LightningModule, stage: Stage, defaults: TrainSettings, later: Sequence[Stage] = ()
 ) -> Iterator[None]:
-    """While it is open, ``model.configure_optimizers`` is the stage's; it looks at those of ``later`` stages, too."""
+    """While it is open, ``model`` has the stage's optimizer and trains the parameters that the stage trains.
+
+    Where the optimizer is made, those of ``later`` stages are checked, too.
+    """
     optimizer = merge(defaults.optimizer, stage.optimizer)
     lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
     own = model.configure_optimizers
-    patched = "configure_optimizers" in vars(model)  # as LightningCLI does it
+    given: dict[str, bool] = {}
 
     def check_later(module: LightningModule) -> None:
         for config in (merge(defaults.optimizer, stage.optimizer) for stage in later):
             if is_configured(config):
-                parameter_groups(module, config)
+                by_name = {**(config.trainable_by_name or {}), **given}  # not as this stage freezes them
+                parameter_groups(module, replace(config, trainable_by_name=by_name))
 
     def configured(module: LightningModule) -> Any:
         check_later(module)
@@ -124,10 +139,50 @@ def stage_optimizer(
         raise InputError(
             f"There is no optimizer: {type(model).__name__} has no configure_optimizers, and optimizer.lr is not set."
         )
-    model.configure_optimizers = types.MethodType(replacement, model)  # type: ignore[method-assign]
+    with _trained(model, optimizer.trainable_by_name, given), _replaced(model, "configure_optimizers", replacement):
+        yield
+
+
+@contextmanager
+def _trained(model: LightningModule, by_name: Mapping[str, bool] | None, given: dict[str, bool]) -> Iterator[None]:
+    """While it is open, ``model.configure_model`` also freezes and unfreezes parameters, by patterns of their names.
+
+    All layers exist by then, and neither the strategy nor the optimizer has looked at what is trained. Afterwards the
+    parameters are frozen or not as they were.
+
+    Args:
+        model: The module.
+        by_name: Whether parameters are trained, by pattern.
+        given: Filled with whether each parameter was trained before.
+    """
+    if not by_name:
+        yield
+        return
+    own = model.configure_model
+
+    def configured(module: LightningModule) -> None:
+        own()
+        trainable = trainable_parameters(module, by_name)
+        for name, parameter in module.named_parameters():
+            given.setdefault(name, parameter.requires_grad)  # a module may call it several times
+            parameter.requires_grad_(trainable[name])
+
+    try:
+        with _replaced(model, "configure_model", configured):
+            yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(given.get(name, parameter.requires_grad))
+
+
+@contextmanager
+def _replaced(model: LightningModule, name: str, method: Callable[[LightningModule], Any]) -> Iterator[None]:
+    """While it is open, ``model`` has another method of this name."""
+    own, patched = getattr(model, name), name in vars(model)  # LightningCLI patches, too
+    setattr(model, name, types.MethodType(method, model))
     try:
         yield
     finally:
-        del model.configure_optimizers
+        delattr(model, name)
         if patched:
-            model.configure_optimizers = own  # type: ignore[method-assign]
+            setattr(model, name, own)

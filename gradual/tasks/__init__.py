@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "CausalLM": "causal_lm.task",
     "CausalLMData": "causal_lm.data",
+    "Seq2Seq": "seq2seq.task",
+    "Seq2SeqData": "seq2seq.data",
     "TextClassificationData": "text_classification.data",
     "TextClassifier": "text_classification.task",
     "TokenClassificationData": "token_classification.data",
@@ -15,6 +17,8 @@ _WHERE = {
 __all__ = [
     "CausalLM",
     "CausalLMData",
+    "Seq2Seq",
+    "Seq2SeqData",
     "TextClassificationData",
     "TextClassifier",
     "TokenClassificationData",
@@ -24,6 +28,8 @@ __all__ = [
 if TYPE_CHECKING:
     from gradual.tasks.causal_lm.data import CausalLMData
     from gradual.tasks.causal_lm.task import CausalLM
+    from gradual.tasks.seq2seq.data import Seq2SeqData
+    from gradual.tasks.seq2seq.task import Seq2Seq
     from gradual.tasks.text_classification.data import TextClassificationData
     from gradual.tasks.text_classification.task import TextClassifier
     from gradual.tasks.token_classification.data import TokenClassificationData

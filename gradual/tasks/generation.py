@@ -48,20 +48,25 @@ def generation_config(settings: Mapping[str, Any]) -> GenerationConfig:
     return config
 
 
-def text_scores(generated: Sequence[str], answers: Sequence[str]) -> Tensor:
+def text_scores(generated: Sequence[str], answers: Sequence[str], names: Sequence[str] = TEXT_SCORES) -> Tensor:
     """Compare generated texts with those of the data.
 
     Args:
         generated: The texts.
         answers: What they should be.
+        names: The scores to compute, of ``TEXT_SCORES``.
 
     Returns:
-        The scores in the order of ``TEXT_SCORES``, from 0 to 1; shape ``(n, scores)``.
+        The scores in the order of ``names``, from 0 to 1; shape ``(n, scores)``.
     """
-    rows = [_scores(text, answer) for text, answer in zip(generated, answers, strict=True)]
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(TEXT_SCORES))
+    rows = [_scores(text, answer, names) for text, answer in zip(generated, answers, strict=True)]
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(names))
 
 
-def _scores(text: str, answer: str) -> list[float]:
-    rouge = rouge_score(text, answer, rouge_keys=TEXT_SCORES[1:])
-    return [float(text.strip() == answer.strip()), *(float(rouge[f"{name}_fmeasure"]) for name in TEXT_SCORES[1:])]
+def _scores(text: str, answer: str, names: Sequence[str]) -> list[float]:
+    found = {"exact_match": float(text.strip() == answer.strip())}
+    rouge = tuple(name for name in names if name.startswith("rouge"))
+    if rouge:
+        scores = rouge_score(text, answer, rouge_keys=rouge)
+        found |= {name: float(scores[f"{name}_fmeasure"]) for name in rouge}
+    return [found[name] for name in names]

@@ -169,7 +169,8 @@ class PretrainedTask(TaskModule):
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model = model.train()  # transformers loads models in evaluation mode
-        self.model.to(self.device)
+        if self.adapter is None or not self.adapter.lora.load_in_4bit:  # weights in 4 bits are on their GPU
+            self.model.to(self.device)
         if self.adapter is not None:
             leave_out(self, [f"model.{name}" for name in self.adapter.frozen()])
 
@@ -177,6 +178,9 @@ class PretrainedTask(TaskModule):
         """Save the model's configuration and the spec, and what the adapter needs."""
         if self.model is not None:
             checkpoint["pretrained_config"] = json.loads(self.model.config.to_json_string(use_diff=False))
+            if self.model.can_generate():
+                config = self.model.generation_config
+                checkpoint["generation_config"] = json.loads(config.to_json_string(use_diff=False))
             checkpoint["spec"] = dataclasses.asdict(self.spec)
         if self.adapter is not None:
             checkpoint["pretrained_weights"] = self.pretrained_weights
@@ -205,7 +209,8 @@ class PretrainedTask(TaskModule):
         if self.adapter is not None:
             self._restore(self.adapter, checkpoint)
         elif self.model is None:
-            self._take(lambda: model_from_config(config, self.auto_class))
+            generation = checkpoint.get("generation_config")
+            self._take(lambda: model_from_config(config, self.auto_class, generation))
 
     def _restore(self, adapter: Adapter, checkpoint: Mapping[str, Any]) -> None:
         """Make the model from the pretrained folder, unless it exists, with the adapters that were merged."""
@@ -256,7 +261,7 @@ def shard(model: Any, mesh: Any) -> None:
         model: A model of ``transformers``, or a wrapper around one.
         mesh: The device mesh of Lightning's ``ModelParallelStrategy``.
     """
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     if isinstance(model, FSDPModule):
         return
@@ -265,6 +270,8 @@ def shard(model: Any, mesh: Any) -> None:
         if type(part).__name__ in names and any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh["data_parallel"])
     fully_shard(model, mesh=mesh["data_parallel"])
+    if model.can_generate():
+        register_fsdp_forward_method(model, "generate")  # it gathers weights, as a forward pass does
 
 
 def _tuples(value: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gradual import FileDataModule, InputError
@@ -37,6 +37,7 @@ def files(draw):
     inner = st.tuples(*[SPACED if tabs else WORD] * max(1, width - 1))
     words = st.builds(lambda first, last: (*first, last)[:width] if width > 1 else first, inner, TAG)
     written = draw(st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=4))
+    assume(tabs or any(word[0] != "#" for each in written for word in each))  # or it could be comments alone
     end = draw(st.sampled_from(["\n", "\r\n"]))
     lines = []
     for sentence in written:
@@ -52,7 +53,7 @@ def test_sentences_come_out_as_they_went_in(case):
     text, written = case
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "a.txt"
-        path.write_bytes(text.encode())
+        path.write_bytes(text.encode("utf-8-sig"))  # else a first word could be a byte order mark
         found = sentences(path)
         numbered = sentences(path, tuple(str(number + 1) for number in range(len(written[0][0]))))
     assert [list(map(list, zip(*sentence))) for sentence in written] == [list(row.values()) for row in found]

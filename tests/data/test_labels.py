@@ -3,11 +3,12 @@
 import json
 import logging
 
+import pyarrow as pa
 from events_examples import write_encoder
 from events_files import document, sentence, write_documents
 
 from gradual import FileDataModule
-from gradual.data.labels import note_pool_labels
+from gradual.data.labels import distinct, in_order, note_labels, note_pool_labels
 from gradual.tasks.events import EventDataModule
 
 
@@ -60,4 +61,23 @@ def test_labels_of_events_that_only_differ_in_case_are_noted_for_each_kind(tmp_p
     assert said(caplog) == [
         (logging.WARNING, "ner: only the pool has the label 'Per'. Are these the same: 'Per' beside 'PER'?"),
         (logging.INFO, "triggers: only the pool has the label 'Die'."),
+    ]
+
+
+def test_labels_have_one_order_whatever_part_has_them():
+    assert in_order([["b", "a"], ["c", "a"]]) == in_order([["c"], ["a", "b"]]) == ("a", "b", "c")
+    assert in_order([[10, 2], [1]]) == ("1", "2", "10")
+    assert in_order([[True], [False]]) == ("False", "True")
+
+
+def test_distinct_labels_are_those_of_lists_too():
+    values = pa.chunked_array([["b", None], ["a", "b"]])
+    assert sorted(distinct(values)) == ["a", "b"]
+    assert sorted(distinct(pa.chunked_array([[["b"], []], [["a", "b"], None]], pa.list_(pa.string())))) == ["a", "b"]
+
+
+def test_labels_that_no_training_example_has_are_a_warning(caplog):
+    note_labels("Column 'label'", {"in_domain": ["a"], "out_of_domain": ["b"], "val": ["a", "b"], "test": ["c"]})
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "Column 'label': no training example has the label 'c'."
     ]

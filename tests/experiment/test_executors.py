@@ -1,14 +1,16 @@
 """Where the stages of a comparison are trained: the order and the resources that are asked for."""
 
+import functools
 import sys
 import types
+from concurrent.futures import Future
 
 import pytest
-from gradual.experiment.comparison import plan_tree
 from linear_model import make_experiment, trained
 
 from gradual import InputError, Schedule
 from gradual.experiment import executors
+from gradual.experiment.driver import plan_tree
 from gradual.experiment.executors import ray_cluster
 from gradual.experiment.strategies import default_strategies
 
@@ -19,7 +21,7 @@ class StandInRay(types.ModuleType):
     def __init__(self, gpus=0, running=False):
         super().__init__("ray")
         self.gpus, self.running = gpus, running
-        self.addresses, self.options, self.shutdowns = [], [], 0
+        self.addresses, self.options, self.tasks, self.shutdowns = [], [], [], 0
 
     def is_initialized(self):
         return self.running
@@ -35,10 +37,13 @@ class StandInRay(types.ModuleType):
 
     def remote(self, **options):
         self.options.append(options)
-        return lambda function: types.SimpleNamespace(remote=lambda *given: [function(*given), given[2:]])
+        return lambda function: types.SimpleNamespace(remote=functools.partial(self.run, function))
 
-    def get(self, tasks):
-        self.tasks = tasks
+    def run(self, function, make_experiment, node):
+        self.tasks.append(node)
+        done = Future()
+        done.set_result(function(make_experiment, node))
+        return types.SimpleNamespace(future=lambda: done)
 
 
 @pytest.fixture
@@ -54,18 +59,28 @@ def no_training(monkeypatch):
     monkeypatch.setattr(executors, "_train", lambda *arguments: None)
 
 
-def execute(folder, address=None, **options):
+def execute(folder, address=None, controls=False, **options):
     experiment = make_experiment(str(folder))
-    nodes = plan_tree(experiment, default_strategies(Schedule([20, 5, 0])), seeds=[0]).nodes
-    ray_cluster(lambda: experiment, address, **options)(nodes)
+    nodes = plan_tree(experiment, default_strategies(Schedule([20, 5, 0])), [0], controls).nodes
+    finished = []
+    ray_cluster(lambda: experiment, address, **options)(nodes, lambda: finished.append(None))
+    assert len(finished) == len(nodes)
     return nodes
 
 
 def test_ray_trains_each_stage_once_after_its_parent(ray, tmp_path):
     nodes = execute(tmp_path)
     assert len(trained(tmp_path)) == len(nodes) == 5
-    for node, (_, parents) in zip(nodes, ray.tasks, strict=True):
-        assert len(parents) == (node.parent is not None), "Ray waits for the tasks that are arguments"
+    assert {id(node) for node in ray.tasks} == {id(node) for node in nodes}
+    for place, node in enumerate(ray.tasks):
+        assert node.parent is None or node.parent in ray.tasks[:place]
+
+
+def test_ray_trains_a_control_after_what_it_copies(ray, no_training, tmp_path):
+    nodes = execute(tmp_path, controls=True)
+    assert len(ray.tasks) == len(nodes) > 5
+    for place, node in enumerate(ray.tasks):
+        assert all(other in ray.tasks[:place] for other in node.copies)
 
 
 def test_ray_is_started_and_shut_down_where_it_does_not_run(ray, no_training, tmp_path):

@@ -143,11 +143,15 @@ def test_table_5_costs_12_stages_and_not_14():
     assert len(with_mixed.nodes) == 12
 
 
-def test_table_5_s_last_stages_have_the_paper_s_rate_and_single_ones_the_first_s():
+def test_table_5_s_later_stages_train_the_vectors_and_the_last_ones_have_the_paper_s_rate():
     for name, strategy in table5().items():
-        *others, last = strategy.schedule
-        assert all(stage.overrides() == {} for stage in others)
-        assert last.optimizer.lr == (4e-5 if others else None), name
+        first, *later = strategy.schedule
+        assert first.overrides() == {}, name
+        vectors = {"trainable_by_name": {"model.*_vectors": True}}
+        assert [stage.overrides() for stage in later[:-1]] == [{"optimizer": vectors}] * (len(later) - 1), name
+        assert [stage.overrides() for stage in later[-1:]] == [{"optimizer": {"lr": 4e-5, **vectors}}] * bool(later), (
+            name
+        )
 
 
 def test_table_5_has_the_all_domain_row_on_the_whole_training_set():
@@ -195,6 +199,18 @@ def test_seeds_may_be_numpy_s():
 def test_a_fraction_and_its_count_are_one_stage():
     built = tree({"a": Strategy(Schedule([0.5, 0])), "b": Strategy(Schedule([2000, 0]))})
     assert [node.amounts for node in built.nodes] == [(2000,), (2000, 0)]
+
+
+def test_strategies_that_merge_adapters_share_their_first_stage_with_others():
+    schedule = Schedule([2000, 500, 0])
+    built = tree(parse_strategies({"gradual": {}, "merged": {"schedule": schedule, "adapter": "merge"}}, schedule))
+    assert [(node.amounts, node.settings.get("adapter")) for node in built.nodes] == [
+        ((2000,), None),
+        ((2000, 500), None),
+        ((2000, 500, 0), None),
+        ((2000, 500), "merge"),
+        ((2000, 500, 0), "merge"),
+    ]
 
 
 def test_sharing_saves_what_a_naive_count_says():

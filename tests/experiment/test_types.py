@@ -95,7 +95,9 @@ def test_mypy_accepts_right_calls_and_refuses_wrong_ones(tmp_path):
     first = script.read_text().splitlines().index(next(iter(WRONG))) + 1
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(script)]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
-    errors = dict(line.split(": error: ", 1) for line in said.splitlines() if ": error: " in line)
-    assert sorted(errors) == sorted(f"{script}:{first + number}" for number in range(len(WRONG))), said
+    # by line: mypy's cache may name the folder of an earlier run
+    places = (line.split(": error: ", 1) for line in said.splitlines() if ": error: " in line)
+    errors = {int(place.rpartition(":")[2]): message for place, message in places}
+    assert sorted(errors) == [first + number for number in range(len(WRONG))], said
     for number, expected in enumerate(WRONG.values()):
-        assert expected in errors[f"{script}:{first + number}"]
+        assert expected in errors[first + number]

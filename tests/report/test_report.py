@@ -12,7 +12,6 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from report_files import write_comparison, write_run, write_stage
 
@@ -20,7 +19,7 @@ from gradual import report
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.scores import is_share, strategy_scores
-from gradual.report.significance import RESAMPLES, compare, paired_bootstrap, significances
+from gradual.report.significance import compare, significances
 from gradual.report.tables import DASH, MINUS, difference_text, duration, latex, scores_csv, scores_table
 
 
@@ -172,66 +171,6 @@ def test_latex_is_escaped():
 
 
 # Significance
-
-
-def naive_bootstrap(ours, theirs, resamples):
-    """The same differences, one example at a time."""
-    differences = []
-    for resample in resamples:
-        means = []
-        for strategy in (ours, theirs):
-            scores = []
-            for seed in strategy:
-                numerator = sum(seed[example][0] for example in resample)
-                denominator = sum(seed[example][1] for example in resample)
-                scores.append(numerator / denominator)
-            means.append(statistics.fmean(scores))
-        differences.append(means[0] - means[1])
-    return differences
-
-
-def test_the_bootstrap_is_that_of_a_naive_loop(monkeypatch):
-    monkeypatch.setattr("gradual.report.significance.RESAMPLES", 300)
-    monkeypatch.setattr("gradual.report.significance._BATCH", 300)
-    chance = np.random.default_rng(5)
-    totals = chance.integers(3, 9, size=(2, 12))
-    ours, theirs = (np.stack([chance.binomial(totals, rate), totals], axis=-1) for rate in (0.6, 0.5))
-    resamples = np.random.default_rng(0).integers(0, 12, (300, 12))  # as scipy.stats.bootstrap draws them
-
-    expected = naive_bootstrap(ours.tolist(), theirs.tolist(), resamples.tolist())
-    difference, low, high, p_value = paired_bootstrap(ours.astype(float), theirs.astype(float))
-
-    assert difference == pytest.approx(naive_bootstrap(ours.tolist(), theirs.tolist(), [list(range(12))])[0])
-    assert (low, high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
-    below, above = sum(value <= 1e-12 for value in expected), sum(value >= -1e-12 for value in expected)
-    assert p_value == pytest.approx(min(1, 2 * (min(below, above) + 1) / 301))
-
-
-def test_a_strategy_is_not_better_than_itself():
-    chance = np.random.default_rng(0)
-    counts = np.stack([chance.integers(0, 5, (3, 20)), np.full((3, 20), 5)], axis=-1).astype(float)
-
-    assert paired_bootstrap(counts, counts.copy()) == (0, 0, 0, 1)
-    difference, low, high, p_value = paired_bootstrap(counts, counts[[2, 0, 1]])  # other seeds, the same mean
-    assert difference == pytest.approx(0)
-    assert (low, high) == pytest.approx((0, 0))
-    assert p_value == 1
-
-
-def test_a_clear_difference_has_the_smallest_p_value():
-    counts = np.array([[[7.0, 10.0], [8.0, 10.0], [9.0, 10.0]] * 10])
-    worse = counts - [5.0, 0.0]
-    difference, low, high, p_value = paired_bootstrap(counts, worse)
-
-    assert (difference, low, high) == pytest.approx((0.5, 0.5, 0.5))
-    assert p_value == pytest.approx(2 / (RESAMPLES + 1))
-
-
-def test_examples_without_a_denominator_count_for_nothing():
-    counts = np.array([[[0.0, 0.0], [0.0, 0.0], [2.0, 4.0]]])  # documents without a trigger, F1
-    difference, low, high, _ = paired_bootstrap(counts, np.zeros((1, 3, 2)))
-
-    assert (difference, low, high) == (0.5, 0, 0.5)
 
 
 def test_gradual_is_compared_with_each_other_strategy(run_dir):

@@ -9,12 +9,13 @@ from report_files import LAST, stage_paths, write_comparison, write_stage
 
 from gradual import report
 from gradual.report.collect import read_comparison
+from gradual.report.differences import significance_table
 from gradual.report.figures import draw_stages, panel_groups
 from gradual.report.page import learning_curves
 from gradual.report.remarks import best_stages, remarks
 from gradual.report.scores import strategy_scores
 from gradual.report.significance import significances
-from gradual.report.tables import MINUS, scores_table, significance_table
+from gradual.report.tables import MINUS, scores_table
 
 CUT = {"converged": False, "ended_by": "max_epochs"}
 PATHS = {"in-domain only": [0], "mixed": [200], "gradual": [200, 50, 0]}

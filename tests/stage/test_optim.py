@@ -16,7 +16,14 @@ from transformers.trainer_utils import SchedulerType
 
 from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig, is_configured
-from gradual.stage.optim import BertAdam, build_lr_scheduler, build_optimizer, parameter_groups, scale_learning_rates
+from gradual.stage.optim import (
+    BertAdam,
+    build_lr_scheduler,
+    build_optimizer,
+    parameter_groups,
+    scale_learning_rates,
+    trainable_parameters,
+)
 
 
 def network():
@@ -128,6 +135,42 @@ def test_a_pattern_that_matches_nothing_is_named():
             parameter_groups(network(), OptimizerConfig(lr=0.1, **{field: {"head.*": 0.1, "bert.*": 0.2}}))
 
 
+@given(
+    st.none()
+    | st.lists(st.tuples(st.sampled_from(PATTERNS), st.booleans()), max_size=4, unique_by=lambda item: item[0]).map(
+        dict
+    ),
+    st.sets(st.sampled_from(NAMES)),
+)
+def test_the_first_pattern_says_what_is_trained_and_else_the_module(by_name, frozen):
+    module = network()
+    for name in frozen:
+        module.get_parameter(name).requires_grad_(False)
+    expected = {
+        name: next(
+            (value for pattern, value in (by_name or {}).items() if fnmatchcase(name, pattern)), name not in frozen
+        )
+        for name in NAMES
+    }
+    assert trainable_parameters(module, by_name) == expected
+    groups = parameter_groups(module, OptimizerConfig(lr=0.1, trainable_by_name=by_name))
+    assert sorted(settings_by_name(module, groups)) == sorted(name for name in NAMES if expected[name])
+    assert {name for name in NAMES if not module.get_parameter(name).requires_grad} == frozen, "it only looks"
+
+
+def test_a_pattern_of_what_is_trained_that_matches_nothing_is_named():
+    config = OptimizerConfig(lr=0.1, trainable_by_name={"head.*": False, "bert.*": True})
+    with pytest.raises(InputError, match=r"'bert\.\*' matches no parameter; names look like encoder\.\*, head\.\*"):
+        parameter_groups(network(), config)
+
+
+def test_a_pattern_for_parameters_that_the_stage_freezes_matches_nothing():
+    with pytest.raises(InputError, match=r"'head\.\*' matches no trainable parameter"):
+        parameter_groups(
+            network(), OptimizerConfig(lr=0.1, lr_by_name={"head.*": 1.0}, trainable_by_name={"head.*": False})
+        )
+
+
 def test_a_pattern_for_frozen_parameters_alone_matches_nothing():
     module = network()
     module["head"].requires_grad_(False)
@@ -143,7 +186,8 @@ def test_a_parameter_without_a_rate_is_named():
 def test_an_optimizer_is_configured_by_its_class_or_its_rates():
     for config in ({"class_path": "torch.optim.SGD"}, {"lr": 0.0}, {"lr_by_name": {"*": 0.1}}):
         assert is_configured(OptimizerConfig(**config))
-    for config in ({}, {"lr_scale": 0.5}, {"lr_by_name": {}}, {"weight_decay": 0.1}, {"init_args": {"eps": 1e-8}}):
+    unconfigured = ({}, {"lr_scale": 0.5}, {"lr_by_name": {}}, {"weight_decay": 0.1}, {"init_args": {"eps": 1e-8}})
+    for config in (*unconfigured, {"trainable_by_name": {"*": True}}):
         assert not is_configured(OptimizerConfig(**config))
 
 
@@ -257,10 +301,13 @@ def fit(configure, steps=3, **arguments):
     return model
 
 
-def test_gradients_can_be_clipped_in_mixed_precision():
-    weight = fit(
-        lambda module: build_optimizer(module, OptimizerConfig(lr=0.1)), precision="bf16-mixed", gradient_clip_val=1.0
-    ).layer.weight
+def own_fused(module):
+    return scale_learning_rates(torch.optim.AdamW(module.parameters(), 0.1, fused=True), 1.0)
+
+
+@pytest.mark.parametrize("make", [lambda module: build_optimizer(module, OptimizerConfig(lr=0.1)), own_fused])
+def test_gradients_can_be_clipped_in_mixed_precision(make):
+    weight = fit(make, precision="bf16-mixed", gradient_clip_val=1.0).layer.weight
     assert weight.isfinite().all()
 
 
@@ -409,6 +456,76 @@ def test_constant_with_warm_up_rises_and_stays(name, warmup, total):
     assert found == pytest.approx([0.4 * min(1, step / 4) for step in range(12)])
 
 
+def published_rates(base, warmup, t_total, steps):
+    """The rates of SUMBT's published training loop, step by step: its own schedule, then the optimizer's."""
+
+    def warmup_linear(x):
+        if x < warmup:
+            return x / warmup
+        return 1.0 - x
+
+    found = []
+    for global_step in range(steps):
+        lr_this_step = base * warmup_linear(global_step / t_total)  # written into the groups by the loop
+        found.append(lr_this_step * warmup_linear(global_step / t_total))  # and scheduled again by the optimizer
+    return found
+
+
+@pytest.mark.parametrize("total", [20, 30, 34866, 7])
+def test_the_published_schedule_is_bert_s_linear_one_twice(total):
+    """(x / 0.1)^2 up to a tenth of the planned steps, (1 - x)^2 after it."""
+    steps = min(total + 1, 8000)
+    found = rates(LRScheduleConfig("bert_linear", 0.1, 2), total, steps, base=1e-4)
+    assert found == pytest.approx(published_rates(1e-4, 0.1, total, steps), rel=1e-12, abs=1e-18)
+    for step, rate in enumerate(found):
+        x = step / total
+        assert rate == pytest.approx(1e-4 * ((x / 0.1) ** 2 if x < 0.1 else (1 - x) ** 2), rel=1e-9, abs=1e-18)
+
+
+def test_the_published_schedule_by_hand():
+    found = rates(LRScheduleConfig("bert_linear", 0.1, 2), 20, 22, base=1.0)
+    assert found[:4] == pytest.approx([0.0, 0.25, 0.81, 0.7225])  # at the end of the warm-up it is (1 - 0.1)^2 already
+    assert found[10] == pytest.approx(0.25)
+    assert found[19:] == pytest.approx([0.0025, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("warmup", "first"), [(None, [1.0, 0.95]), (0, [1.0, 0.95]), (4, [0, 0.25]), (0.2, [0, 0.25])])
+def test_bert_s_linear_schedule_falls_from_its_first_step(warmup, first):
+    found = rates(LRScheduleConfig("bert_linear", warmup), 20, 21, base=1.0)
+    assert found[:2] == pytest.approx(first)
+    assert found[4:] == pytest.approx([1 - step / 20 for step in range(4, 21)])
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "cosine", "polynomial", "inverse_sqrt", "constant_with_warmup", "bert_linear"]
+)
+@pytest.mark.parametrize("power", [0.5, 1, 2])
+def test_a_power_applies_to_the_factor_of_every_schedule(name, power):
+    plain = [rate / 0.4 for rate in rates(LRScheduleConfig(name, 3), 12, 12, base=0.4)]
+    assert rates(LRScheduleConfig(name, 3, power), 12, 12, base=0.4) == pytest.approx([0.4 * f**power for f in plain])
+
+
+def test_a_schedule_with_a_power_goes_on_from_its_state():
+    whole = rates(LRScheduleConfig("bert_linear", 0.25, 2), 12, 12)
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    config = LRScheduleConfig("bert_linear", 0.25, 2)
+    first = build_lr_scheduler(optimizer, config, 12)["scheduler"]
+    for _ in range(5):
+        optimizer.step()
+        first.step()
+    states = optimizer.state_dict(), first.state_dict()
+    again = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    second = build_lr_scheduler(again, config, 12)["scheduler"]
+    again.load_state_dict(states[0])
+    second.load_state_dict(states[1])
+    found = []
+    for _ in range(7):
+        found.append(again.param_groups[0]["lr"])
+        again.step()
+        second.step()
+    assert found == pytest.approx(whole[5:])
+
+
 def test_each_group_keeps_its_own_rate():
     parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = SGD([{"params": parameters[:1], "lr": 1.0}, {"params": parameters[1:], "lr": 0.1}])
@@ -419,8 +536,10 @@ def test_each_group_keeps_its_own_rate():
 
 
 @pytest.mark.parametrize(
-    "config", [("linear", None), ("cosine", 3), ("linear", 0.1), ("constant", 0.1), ("constant_with_warmup", 0.1)]
-)
+    "config",
+    [("linear", None), ("cosine", 3), ("linear", 0.1), ("constant", 0.1), ("constant_with_warmup", 0.1),
+     ("bert_linear", 3)],
+)  # fmt: skip
 def test_a_schedule_that_needs_an_end_is_refused_without_one(config):
     with pytest.raises(InputError, match="max_epochs"):
         build_lr_scheduler(SGD([torch.zeros(1)], lr=0.1), LRScheduleConfig(*config), math.inf)

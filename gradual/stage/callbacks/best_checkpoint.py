@@ -24,6 +24,7 @@ class BestCheckpoint(ModelCheckpoint):
     Attributes:
         scores: All logged metrics, as of the best validation.
         epoch: The epoch of the best validation, counted from 1; 0 before the first validation.
+        validations: Number of validations.
     """
 
     def __init__(self, directory: Path, monitor: str, mode: str, is_ready: Callable[[], bool]):
@@ -39,7 +40,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self.is_ready = is_ready
         self.scores: dict[str, float] = {}
-        self.epoch = 0
+        self.epoch = self.validations = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights and record the scores if this validation is the best so far.
@@ -48,6 +49,7 @@ class BestCheckpoint(ModelCheckpoint):
             InputError: The strategy saves each process's shard of the weights separately.
         """
         before = self.best_model_score
+        self.validations += not trainer.sanity_checking
         super().on_validation_end(trainer, pl_module)
         if self.best_model_score is not before:
             self.scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -61,10 +63,11 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_k_models, self.best_model_score = {}, None  # the next validation replaces it, whatever its score
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of ``ModelCheckpoint``, the scores and the epoch."""
-        return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch}
+        """The state of ``ModelCheckpoint``, the scores, the epoch and the number of validations."""
+        return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch, "validations": self.validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
         self.scores, self.epoch = state_dict["scores"], state_dict["epoch"]
+        self.validations = state_dict.get("validations", 0)  # an earlier version did not count them
         super().load_state_dict(state_dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,15 +22,20 @@ class Convergence(EarlyStopping):
     Args:
         monitor: The validation score to watch.
         mode: ``min`` or ``max``.
-        patience: Number of validations without improvement after which the stage has converged.
+        patience: Number of validations without improvement after which the stage has converged; None for a stage that
+            goes on in any case, unless the score is no longer finite.
         min_delta: Smallest change that counts as an improvement.
         is_ready: Whether there have been enough validations to judge by.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float, is_ready: Callable[[], bool]):
+    def __init__(self, monitor: str, mode: str, patience: int | None, min_delta: float, is_ready: Callable[[], bool]):
         self.is_ready = is_ready
         super().__init__(
-            monitor=monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=False
+            monitor=monitor,
+            mode=mode,
+            patience=sys.maxsize if patience is None else patience,
+            min_delta=min_delta,
+            check_on_train_epoch_end=False,
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 class StageProgress(ProgressBar):
     """Shows the stage and its amount, the epoch, the loss, the best validation so far and the time left.
 
-    The time left is the time until ``max_epochs``; early stopping may end the stage sooner.
+    The time left is the time until ``max_epochs``, and early stopping may end the stage sooner; or the time until a
+    number of steps that is known.
 
     Args:
         label: A prefix that tells several paths apart; empty if only one path is trained.
@@ -26,6 +27,7 @@ class StageProgress(ProgressBar):
         mode: ``min`` if lower scores are better, ``max`` if higher ones are.
         is_ready: Whether there have been enough validations for one to be the best.
         console: Where to write; standard output by default.
+        steps: The number of steps that the stage takes, where it is known.
     """
 
     def __init__(
@@ -37,16 +39,18 @@ class StageProgress(ProgressBar):
         mode: str,
         is_ready: Callable[[], bool],
         console: Console | None = None,
+        steps: int | None = None,
     ):
         super().__init__()
         self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
         self._monitor, self._sign, self._is_ready = monitor, 1.0 if mode == "min" else -1.0, is_ready
+        self._steps = steps
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None
         self._best_epoch = 0
         self._live: Progress | None = None
         self._started = 0.0
-        self._started_epoch = 0
+        self._started_epoch = self._started_step = 0
 
     def disable(self) -> None:
         """Write nothing; Lightning calls this on all ranks but the first."""
@@ -58,6 +62,7 @@ class StageProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the live line if the output is a terminal."""
         self._started, self._started_epoch = time.monotonic(), trainer.current_epoch
+        self._started_step = trainer.global_step
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"))
             self._live = Progress(*columns, console=self._console, transient=True)
@@ -108,8 +113,10 @@ class StageProgress(ProgressBar):
         self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def _text(self, trainer: Trainer, epochs_done: float, now: str = "") -> str:
-        of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        of = f"/{trainer.max_epochs}" if self._steps is None and trainer.max_epochs and trainer.max_epochs > 0 else ""
         parts = [f"epoch {trainer.current_epoch + 1}{of}"]
+        if self._steps is not None:
+            parts.append(f"step {trainer.global_step}/{self._steps}")
         # the usual names of a training loss
         for name in ("train/loss", "train_loss", "loss"):
             if name in trainer.callback_metrics:
@@ -118,9 +125,13 @@ class StageProgress(ProgressBar):
         text = ", ".join(parts) + now
         if self._best is not None:
             text += f", best {self._best:.4g} (epoch {self._best_epoch})"
+        passed = time.monotonic() - self._started
         if of and epochs_done > 0:
             left = (trainer.max_epochs or 0) - self._started_epoch - epochs_done
-            text += f", at most {_clock(left * (time.monotonic() - self._started) / epochs_done)} left"
+            text += f", at most {_clock(left * passed / epochs_done)} left"
+        if self._steps is not None and trainer.global_step > self._started_step:
+            rate = passed / (trainer.global_step - self._started_step)
+            text += f", {_clock((self._steps - trainer.global_step) * rate)} left"
         return text
 
     def _close(self) -> None:

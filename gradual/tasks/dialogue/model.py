@@ -102,7 +102,8 @@ class Sumbt(nn.Module):
     """Scores every candidate value of every slot at every turn.
 
     Slots and values are represented by vectors from a frozen encoder, which are computed once and set by
-    ``set_vectors``; the frozen encoder itself is not part of the model.
+    ``set_vectors``; the frozen encoder itself is not part of the model. The vectors are parameters, frozen unless
+    ``requires_grad`` is set.
 
     Args:
         encoder: A pretrained encoder from ``transformers``, to be fine-tuned.
@@ -116,8 +117,8 @@ class Sumbt(nn.Module):
         value_mask: Which of them are values of the slot, shape ``(S, V)``.
     """
 
-    slot_vectors: Tensor | None
-    value_vectors: Tensor | None
+    slot_vectors: nn.Parameter | None
+    value_vectors: nn.Parameter | None
     value_mask: Tensor | None
 
     def __init__(
@@ -131,20 +132,21 @@ class Sumbt(nn.Module):
         self.tracker = BeliefTracker(width, hidden, getattr(encoder.config, "hidden_dropout_prob", 0.1))
         self.distance = distance
         self.uses_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
-        for name in ("slot_vectors", "value_vectors", "value_mask"):
-            self.register_buffer(name, None)
+        for name in ("slot_vectors", "value_vectors"):
+            self.register_parameter(name, None)
+        self.register_buffer("value_mask", None)
 
     def set_vectors(self, slots: Tensor, values: Sequence[Tensor]) -> None:
-        """Set the slot and value vectors.
+        """Set the slot and value vectors, frozen.
 
         Args:
             slots: Slot vectors, shape ``(S, d)``.
             values: One tensor of value vectors per slot, shape ``(values of the slot, d)``.
         """
-        self.slot_vectors = slots
-        self.value_vectors = nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+        self.slot_vectors, self.value_vectors = (nn.Parameter(x, requires_grad=False) for x in (slots, padded))
         counts = torch.tensor([len(vectors) for vectors in values], device=slots.device)
-        self.value_mask = torch.arange(self.value_vectors.shape[1], device=slots.device) < counts[:, None]
+        self.value_mask = torch.arange(padded.shape[1], device=slots.device) < counts[:, None]
 
     def forward(self, batch: TurnBatch) -> Tensor:
         """Return logits of all candidate values, ``-inf`` for padding; shape ``(N, S, V)``, turns in packed order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradual.checks import integer
 from gradual.errors import InputError
@@ -21,7 +21,9 @@ from gradual.tasks.dialogue.vectors import text_vectors
 class DialogueStateTracker(TaskModule):
     """Dialogue state tracking with SUMBT (Lee et al., 2019), trained as in Section 4.1 of the paper.
 
-    The ontology comes from a ``DialogueDataModule``. Logs ``loss``, ``slot_accuracy`` and ``joint_accuracy`` (on the
+    The ontology comes from a ``DialogueDataModule``. The vectors of slots and values are frozen where a stage does not
+    train them: ``optimizer={"trainable_by_name": {"model.*_vectors": True}}`` does, as in the fine-tuning stages of the
+    paper's published code. Logs ``loss``, ``slot_accuracy`` and ``joint_accuracy`` (on the
     target domain), ``slot_accuracy_all`` and ``joint_accuracy_all``, for ``train``, ``val`` and ``test``.
 
     Args:
@@ -79,7 +81,11 @@ class DialogueStateTracker(TaskModule):
             self.add_scores(lambda: BeliefScores(spec.ontology.slots, spec.target_slots, per_slot))
 
     def setup(self, stage: str) -> None:
-        """Encode the slots and values of the ontology, unless a checkpoint has brought their vectors."""
+        """Make the slot and value vectors, before Lightning changes the default type of tensors for new layers."""
+        self.configure_model()
+
+    def configure_model(self) -> None:
+        """Encode the slots and values of the ontology, unless there are vectors of them."""
         if self.ontology is not None and self.model.slot_vectors is None:
             self._encode_ontology(self.ontology)
 
@@ -117,8 +123,10 @@ class DialogueStateTracker(TaskModule):
         for name in ("slot_vectors", "value_vectors", "value_mask"):
             stored = checkpoint["state_dict"].get(f"model.{name}")
             if stored is not None and getattr(self.model, name) is None:
-                dtype = next(self.parameters()).dtype if stored.is_floating_point() else stored.dtype
-                setattr(self.model, name, torch.empty_like(stored, device=self.device, dtype=dtype))
+                is_vectors = stored.is_floating_point()
+                dtype = next(self.parameters()).dtype if is_vectors else stored.dtype
+                empty = torch.empty_like(stored, device=self.device, dtype=dtype)
+                setattr(self.model, name, nn.Parameter(empty, requires_grad=False) if is_vectors else empty)
 
     def forward(self, batch: TurnBatch) -> Tensor:
         """Return logits of all candidate values, shape ``(turns, slots, values)``."""

@@ -10,10 +10,10 @@ from stand_in_trainer import stand_in_trainer
 from gradual.stage.callbacks.progress import StageProgress
 
 
-def progress(mode="min", is_ready=lambda: True, terminal=False, label=""):
+def progress(mode="min", is_ready=lambda: True, terminal=False, label="", steps=None):
     """The callback of the second of three stages, and what it writes."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
-    callback = StageProgress(label, 3, [20, 5], "val/score", mode, is_ready, console)
+    callback = StageProgress(label, 3, [20, 5], "val/score", mode, is_ready, console, steps)
     return callback, console.file
 
 
@@ -110,3 +110,14 @@ def test_the_time_left_is_that_of_the_epochs_to_come(monkeypatch, elapsed, left)
     now[0] = float(elapsed)
     validate(callback, 1, 0.5)
     assert output.getvalue().rstrip().endswith(f"at most {left} left")
+
+
+def test_a_stage_of_a_known_number_of_steps_shows_the_time_until_the_last(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    callback, output = progress(steps=50)
+    callback.on_train_start(stand_in_trainer(global_step=10), None)
+    now[0] = 60.0
+    callback.on_validation_end(stand_in_trainer(global_step=20, max_epochs=400), None)
+    assert "epoch 1, step 20/50" in output.getvalue()
+    assert output.getvalue().rstrip().endswith("3:00 left")

@@ -11,8 +11,11 @@ import torch
 from interrupted_runs import At, in_a_process, outcome
 from language_files import TEXTS, model_of, tokenizer_of, write_model, write_rows
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, pipeline
+from two_processes import in_two_processes
 
 import gradual
 from gradual.__main__ import main
@@ -251,11 +254,12 @@ def test_a_model_reads_as_much_of_a_prompt_as_fits(folder, tmp_path):
 # ------------------------------------------------------------------------------------------------------- training runs
 
 
-def fit(folder, root, family="llama", schedule=(2, 0), **changes):
+def fit(folder, root, family="llama", schedule=(2, 0), lora=None, batch_size=8, **changes):
     torch.manual_seed(0)
-    model = CausalLM(str(folder / family), generate={"max_new_tokens": 8})
-    datamodule = data(folder, family=family, out_of_domain=str(folder / "completion.pool.jsonl"))
-    settings = {"monitor": "val/loss", "patience": 9, "max_epochs": 40, "check_val_every_n_epoch": 20}
+    model = CausalLM(str(folder / family), generate={"max_new_tokens": 8}, lora=lora)
+    pool = str(folder / "completion.pool.jsonl")
+    datamodule = data(folder, family=family, out_of_domain=pool, batch_size=batch_size, eval_batch_size=2)
+    settings = {"monitor": "val/loss", "patience": 9, "max_epochs": 24, "check_val_every_n_epoch": 12}
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "optimizer": {"lr": 1e-2}}
     return gradual.fit(model, datamodule, schedule, root / "run", **{**settings, **quiet, **changes})
 
@@ -311,6 +315,72 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     assert in_a_process(lambda: run(tmp_path / "killed", At("on_train_batch_end", 5))) == -9
     assert in_a_process(lambda: run(tmp_path / "killed")) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+# ------------------------------------------------------------------------------------------ adapters, several processes
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("targets", ["all-linear", ["lm_head"]])
+def test_with_an_adapter_loss_and_gradients_are_those_of_peft(folder, monkeypatch, family, targets):
+    monkeypatch.setattr("gradual.tasks.causal_lm.task.token_losses", partial(token_losses, at_once=900))
+    lora = {"r": 3, "alpha": 3, "dropout": 0.0, "target_modules": targets}
+    model, datamodule = configured(folder, family=family, lora=lora)
+    config = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=3, target_modules=targets)
+    alone = get_peft_model(AutoModelForCausalLM.from_pretrained(folder / family), config)
+    with torch.no_grad():
+        for mine, theirs in zip(trained(model.model), trained(alone), strict=True):
+            mine.copy_(theirs.normal_(std=0.3))
+    (batch,) = datamodule.train_dataloader()
+    loss = model.training_step(batch, 0)
+    sums = [naive(alone, tokenizer_of(family), row) for row in ROWS["completion"]]
+    expected = sum(total for total, _ in sums) / sum(count for _, count in sums)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    expected.backward()
+    for mine, theirs in zip(trained(model.model), trained(alone), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+def trained(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_adapter_memorizes_a_tiny_corpus_and_is_merged_for_transformers(folder, tmp_path, family):
+    result = fit(folder, tmp_path, family, (0,), lora={"r": 16, "dropout": 0.0})
+    final = result.stages[-1]
+    assert final.test["exact_match"] == 1.0
+    loaded = CausalLM.load_from_checkpoint(tmp_path / "run" / final.path / "best.ckpt")
+    loaded.save_pretrained(tmp_path / "out")
+    tokenizer_of(family).save_pretrained(tmp_path / "out")
+    generate = pipeline("text-generation", str(tmp_path / "out"), device="cpu")
+    for row in PAIRS:
+        (found,) = generate(row["prompt"], max_new_tokens=8, do_sample=False, return_full_text=False)
+        assert found["generated_text"] == row["completion"]
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llama", "ddp"), ("gpt2", "fsdp")])
+def test_two_processes_train_and_generate_as_one(folder, tmp_path, family, kind):
+    """With the model divided among them (FSDP2), too, whose embeddings GPT-2 shares with its head."""
+
+    def train(root, processes):
+        divided = partial(ModelParallelStrategy, 2, 1, save_distributed_checkpoint=False)
+        strategy = "auto" if processes == 1 else divided() if kind == "fsdp" else "ddp"
+        settings = {"max_epochs": 3, "check_val_every_n_epoch": 3, "devices": processes, "strategy": strategy}
+        fit(folder, root, family, (0,), batch_size=8 // processes, **settings)
+
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+    assert in_a_process(lambda: train(tmp_path / "1", 1)) == 0
+    in_two_processes(lambda: train(tmp_path / "2", 2), tmp_path / "2")
+    folders = [tmp_path / str(processes) / "run/seed-0/0" for processes in (1, 2)]
+    one, two = (json.loads((path / "result.json").read_text()) for path in folders)
+    for split in ("val", "test"):
+        assert two[split] == pytest.approx(one[split], rel=1e-3, abs=1e-4)
+    one, two = ([json.loads(line) for line in (path / "test_examples.jsonl").open()] for path in folders)
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine == {**theirs, "loss": pytest.approx(theirs["loss"], rel=1e-3, abs=1e-4)}
 
 
 # --------------------------------------------------------------------------------------------------- the command line

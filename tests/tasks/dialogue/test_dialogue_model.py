@@ -124,7 +124,7 @@ def naive_loss(logits, dialogues):
 # ---------------------------------------------------------------------------------------------------- the model alone
 
 
-def make_model(encoder=None, distance="euclidean", hidden=11):
+def make_model(encoder=None, distance="euclidean", hidden=11, train_vectors=False):
     """A small model in evaluation mode, no parameter of which is zero, and its value vectors by slot."""
     encoder = encoder or tiny_bert()
     torch.manual_seed(1)
@@ -135,7 +135,14 @@ def make_model(encoder=None, distance="euclidean", hidden=11):
     width = encoder.config.hidden_size
     values = [torch.randn(count, width) for count in CANDIDATES]
     model.set_vectors(torch.randn(len(CANDIDATES), width), values)
+    for vectors in (model.slot_vectors, model.value_vectors):
+        vectors.requires_grad_(train_vectors)
     return model, values
+
+
+def trained(model):
+    """The parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def collate(dialogues, max_padding=0.1):
@@ -236,13 +243,16 @@ def test_the_validation_loss_is_the_mean_over_all_turns():
     torch.testing.assert_close(scores.compute()["loss"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("train_vectors", [False, True])
 @pytest.mark.parametrize("missing", [0, 0.4])
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-def test_gradients_are_those_of_the_description(distance, missing):
-    model, values = make_model(distance=distance)
-    model, values = model.double(), [vectors.double() for vectors in values]
+def test_gradients_are_those_of_the_description(distance, missing, train_vectors):
+    model, _ = make_model(distance=distance, train_vectors=train_vectors)
+    model = model.double()
+    values = [vectors[:count] for vectors, count in zip(model.value_vectors, CANDIDATES)]
     dialogues = encoded(LENGTHS, CANDIDATES, missing=missing)
-    names, parameters = zip(*model.named_parameters())
+    names, parameters = zip(*trained(model).items())
+    assert ({"slot_vectors", "value_vectors"} <= set(names)) == train_vectors
     batch = collate(dialogues)
     loss = batch_loss(turn_losses(model(batch), batch.labels), batch.labels)
     expected = naive_loss([naive_logits(model, dialogue, values) for dialogue in dialogues], dialogues)
@@ -262,7 +272,7 @@ def test_gradients_in_single_precision_are_close_too():
     batch = collate(encoded(LENGTHS, CANDIDATES))
     for each in (model, exact):
         batch_loss(turn_losses(each(batch), batch.labels), batch.labels).backward()
-    for (name, mine), (_, theirs) in zip(model.named_parameters(), exact.named_parameters()):
+    for (name, mine), theirs in zip(trained(model).items(), trained(exact).values()):
         if not name.endswith(UNTRAINED):
             error = torch.linalg.vector_norm(mine.grad - theirs.grad) / torch.linalg.vector_norm(theirs.grad)
             assert error < 1e-4, name
@@ -278,14 +288,14 @@ def test_values_beyond_a_slots_own_cannot_be_chosen(distance):
         assert logits[:, slot, :count].isfinite().all()
         assert (logits[:, slot, count:] == -math.inf).all()
     batch_loss(turn_losses(logits, batch.labels), batch.labels).backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in trained(model).values())
 
 
 def test_slot_and_value_vectors_are_kept_but_not_trained():
     model, _ = make_model()
     names = ("slot_vectors", "value_vectors", "value_mask")
     assert set(names) <= set(model.state_dict())
-    assert not set(names) & {name for name, _ in model.named_parameters()}
+    assert not set(names) & set(trained(model))
     before = {name: getattr(model, name).clone() for name in names}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     batch = collate(encoded(LENGTHS, CANDIDATES))
@@ -294,6 +304,23 @@ def test_slot_and_value_vectors_are_kept_but_not_trained():
     optimizer.step()
     assert all(torch.equal(getattr(model, name), before[name]) for name in names)
     assert not torch.equal(batch_loss(turn_losses(model(batch), batch.labels), batch.labels), first)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_where_vectors_are_trained_all_of_them_move_and_padding_stays_zero(distance):
+    """Also of values that no turn has: every candidate is part of the softmax. And weight decay moves all."""
+    model, _ = make_model(distance=distance, train_vectors=True)
+    before = {name: getattr(model, name).detach().clone() for name in ("slot_vectors", "value_vectors")}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    batch = collate(encoded(LENGTHS, CANDIDATES))
+    for _ in range(3):
+        batch_loss(turn_losses(model(batch), batch.labels), batch.labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = (model.value_vectors != before["value_vectors"]).all(-1)
+    assert torch.equal(moved, model.value_mask)
+    assert not model.value_vectors[~model.value_mask].any()
+    assert (model.slot_vectors != before["slot_vectors"]).all()
 
 
 def test_at_a_value_s_own_place_the_gradient_is_finite():
@@ -396,7 +423,7 @@ def make_trainer(**arguments):
 
 
 def test_a_trackers_parameters_are_one_encoder_and_the_head(demo, datamodule):
-    """No second encoder, neither trained nor stored, and no pooling head."""
+    """No second encoder, neither trained nor stored, and no pooling head; and the frozen vectors."""
     tracker = make_tracker(demo, datamodule)
     encoder = AutoModel.from_pretrained(demo / "encoder", add_pooling_layer=False)
     d, h = 64, 20
@@ -408,7 +435,7 @@ def test_a_trackers_parameters_are_one_encoder_and_the_head(demo, datamodule):
         "norm": 2 * d,
     }
     expected = encoder.num_parameters() + sum(head.values())
-    assert sum(parameter.numel() for parameter in tracker.parameters()) == expected
+    assert sum(parameter.numel() for parameter in trained(tracker).values()) == expected
     ontology = datamodule.ontology
     slots, widest = len(ontology.slots), max(map(len, ontology.values))
     stored = slots * d + slots * widest * d + slots * widest
@@ -631,13 +658,13 @@ def test_a_fit_trains_every_parameter_in_training_mode_and_a_checkpoint_keeps_it
     modes = []
     torch.manual_seed(0)
     tracker = Watched(str(demo / "encoder"), hidden=20)
-    before = {name: parameter.detach().clone() for name, parameter in tracker.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in trained(tracker).items()}
     # the second epoch comes after a validation, which puts all modules in evaluation mode for its time
     trainer = make_trainer(max_epochs=2)
     trainer.fit(tracker, datamodule)
     assert modes == [{True}] * 4
-    changed = {name for name, parameter in tracker.named_parameters() if not torch.equal(parameter, before[name])}
-    assert changed == set(before)
+    assert set(trained(tracker)) == set(before)
+    assert not any(torch.equal(parameter, before[name]) for name, parameter in trained(tracker).items())
     assert {"val/loss", "val/joint_accuracy", "train/loss", "train/slot_accuracy"} <= set(trainer.callback_metrics)
     trainer.save_checkpoint(tmp_path / "tracker.ckpt")
 

@@ -191,7 +191,7 @@ def test_the_pool_s_own_labels(make, tmp_path, caplog):
         ([{"tokens": [], "tags": []}], "'tokens' holds lists of nothing"),
         ([{"tokens": ["a", "b"], "tags": ["O", "B-PER"]}, {"tokens": ["a"], "tags": ["PER"]}],
          "has the tag 'PER', but tags of spans must be O or begin with B-, I-, E- or S-, as 'B-PER' does; for"),
-        ([{"text": ["a"]}], "a.jsonl has no column named tokens or words or form, but text: set --data.tokens_column."),
+        ([{"text": ["a"]}], "a.jsonl has no column named tokens or words or form, but text: set tokens_column."),
         ([{"tokens": ["a"], "tags": None}], ":1: 'tags' has no value; every example needs one."),
     ],
 )  # fmt: skip

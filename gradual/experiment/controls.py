@@ -1,0 +1,155 @@
+"""Controls: strategies with the training of another one, but with other amounts of out-of-domain data.
+
+A strategy of several stages trains longer than one of fewer stages, and begins anew more often. A gain may come from
+that, and not from its amounts. A control takes as many optimizer steps as the strategy it belongs to, stage by stage or
+several stages in one, with the same batch size and learning rates, and each stage carries its best weights forward as
+everywhere. What it does not share is the amounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from gradual.checks import did_you_mean, found
+from gradual.errors import InputError
+from gradual.experiment.strategies import Control, Strategy
+from gradual.schedule import Schedule, Stage
+
+SAME_STEPS = "same training, one stage"
+SAME_RESTARTS = "same training, same restarts"
+DROP_AT_ONCE = "same training, drop at once"
+MIXED_AS_LONG = "mixed, same training"
+WEIGHTED = "in-domain weighted"
+REPLAY = "ends with replay"
+
+CONTROLS = (SAME_STEPS, SAME_RESTARTS, DROP_AT_ONCE, MIXED_AS_LONG)
+"""The controls of ``controls=True``."""
+
+ON_REQUEST = (WEIGHTED, REPLAY)
+"""Those that are trained if they are named."""
+
+REPLAY_SHARE = 0.1
+"""The share of the first amount that the last stage of ``REPLAY`` keeps."""
+
+_EXPLANATIONS = {
+    SAME_STEPS: "a first stage with the first amount takes the steps of all stages but the last; the last is as there",
+    SAME_RESTARTS: "as many stages of as many steps, with the first amount in all of them but the last",
+    DROP_AT_ONCE: "as many stages of as many steps, without out-of-domain data in all of them but the first",
+    MIXED_AS_LONG: "one stage with the first amount takes the steps of all stages",
+    WEIGHTED: "as many stages of as many steps; instead of out-of-domain examples being taken away, in-domain examples "
+    "are repeated, so that their share of each stage is the same",
+    REPLAY: f"all stages but the last are the same; the last takes as many steps with {REPLAY_SHARE:.0%} of the first "
+    "amount",
+}
+
+
+def check_controls(given: bool | Sequence[str]) -> tuple[str, ...]:
+    """The names of the controls to train.
+
+    Args:
+        given: True for ``CONTROLS``, False for none, or names.
+
+    Raises:
+        InputError: There is no control of that name.
+    """
+    if isinstance(given, bool):
+        return CONTROLS if given else ()
+    names = [*CONTROLS, *ON_REQUEST]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"controls is {found(given)}: it must be true, false or a list of names.")
+    for name in given:
+        if name not in names:
+            listed, hint = ", ".join(f"'{one}'" for one in names), did_you_mean(str(name), names)
+            raise InputError(f"There is no control {name!r}; the controls are {listed}.{hint}")
+    return tuple(dict.fromkeys(given))
+
+
+def controls_of(name: str, strategy: Strategy, amounts: Sequence[int], kinds: Iterable[str]) -> dict[str, Strategy]:
+    """The controls of one strategy, by name, without those that are the strategy itself or another of its controls.
+
+    A stage that has the amount, the steps and the past of a stage of the strategy is that stage, and shared with it.
+
+    Args:
+        name: The strategy's name.
+        strategy: The strategy; one of a single stage has no controls.
+        amounts: The out-of-domain examples of its stages.
+        kinds: The names of the controls.
+    """
+    controls: dict[str, Strategy] = {}
+    seen = {_path(strategy, [()] * len(amounts))}
+    for kind in kinds if len(amounts) > 1 else ():
+        stages, copies = _stages(kind, list(strategy.schedule), amounts)
+        stages, copies = _shared(stages, copies, list(strategy.schedule))
+        control = Control(name, kind, tuple(copies), _EXPLANATIONS[kind])
+        derived = Strategy(Schedule(stages), strategy.data, control=control)
+        if _path(derived, copies) not in seen:
+            seen.add(_path(derived, copies))
+            controls[f"{name}: {kind}"] = derived
+    return controls
+
+
+def with_controls(
+    strategies: Mapping[str, Strategy], amounts: Mapping[str, Sequence[int]], kinds: Sequence[str]
+) -> dict[str, Strategy]:
+    """The strategies and then their controls.
+
+    Args:
+        strategies: The strategies by name.
+        amounts: The out-of-domain examples of their stages.
+        kinds: The names of the controls.
+
+    Raises:
+        InputError: A strategy has the name of a control.
+    """
+    every = dict(strategies)
+    for name, strategy in strategies.items():
+        for derived, control in controls_of(name, strategy, amounts[name], kinds).items():
+            if derived in every:
+                raise InputError(f"There is a strategy called '{derived}', which is the name of a control: rename it.")
+            every[derived] = control
+    return every
+
+
+_Copies = tuple[int, ...]
+
+
+def _stages(kind: str, stages: list[Stage], amounts: Sequence[int]) -> tuple[list[Stage], list[_Copies]]:
+    """The stages of a control, and which stages of the strategy each of them copies."""
+    first, *middle, last = stages
+    every, largest = [(k,) for k in range(len(stages))], amounts[0]
+    if kind == SAME_STEPS:
+        return [first, last], [tuple(range(len(stages) - 1)), every[-1]]
+    if kind == SAME_RESTARTS:
+        return [first, *(replace(stage, amount=first.amount) for stage in middle), last], list(every)
+    if kind == DROP_AT_ONCE:
+        return [first, *(replace(stage, amount=0) for stage in (*middle, last))], list(every)
+    if kind == MIXED_AS_LONG:
+        return [first], [tuple(range(len(stages)))]
+    if kind == WEIGHTED:
+        weighted = [_weighted(stage, first, largest, amount) for stage, amount in zip(middle, amounts[1:])]
+        return [first, *weighted, last], list(every)
+    kept = min(amounts[-2], max(amounts[-1], round(REPLAY_SHARE * largest)))
+    return [first, *middle, last if kept == amounts[-1] else replace(last, amount=kept)], list(every)
+
+
+def _weighted(stage: Stage, first: Stage, largest: int, amount: int) -> Stage:
+    """A stage with the first amount and the in-domain share that it has with its own amount."""
+    if amount in (0, largest):
+        return stage
+    weight = (stage.in_domain_weight or 1.0) * largest / amount
+    return replace(stage, amount=first.amount, in_domain_weight=weight)
+
+
+def _shared(stages: list[Stage], copies: list[_Copies], own: list[Stage]) -> tuple[list[Stage], list[_Copies]]:
+    """Mark the stages that are the strategy's own: those copy nothing, and the others have no limits of their own."""
+    found, kept, shares = [], [], True
+    for k, (stage, copied) in enumerate(zip(stages, copies)):
+        shares = shares and copied == (k,) and stage == own[k]
+        found.append(stage if shares else replace(stage, max_epochs=None, max_steps=None, patience=None))
+        kept.append(() if shares else copied)
+    return found, kept
+
+
+def _path(strategy: Strategy, copies: Sequence[_Copies]) -> str:
+    return str([strategy.schedule.to_list(), list(copies)])

@@ -1,0 +1,134 @@
+"""Tables of differences between strategies, with what they depend on: seeds, test examples, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradual.report.collect import SPLITS, Comparison
+from gradual.report.equal_training import EqualTraining, explanations
+from gradual.report.remarks import marked
+from gradual.report.scores import final_score, in_percent, steps
+from gradual.report.significance import Significance
+from gradual.report.tables import (
+    DASH,
+    MINUS,
+    Cell,
+    Table,
+    count,
+    difference_text,
+    legend,
+    metric_name,
+    schedule_text,
+    score_text,
+)
+from gradual.report.uncertainty import RESAMPLES
+from gradual.score_names import without_split
+
+DIFFERENCE_HEADING = ["difference", "95% interval", "of seeds alone", "of test examples alone", "p"]
+
+UNCERTAINTY = (
+    "The interval and the two-sided p hold for other seeds and other test examples together, by a hierarchical "
+    f"bootstrap of {RESAMPLES:,} resamples: the mean over seeds is drawn from its t distribution, and whole test "
+    "examples are resampled, the same for both strategies and all seeds. Beside it are the interval for other seeds on "
+    "these test examples, and that for other test examples with these seeds. One seed does not show how much a "
+    "difference depends on the seed."
+)
+
+
+def significance_table(found: Sequence[Significance], comparison: Comparison) -> Table:
+    """One row for each comparison of two strategies in a metric."""
+    percent = in_percent(comparison)
+    names = {strategy.name: marked(strategy) for strategy in comparison.strategies}
+    rows = []
+    for row in found:
+        words = (f"{names[row.strategy]} {MINUS} {names[row.other]}", metric_name(row.metric))
+        rest = (*difference_texts(row, row.metric in percent), count(row.examples), str(len(row.seeds)))
+        rows.append([Cell(text) for text in (*words, *rest)])
+    note = UNCERTAINTY + legend(comparison)
+    heading = ["strategies", "score", *DIFFERENCE_HEADING, "test examples", "seeds"]
+    return Table("Significance", note, heading, rows, left=2)
+
+
+def difference_texts(found: Significance, percent: bool) -> list[str]:
+    """The cells of a difference: itself, its three intervals, and p."""
+    ends = ((found.low, found.high), (found.seeds_low, found.seeds_high), (found.examples_low, found.examples_high))
+    intervals = [interval_text(low, high, percent) for low, high in ends]
+    p_value = "seeds unknown" if len(found.seeds) < 2 else DASH if found.p_value is None else f"{found.p_value:.4f}"
+    return [difference_text(found.difference, percent), *intervals, p_value]
+
+
+def interval_text(low: float | None, high: float | None, percent: bool) -> str:
+    """The ends of an interval; a dash for None."""
+    if low is None or high is None:
+        return DASH
+    return f"{difference_text(low, percent)} to {difference_text(high, percent)}"
+
+
+def equal_training_tables(found: EqualTraining | None, comparison: Comparison) -> list[Table]:
+    """The strategy of interest against its best control, and against each of them."""
+    if found is None:
+        return []
+    percent = in_percent(comparison)
+    controls = [_against_best(found, comparison, percent)] if found.best else []
+    return [*controls, _against_all(found, comparison, percent)]
+
+
+def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str]) -> Table:
+    assert found.best is not None
+    ours, theirs = found.strategy, found.best
+    rows = []
+    for metric, row in found.differences[theirs.name].items():
+        scores = [final_score(one, found.split, metric).mean for one in (ours, theirs)]
+        texts = [score_text(score, metric in percent) for score in scores]
+        texts += [*difference_texts(row, metric in percent), str(len(row.seeds))]
+        rows.append([Cell(text) for text in (metric_name(metric), *texts)])
+    note = (
+        f"{marked(theirs)} is the best of {len(found.controls)} by validation ({comparison.monitor}, mean over seeds). "
+        + ("" if found.split == "test" else "There are no test scores: these are validation scores. ")
+        + UNCERTAINTY
+    )
+    return Table(
+        f"{_capitalized(marked(ours))} against the best control of equal training",
+        note + legend(comparison),
+        [f"{SPLITS[found.split]} score", marked(ours), "best control", *DIFFERENCE_HEADING, "seeds"],
+        rows,
+        left=1,
+    )
+
+
+def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]) -> Table:
+    monitor = without_split(comparison.monitor)
+    heading = ["strategy", "schedule", "seeds", "steps", f"validation {metric_name(monitor)}"]
+    for metric in found.metrics:
+        heading += [f"{SPLITS[found.split]} {metric_name(metric)}", "95% interval"]
+    rows = []
+    for one in (found.strategy, *found.controls):
+        cells = [
+            marked(one),
+            schedule_text(one.amounts, one.stages_cut_off),
+            str(len(one.finished_seeds)),
+            count(steps(one)),
+            score_text(found.monitored[one.name].mean, monitor in percent),
+        ]
+        for metric in found.metrics:
+            row = found.differences.get(one.name, {}).get(metric)
+            cells += [DASH, DASH] if row is None else _short(row, metric in percent)
+        rows.append([Cell(text, bold=one is found.best) for text in cells])
+    note = (
+        f"Each control takes as many optimizer steps as {found.strategy.name}, at the same batch size and learning "
+        f"rates, and keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
+        f"differences, {found.strategy.name} minus the control; the best control by validation is in bold."
+    )
+    title = f"Controls of {found.strategy.name}"
+    return Table(title, note + legend(comparison), heading, rows, 2, explanations(found.controls))
+
+
+def _short(row: Significance, percent: bool) -> list[str]:
+    """A difference with the widest interval that is known of it."""
+    difference, together, seeds, examples, _ = difference_texts(row, percent)
+    known = [text for text in (together, seeds, examples) if text != DASH]
+    return [difference, known[0] if known else DASH]
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

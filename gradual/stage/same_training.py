@@ -1,0 +1,106 @@
+"""The training that a stage of a control takes over from the stages that it copies: as many steps, planned as there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+from gradual.data.module import MixedDomainDataModule
+from gradual.distributed import as_one_of
+from gradual.runs.result import StageResult
+
+
+@dataclass(frozen=True)
+class SameTraining:
+    """The training of one or several finished stages, for a stage that trains exactly as long.
+
+    Attributes:
+        steps: Optimizer steps to take.
+        planned_steps: Steps that learning-rate schedules are planned for, of which those are the first; None for no
+            limit.
+        validations: Validations to select the best weights by: at most as many, at equal distances, the last one at the
+            end. Those of a single stage of whole epochs are as many.
+        converged: Whether all of the stages had converged.
+    """
+
+    steps: int
+    planned_steps: int | None
+    validations: int
+    converged: bool = True
+
+    @classmethod
+    def of(cls, results: Iterable[StageResult]) -> SameTraining:
+        """The training of several stages one after the other; all of them say how many steps they took."""
+        results = list(results)
+        plans = [result.planned_steps for result in results]
+        return cls(
+            steps=sum(result.steps or 0 for result in results),
+            planned_steps=None if None in plans else sum(plan or 0 for plan in plans),
+            # an earlier version validated as often, unless val_check_interval was set, and did not count
+            validations=sum(result.validations or result.epochs for result in results),
+            converged=all(result.converged for result in results),
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The part that decides how a stage trains, as plain data."""
+        plain = asdict(self)
+        del plain["converged"]
+        return plain
+
+    def trainer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A Trainer's arguments with nothing that could end the stage at another step.
+
+        The callback ``ExactSteps`` ends it; ``max_steps`` is the plan, from which learning-rate schedules are made.
+        """
+        batches = self.steps * arguments.get("accumulate_grad_batches", 1)
+        given = arguments.get("callbacks") or []
+        callbacks = given if isinstance(given, list) else [given]
+        return arguments | {
+            "max_epochs": -1,
+            "max_steps": -1 if self.planned_steps is None else max(self.steps, self.planned_steps),
+            "max_time": None,
+            "min_epochs": None,
+            "min_steps": None,
+            "val_check_interval": math.ceil(batches / self.validations),
+            "check_val_every_n_epoch": None,
+            "callbacks": [one for one in callbacks if not isinstance(one, EarlyStopping | Timer)],
+        }
+
+    def plan_epochs(self, trainer: Trainer, datamodule: MixedDomainDataModule) -> None:
+        """Give the Trainer the planned number of epochs, for modules whose learning-rate schedules ask for it."""
+        if self.planned_steps is None:
+            return
+        with as_one_of(trainer.num_devices * trainer.num_nodes):
+            batches: float = len(datamodule.train_dataloader())
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+        steps = math.ceil(max(1, batches) / trainer.accumulate_grad_batches)
+        trainer.fit_loop.max_epochs = math.ceil(trainer.max_steps / steps)
+
+
+class ExactSteps(Callback):
+    """Ends a stage after exactly this many optimizer steps, with a validation.
+
+    Args:
+        steps: The number of steps.
+    """
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once if an interrupted stage had taken all of its steps."""
+        self._stop(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Stop after the last step."""
+        self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True

@@ -1,0 +1,1 @@
+"""Sources to targets, such as translation and summarization, with any encoder-decoder model of ``transformers``."""
