@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradual.errors import InputError
-from gradual.files import read_json, whole_file, write_atomically
+from gradual.files import read_json, whole_file, whole_folder, write_atomically
 from gradual.lock import Held, lock
 
 
@@ -121,6 +121,37 @@ def test_the_old_file_moves_to_its_backup_only_when_the_new_one_is_on_the_disk(t
 
 
 # Locks
+
+
+def test_a_folder_is_written_whole_with_the_permissions_of_new_files(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda at: synced.append(Path(f"/proc/self/fd/{at}").readlink()))
+    target, before = tmp_path / "new/model", os.umask(0o027)
+    try:
+        with whole_folder(target) as work:
+            (work / "part").mkdir()
+            (work / "part/weights").write_bytes(b"123")
+            (work / "part/weights").chmod(0o600)
+            assert not target.exists()
+    finally:
+        os.umask(before)
+    assert (target / "part/weights").read_bytes() == b"123"
+    assert (target / "part/weights").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in synced] == ["weights", "new"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_with_content_is_refused_and_a_failed_one_leaves_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Crash), whole_folder(tmp_path / "empty") as work:
+        crash((work / "half").touch())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
+    with whole_folder(tmp_path / "empty") as work:
+        (work / "all").touch()
+    for taken in (tmp_path / "empty", tmp_path / "empty/all"):
+        with pytest.raises(InputError, match=rf"^{taken} exists: choose another folder"), whole_folder(taken):
+            raise AssertionError
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty", "all"]
 
 
 def test_a_lock_is_waited_for_and_ends_with_its_process(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradual.cli.proposal import MULTIPLE, Proposal, propose
 from gradual.errors import InputError
 from gradual.files import write_atomically
+from gradual.settings import resolve_mode
 
 if TYPE_CHECKING:
     from gradual.cli.task_choice import ChosenTask
@@ -89,8 +90,9 @@ def configuration(
     data, architecture = chosen.data, chosen.architecture
     sizes = dict(zip(_FILES, data.statistics()["examples"].values()))
     found = ", ".join(f"{role} '{column}'" for role, column in data.column_of.items() if role not in columns)
-    scores = [f"val/{name}" for name in chosen.scores if name != "loss"]
-    last = "last_stage: {optimizer: {lr_scale: 0.4}}"
+    main, *others = (f"val/{name}" for name in chosen.scores)
+    patience, long = proposal.patience, proposal.in_domain_patience
+    last = f"last_stage: {{patience: {long}, optimizer: {{lr_scale: 0.4}}}}"
     own = hasattr(data, "out_of_domain_labels")
     lines = [
         "# Written by gradual init, to start from:",
@@ -99,7 +101,13 @@ def configuration(
         f"#   gradual fit --config {out}        (gradual fine-tuning alone)",
         _line(f"schedule: {proposal.schedule}", f"out-of-domain examples: {_share(proposal.schedule, sizes)}"),
         _line(last, "the factor of the paper's last stage (Appendix A.2)") if len(proposal.schedule) > 1 else None,
-        _line("seeds: [0, 1, 2]", "of compare"),
+        "",
+        _line("strategies:", "what compare trains"),
+        _line(f"  in-domain only: {{patience: {long}}}", "without the pool an epoch is short: it needs more of them"),
+        "  mixed: {}",
+        "  one-stage: {}",
+        "  gradual: {}",
+        "seeds: [0, 1, 2]",
         "",
         _line("model:", f"{architecture.kind}, {architecture.parameters / 1e6:.1f} million parameters"),
         f"  class_path: {chosen.name}",
@@ -113,8 +121,9 @@ def configuration(
         f"  batch_size: {proposal.batch_size}",
         _line("  # out_of_domain_labels: own", "if the pool cannot have all labels of the target") if own else None,
         "",
-        _line("monitor: val/loss", f"or {', '.join(scores)}" if scores else ""),
-        _line(f"patience: {proposal.patience}", "validations without improvement, after which a stage has converged"),
+        _line(f"monitor: {main}", f"or {', '.join(others)}" if others else ""),
+        f"mode: {resolve_mode(main, 'auto')}",
+        _line(f"patience: {patience}", "validations without improvement, after which a stage has converged"),
         "",
         "optimizer:",
         f"  lr: {_rate(proposal.lr)}",

@@ -14,8 +14,8 @@ MULTIPLE = 8
 _DIGITS = 2  # of amounts
 _BATCHES = 8  # in an epoch of the last stage, at least, unless batches become too small
 _SMALLEST_BATCH = 8
-_STEPS = 60  # without improvement, before a stage has converged
-_PATIENCE = (3, 10)  # at least and at most
+_STEPS = 150  # without improvement, before a stage has converged
+_PATIENCE = (3, 20)  # validations, at least and at most
 _LARGE = 1_000_000_000  # parameters; larger models get an adapter
 _BY_SIZE = (  # parameters at most, learning rate, batch size
     (50_000_000, 1e-4, 32),
@@ -36,6 +36,7 @@ class Proposal:
         lr: The learning rate.
         warmup: Steps of linear warm-up in each stage.
         patience: Validations without improvement after which a stage has converged.
+        in_domain_patience: The same for stages with in-domain data alone, whose epochs are short.
         lora: Whether to train an adapter instead of all weights.
     """
 
@@ -44,6 +45,7 @@ class Proposal:
     lr: float
     warmup: int
     patience: int
+    in_domain_patience: int
     lora: bool
 
 
@@ -60,9 +62,17 @@ def propose(in_domain: int, pool: int, parameters: int) -> Proposal:
     batch = largest
     while batch > _SMALLEST_BATCH and in_domain < _BATCHES * batch:
         batch //= 2
-    steps = max(1, -(-in_domain // batch))  # an epoch of the last stage
+    schedule = amounts(in_domain, pool)
+    shortest, longest = (
+        max(1, -(-size // batch)) for size in (in_domain, in_domain + schedule[0])
+    )  # steps of an epoch
+    return Proposal(schedule, batch, lr, min(shortest, 100), _patience(longest), _patience(shortest), lora)
+
+
+def _patience(steps: int) -> int:
+    """The patience where a validation comes after so many steps."""
     least, most = _PATIENCE
-    return Proposal(amounts(in_domain, pool), batch, lr, min(steps, 100), min(most, max(least, _STEPS // steps)), lora)
+    return min(most, max(least, -(-_STEPS // steps)))
 
 
 def amounts(in_domain: int, pool: int) -> list[int]:

@@ -28,7 +28,7 @@ class ChosenTask:
         data: The data module, which is set up.
         architecture: The pretrained model as the task loads it.
         others: The names of other tasks whose columns the files have as well.
-        scores: The names of the scores that the task logs.
+        scores: The names of the scores that the task logs, the main one first.
     """
 
     name: str
@@ -136,7 +136,8 @@ def _candidate(
 def _scores(task: PretrainedTask, spec: Any) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchmetrics expects something to be measured
-        return list(task.make_scores(spec).compute())
+        main = task.main_score(spec)
+        return [main, *(name for name in task.make_scores(spec).compute() if name != main)]
 
 
 def _nothing_fits(candidates: Sequence[_Candidate], files: Mapping[str, Any]) -> str:

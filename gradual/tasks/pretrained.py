@@ -22,6 +22,9 @@ A new task is a package with
         def make_scores(self, spec):       # a TaskScores
             return LabelScores(...)
 
+        def main_score(self, spec):        # optional: the score that `gradual init` proposes to monitor
+            return "macro_f1"
+
         def prepare_model(self, model):    # optional: before LoRA and before training
             prepare_for_pieces(model, by_token=False)
 
@@ -115,6 +118,10 @@ class PretrainedTask(TaskModule):
     @abstractmethod
     def make_scores(self, spec: Any) -> TaskScores:
         """Return a new metric for a split, whose ``compute`` returns scores by name, among them ``loss``."""
+
+    def main_score(self, spec: Any) -> str:
+        """Return the name of the score that a run should watch on validation unless it is told another one."""
+        return "loss"
 
     def prepare_model(self, model: Any) -> None:
         """Prepare a new model of ``transformers``, before anything wraps it; does nothing by default."""

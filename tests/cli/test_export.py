@@ -116,8 +116,8 @@ def save(path, content):
 
 
 NO_CHECKPOINTS = {
-    "nothing": (lambda path: None, "cannot be loaded (No such file or directory)"),
-    "a folder": (lambda path: path.mkdir(), "cannot be loaded (Is a directory)"),
+    "nothing": (lambda path: None, "does not exist: it must be a run directory"),
+    "a folder": (lambda path: path.mkdir(), "is no stage: it must be a run directory"),
     "an empty file": (lambda path: path.write_bytes(b""), "not end as a checkpoint does"),
     "a text": (lambda path: path.write_text("weights"), "not end as a checkpoint does"),
     "half a file": (lambda path: path.write_bytes(checkpoint(path).read_bytes()[:900]), "not end as a checkpoint does"),
@@ -169,7 +169,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("a.bin", "must end in .safetensors"),
+        ("a.bin", "is no model of transformers: its weights can be written to a file whose name ends in .safetensors"),
         ("folder.safetensors", "Is a directory"),
         ("a.ckpt/b.safetensors", "File exists"),
     ],

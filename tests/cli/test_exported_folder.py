@@ -9,9 +9,12 @@ import tagging_examples
 import yaml
 from language_files import write_model as write_language_model
 from tiny_models import write_model
+from transformers import AutoModelForSequenceClassification
 
+import gradual
 from gradual.__main__ import main
 from gradual.runs.directory import StageDirectory
+from gradual.tasks import TextClassificationData, TextClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
 WORDS = ["good", "bad", "fine", "poor", "food", "room", "the", "was", "and", "not"]
@@ -277,3 +280,16 @@ def test_a_checkpoint_without_its_run_directory(trained, tmp_path):
     card = (tmp_path / "model/README.md").read_text()
     assert "Labels: `any`" in card
     assert "## Training" not in card
+
+
+def test_a_run_made_from_python(tmp_path, capsys):
+    bert = write_model(tmp_path / "bert", "bert", WORDS)
+    files = {part: write(tmp_path / f"{part}.jsonl", texts(size)) for part, size in (("in_domain", 6), ("val", 5))}
+    data = TextClassificationData(**files, tokenizer=bert, cache_dir=str(tmp_path / "cache"), num_proc=1, max_length=5)
+    gradual.fit(TextClassifier(bert), data, [0], tmp_path / "run", max_epochs=1)
+    export(tmp_path / "run", tmp_path / "model")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert loaded.config.label2id == {"neg": 0, "neutral": 1, "pos": 2}
+    said = mistake(capsys, "predict", tmp_path / "run")
+    assert "was made from Python" in said
+    assert f"--ckpt_path {tmp_path / 'run/seed-0/0/best.ckpt'}" in said

@@ -67,6 +67,10 @@ class TextClassifier(PretrainedTask):
         """Return the scores of a split."""
         return LabelScores(spec.labels, self.per_label_scores) if spec.labels else NumberScores()
 
+    def main_score(self, spec: TextSpec) -> str:
+        """Return the score that counts all labels alike, or the correlation of numbers."""
+        return "macro_f1" if spec.labels else "pearson"
+
     def prepare_model(self, model: Any) -> None:
         """Let the encoder read texts without padding, where it can."""
         prepare_for_pieces(model, by_token=False)

@@ -54,6 +54,10 @@ class TokenClassifier(PretrainedTask):
         """Return the scores of a split."""
         return SpanScores(spec.tags, self.per_type_scores) if spec.spans else TagScores()
 
+    def main_score(self, spec: TagSpec) -> str:
+        """Return the score that is usually reported."""
+        return "f1" if spec.spans else "accuracy"
+
     def prepare_model(self, model: Any) -> None:
         """Let the encoder read sentences without padding, where it can."""
         prepare_for_pieces(model, by_token=True)

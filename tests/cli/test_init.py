@@ -1,0 +1,219 @@
+"""`gradual init`: the task and the columns are found, and the configuration runs as it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from language_files import write_model as write_language_model
+from tagging_examples import sentences, write_conll
+from tiny_models import write_model
+
+from gradual.__main__ import main
+from gradual.cli.proposal import amounts, propose, rounded
+from gradual.schedule import Schedule
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
+WORDS = ["good", "bad", "food", "room", "the", "was"]
+PARTS = {"in_domain": 6, "out_of_domain": 30, "val": 5, "test": 7}
+
+
+def write(folder, rows_of, parts=PARTS):
+    """Files of all parts, with the rows that `rows_of` makes for a part and a size."""
+    files = {}
+    for part, size in parts.items():
+        path = folder / f"{part}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(part, size)))
+        files[part] = path.name
+    return files
+
+
+def reviews(part, size, text="text", label="label"):
+    for number in range(size):
+        yield {
+            "id": f"{part}{number}",
+            text: f"{WORDS[number % 2]} {WORDS[2 + number % 4]}",
+            label: ("yes", "no")[number % 2],
+        }
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("encoder"), "bert", WORDS)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradual.data.files.default_cache", lambda: tmp_path / "cache")
+    return tmp_path
+
+
+def init(files, pretrained, *more, out="mine.yaml"):
+    options = [
+        text for part, path in files.items() for text in (f"--{part}", *([path] if isinstance(path, str) else path))
+    ]
+    main(["init", *options, "--pretrained", pretrained, "--out", out, *more])
+    return yaml.safe_load(Path(out).read_text())
+
+
+def mistake(capsys, *given, **settings):
+    with pytest.raises(SystemExit) as ended:
+        init(*given, **settings)
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gradual:")]
+    return line
+
+
+def test_from_files_to_predictions(folder, encoder, capsys):
+    files = write(folder, reviews)
+    found = init(files, encoder)
+    said = capsys.readouterr()
+    assert said.out == (
+        "mine.yaml: TextClassifier, schedule [30, 15, 3, 0].\nNext: gradual compare --config mine.yaml\n"
+    )
+    assert found["model"] == {"class_path": "TextClassifier", "init_args": {"pretrained": encoder}}
+    assert found["data"] == {**files, "batch_size": 8}
+    assert found["schedule"] == [30, 15, 3, 0]
+    assert (found["monitor"], found["mode"], found["run_dir"]) == ("val/macro_f1", "max", "runs/mine")
+    text = (folder / "mine.yaml").read_text()
+    assert "# columns: text 'text', label 'label', id 'id'" in text
+    assert "# or val/loss, val/accuracy, val/micro_f1" in text
+    for part, size in PARTS.items():
+        assert any(
+            line.split("#")[1].strip() == f"{size} examples" for line in text.splitlines() if f"{files[part]}" in line
+        )
+    main(["plan", "--config", "mine.yaml"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[2] for row in rows] == ["30", "15", "3", "0"]
+    main(["fit", "--config", "mine.yaml", "--trainer.max_epochs=1"])
+    main(["predict", "runs/mine", "--predictions", "found.jsonl"])
+    assert len((folder / "found.jsonl").read_text().splitlines()) == 7
+
+
+def test_the_configuration_of_a_comparison(folder, encoder):
+    found = init(write(folder, reviews), encoder)
+    assert list(found["strategies"]) == ["in-domain only", "mixed", "one-stage", "gradual"]
+    main(["compare", "--config", "mine.yaml", "--trainer.max_epochs=1", "--seeds=[0]"])
+    content = json.loads((folder / "runs/mine/compare.json").read_text())
+    assert content["strategies"]["gradual"]["amounts"] == [30, 15, 3, 0]
+    last = content["strategies"]["gradual"]["schedule"][-1]
+    assert last["optimizer"] == {"lr_scale": 0.4}
+    assert content["metrics"] == ["accuracy", "micro_f1", "macro_f1"]
+
+
+def test_unusual_names_of_columns_are_given(folder, encoder, capsys):
+    files = write(folder, lambda part, size: reviews(part, size, "text", "sentiment"))
+    said = mistake(capsys, files, encoder)
+    assert "in_domain.jsonl has the columns id, text, sentiment, which suit no task" in said
+    assert "TextClassifier needs label (label, labels);" in said
+    assert "CausalLM cannot" in said  # it would take the texts, but the model is no causal one
+    assert not (folder / "mine.yaml").exists()
+    found = init(files, encoder, "--columns", "label=sentiment")
+    assert found["data"] == {**files, "label_column": "sentiment", "batch_size": 8}
+    capsys.readouterr()
+    said = mistake(capsys, files, encoder, "--task", "TextClassifier", out="other.yaml")
+    assert "no column named label or labels" in said
+    assert said.endswith("are named with --columns, such as --columns label=sentiment.")
+    assert "it must be NAME=COLUMN" in mistake(capsys, files, encoder, "--columns", "sentiment", out="other.yaml")
+
+
+def test_several_files_of_a_part(folder, encoder):
+    files = write(folder, reviews)
+    again = [{"id": f"more{number}", "text": "good room", "label": "yes"} for number in range(4)]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
+    found = init({**files, "out_of_domain": ["out_of_domain.jsonl", "more.jsonl"]}, encoder)
+    assert found["data"]["out_of_domain"] == ["out_of_domain.jsonl", "more.jsonl"]
+    assert found["schedule"] == [34, 17, 4, 0]
+
+
+def test_words_with_tags(folder, encoder):
+    parts = {
+        part: write_conll(folder / f"{part}.conll", sentences(size, seed))
+        for seed, (part, size) in enumerate(PARTS.items())
+    }
+    found = init(parts, encoder)
+    assert found["model"]["class_path"] == "TokenClassifier"
+    assert found["monitor"] == "val/f1"
+
+
+def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):
+    llama = str(write_language_model(tmp_path_factory.mktemp("llama"), "llama"))
+    found = init(write(folder, lambda part, size: ({"text": f"one plus {number}"} for number in range(size))), llama)
+    assert found["model"]["class_path"] == "CausalLM"
+    assert (found["monitor"], found["mode"]) == ("val/loss", "min")
+
+
+def test_a_task_can_be_named(folder, tmp_path_factory, capsys):
+    llama = str(write_language_model(tmp_path_factory.mktemp("llama"), "llama"))
+    files = write(folder, reviews)
+    assert init(files, llama)["model"]["class_path"] == "TextClassifier"  # more of their columns
+    assert init(files, llama, "--task", "CausalLM", out="second.yaml")["model"]["class_path"] == "CausalLM"
+    said = mistake(capsys, files, llama, "--task", "TextClasifier", out="third.yaml")
+    assert said.endswith("Did you mean 'TextClassifier'?")
+
+
+def test_columns_of_several_tasks(folder, tmp_path_factory, capsys):
+    llama = str(write_language_model(tmp_path_factory.mktemp("llama"), "llama"))
+    rows = lambda part, size: ({**row, "prompt": "good", "completion": "food"} for row in reviews(part, size))  # noqa: E731
+    init(write(folder, rows), llama)
+    assert "mine.yaml: CausalLM (TextClassifier with --task), schedule" in capsys.readouterr().out
+
+
+def test_an_existing_file_is_kept(folder, encoder, capsys):
+    (folder / "mine.yaml").write_text("schedule: [1, 0]\n")
+    assert "--out mine.yaml exists: choose another file" in mistake(capsys, write(folder, reviews), encoder)
+    assert (folder / "mine.yaml").read_text() == "schedule: [1, 0]\n"
+
+
+def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(folder, encoder, capsys):
+    files = write(folder, reviews)
+    with (folder / "val.jsonl").open("a") as file:
+        file.write('{"text": "no label"}\n')
+    assert "val.jsonl:6: 'label' has no value" in mistake(capsys, files, encoder)
+    said = mistake(capsys, {**files, "val": "missing.jsonl"}, encoder)
+    assert "val: missing.jsonl does not exist" in said
+    assert "cannot be loaded as a model" in mistake(capsys, write(folder, reviews), str(folder / "nothing"))
+    assert not (folder / "mine.yaml").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- the proposal
+
+
+def test_the_schedule_of_the_paper():
+    assert amounts(500, 10_000) == [4000, 2000, 500, 0]
+
+
+@given(in_domain=st.integers(1, 10**6), pool=st.integers(1, 10**8), parameters=st.integers(1, 10**10))
+def test_any_sizes_give_settings_that_are_accepted(in_domain, pool, parameters):
+    proposal = propose(in_domain, pool, parameters)
+    found = proposal.schedule
+    assert Schedule(found).amounts(pool) == found
+    assert found[-1] == 0
+    assert sorted(set(found), reverse=True) == found
+    assert found[0] <= 8 * in_domain
+    assert found[0] == pool or found[0] > 0.9 * 8 * in_domain * (in_domain > 1)  # rounded down to two digits
+    assert 3 <= proposal.patience <= proposal.in_domain_patience <= 20
+    assert 8 <= proposal.batch_size <= 32
+    assert 1 <= proposal.warmup <= -(-in_domain // proposal.batch_size)
+
+
+@given(number=st.floats(0, 1e12))
+def test_two_digits_are_kept(number):
+    found = rounded(number)
+    assert found <= number
+    assert int(number) < 100 or number - found < number / 10
+    assert len(str(found).rstrip("0")) <= 2
+
+
+def test_larger_models_have_lower_rates_and_very_large_ones_an_adapter():
+    sizes = (20e6, 110e6, 340e6, 700e6)
+    rates = [propose(5000, 10_000, int(size)).lr for size in sizes]
+    assert rates == sorted(rates, reverse=True)
+    assert not any(propose(5000, 10_000, int(size)).lora for size in sizes)
+    large = propose(5000, 10_000, 7_000_000_000)
+    assert large.lora
+    assert large.lr > rates[0]  # an adapter takes higher ones
