@@ -10,7 +10,8 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -26,10 +27,27 @@ def as_torch_has_it(module: nn.Module) -> nn.Module:
     return module
 
 
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Turn the dropout layers inside a module off, also in training."""
+    probabilities = {layer: layer.p for layer in module.modules() if isinstance(layer, nn.Dropout)}
+    for layer in probabilities:
+        layer.p = 0.0
+    yield
+    for layer, probability in probabilities.items():
+        layer.p = probability
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every comparison of training speeds."""
     add = parser.add_argument
     add("--encoder-layers", type=int, help="keep only this many layers, from the first")
+    add_round_arguments(parser)
+
+
+def add_round_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a comparison is measured."""
+    add = parser.add_argument
     add("--rounds", type=int, default=5, help="number of rounds (%(default)s)")
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread on a busy machine (%(default)s)")
     add("--threads", type=int, default=torch.get_num_threads(), help="number of threads (%(default)s)")

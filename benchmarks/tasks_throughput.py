@@ -1,0 +1,125 @@
+"""Training throughput of text classification, tagging and language modeling, compared with the trainers in use today.
+
+Each variant trains in its own process, with the same weights, optimizer and examples, alternating with the others;
+ratios are computed within a round. First, all train ten steps on the same batches without dropout: their losses must
+be equal. These steps also show how long it takes from the start of a process to the end of its first step.
+
+    python benchmarks/tasks_throughput.py classification --data FILE --pretrained PATH
+    python benchmarks/tasks_throughput.py tagging --data FILE --pretrained PATH
+    python benchmarks/tasks_throughput.py language-modeling --data FILE --pretrained PATH --batch-size 4
+
+The data is in any format that the task reads; language modeling takes texts. The other trainers need
+``pip install 'gradual[benchmarks]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from variants import Variant, add_round_arguments, spread
+
+STEPS = 10
+TOLERANCE = 1e-4
+TASKS = ("classification", "tagging", "language-modeling")
+# imported where they are used: a variant's process must not load what another one needs
+VARIANTS = {
+    "gradual": ("gradual_tasks", "Ours"),
+    "Trainer": ("plain_tasks", "PlainTrainer"),
+    "Trainer, grouped by length": ("plain_tasks", "GroupedTrainer"),
+    "SFTTrainer": ("plain_tasks", "PlainSft"),
+    "SFTTrainer, packing": ("plain_tasks", "PackedSft"),
+}
+
+
+def make(module: str, name: str, *arguments: Any) -> Any:
+    """Make an object of a class of another script."""
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as name:
+        compare(options, Path(name))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> None:
+    """Compare the variants, and print the table."""
+    preparation = Variant(make, "gradual_tasks", "Preparation", options, folder)
+    lengths = preparation.write()
+    preparation.close()
+    per_round = options.steps * options.batch_size
+    needed = max(per_round, STEPS * options.batch_size)
+    if len(lengths) < needed:
+        raise SystemExit(f"The data has {len(lengths)} examples of at most {options.max_length} tokens, not {needed}.")
+    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0)).tolist()
+    options.row_tokens = max(round(options.batch_size * mean(lengths)), max(lengths))
+    print(f"{options.task}: {len(lengths)} examples of {mean(lengths):.0f} tokens, batches of {options.batch_size}")
+
+    variants, checks = {}, {}
+    for name in options.variants:
+        started = time.perf_counter() if options.clock == "wall" else 0.0
+        variants[name] = Variant(make, *VARIANTS[name], options, folder, started)
+        checks[name] = variants[name].check(order[: STEPS * options.batch_size])
+    losses = torch.tensor([check["losses"] for check in checks.values()], dtype=torch.float64)
+    off = ((losses - losses[0]).abs() / losses[0].abs()).max()
+    print(f"losses of {losses.shape[1]} steps: {', '.join(f'{loss:.5f}' for loss in losses[0].tolist())}")
+    print(f"greatest relative difference between variants: {off:.1e}")
+    if losses.shape[1] != STEPS or not off <= TOLERANCE:
+        raise SystemExit("The variants do not compute the same.")
+
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    tokens = []
+    for number in range(options.rounds):
+        drawn = [order[(number * per_round + i) % len(order)] for i in range(per_round)]
+        tokens.append(sum(lengths[at] for at in drawn))
+        for name in list(variants)[:: 1 if number % 2 else -1]:
+            seconds[name].append(variants[name].train(drawn, number))
+    peaks = {name: variant.close() for name, variant in variants.items()}
+
+    print(f"\nMedians of {options.rounds} rounds of {options.steps} steps, minimum and maximum in parentheses.\n")
+    print(
+        "| | examples/s | real tokens/s | gradual is faster by a factor of | peak memory, MB | gradual needs "
+        "| first step after, s | gradual needs |"
+    )
+    print("| --- |" + " ---: |" * 7)
+    (ours, *_) = variants
+    for name, times in seconds.items():
+        cells = [
+            spread([per_round / each for each in times]),
+            spread([count / each for count, each in zip(tokens, times)], 0),
+            spread([theirs / mine for theirs, mine in zip(times, seconds[ours])], 2),
+            f"{peaks[name]:.0f}",
+            f"{peaks[ours] / peaks[name]:.2f}",
+            f"{checks[name]['first step']:.1f}",
+            f"{checks[ours]['first step'] / checks[name]['first step']:.2f}",
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("task", choices=TASKS)
+    add("--data", required=True, nargs="+", help="files of training examples")
+    add("--pretrained", required=True, help="folder or hub name of the model")
+    add("--layers", type=int, help="keep only this many layers, from the first")
+    add("--batch-size", type=int, default=16, help="examples in a batch (%(default)s)")
+    add("--max-length", type=int, default=512, help="tokens of an example at most (%(default)s)")
+    add("--steps", type=int, default=8, help="steps in a round (%(default)s)")
+    add("--against", nargs="+", choices=list(VARIANTS)[1:], metavar="TRAINER", help="the others; default: all")
+    add_round_arguments(parser)
+    options = parser.parse_args()
+    known = [name for name in VARIANTS if options.task == "language-modeling" or not name.startswith("SFT")]
+    options.variants = [name for name in known if name == "gradual" or name in (options.against or known)]
+    return options
+
+
+if __name__ == "__main__":
+    main()
