@@ -57,6 +57,7 @@ def test_the_pooled_estimate_is_that_of_its_equations(case):
     assert found.data_sets == len(CASES[case][0])
 
 
+@pytest.mark.filterwarnings("ignore:.*use_t=True")  # of the intervals of single data sets
 @pytest.mark.parametrize("case", CASES)
 def test_the_pooled_estimate_is_that_of_statsmodels(case):
     differences, errors = map(np.array, CASES[case])
