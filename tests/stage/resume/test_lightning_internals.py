@@ -26,6 +26,7 @@ LIBRARIES = ("lightning", "torchmetrics", "jsonargparse")
 OF_OTHER_LIBRARIES = {
     "model._orig_mod",  # of torch.compile
     "encoder.config._attn_implementation",  # of transformers
+    "model.config._attn_implementation",
     "event._replace",  # of named tuples
 }
 
