@@ -10,8 +10,13 @@ from gradual import Schedule
 from gradual.experiment.strategies import Strategy, parse_strategies
 
 
-def table5() -> dict[str, Strategy]:
-    """Without ``later_stages``, which say that the dialogue model's vectors are trained: other models have none."""
+def table5(vectors: bool = True) -> dict[str, Strategy]:
+    """The strategies of Table 5.
+
+    Args:
+        vectors: Whether later stages train the dialogue model's vectors; other models have none.
+    """
     config = Path(__file__).parents[1] / "configs/multiwoz/table5.yaml"
     content = yaml.safe_load(config.read_text())
-    return parse_strategies(content["strategies"], Schedule(content["schedule"], last_stage=content["last_stage"]))
+    later = content["later_stages"] if vectors else None
+    return parse_strategies(content["strategies"], Schedule(content["schedule"], later, content["last_stage"]))

@@ -27,6 +27,8 @@ OF_OTHER_LIBRARIES = {
     "model._orig_mod",  # of torch.compile
     "encoder.config._attn_implementation",  # of transformers
     "model.config._attn_implementation",
+    "cls._model_mapping",
+    "transformers.AutoModelForMaskedLM._model_mapping",
     "event._replace",  # of named tuples
 }
 
