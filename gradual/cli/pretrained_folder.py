@@ -11,6 +11,7 @@ from typing import Any
 from gradual.cli.chosen_stage import ChosenStage
 from gradual.cli.class_paths import OWN_CLASSES
 from gradual.cli.usage import pipeline_of, usage
+from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.files import whole_folder
 from gradual.nn.compiled import plain_name
@@ -47,8 +48,9 @@ def write_folder(stage: ChosenStage, content: Mapping[str, Any], out: Path, merg
                 _name_base(work / "adapter_config.json")
             else:
                 task.save_pretrained(work)
-            _tokenizer(task, stage).save_pretrained(work)
-            card = model_card(_facts(task, out, alone), _training(stage))
+            data = _data(task, stage)
+            _tokenizer(data).save_pretrained(work)
+            card = model_card(_facts(task, data, out, alone), _training(stage))
             (work / "README.md").write_text(card, encoding="utf-8")
             return sorted(path.name for path in work.iterdir())
     except OSError as error:
@@ -99,13 +101,21 @@ def _restored(cls: type[PretrainedTask], content: Mapping[str, Any], trusted: bo
     return task.eval()
 
 
-def _tokenizer(task: PretrainedTask, stage: ChosenStage) -> Any:
-    """The tokenizer of the run's data module, with the length that texts were cut to."""
+def _data(task: PretrainedTask, stage: ChosenStage) -> TaskFileDataModule:
+    """The data module of the run, or where there is none of a task, that of the model; it reads no files."""
     said = stage.configuration.get("data")
-    settings: dict[str, Any] = dict(said.get("init_args") or {}) if isinstance(said, dict) else {}
-    path = said.get("class_path") if isinstance(said, dict) else task.datamodule_class
-    settings = {"in_domain": "", **settings, "tokenizer": settings.get("tokenizer") or task.pretrained}
-    data = pkgutil.resolve_name(str(path))(**settings)
+    described: dict[str, Any] = said if isinstance(said, dict) else {"class_path": said}
+    cls = pkgutil.resolve_name(str(described["class_path"])) if said else None
+    if not (isinstance(cls, type) and issubclass(cls, TaskFileDataModule)):
+        cls, described = pkgutil.resolve_name(str(task.datamodule_class)), {}
+    settings: dict[str, Any] = {"in_domain": "", **(described.get("init_args") or {})}
+    tokenizer = settings.get("tokenizer") or getattr(task.spec, "tokenizer", task.pretrained)
+    data: TaskFileDataModule = cls(**{**settings, "tokenizer": tokenizer})
+    return data
+
+
+def _tokenizer(data: TaskFileDataModule) -> Any:
+    """The tokenizer, with the length that texts were cut to."""
     tokenizer, longest = data.load_tokenizer(), data.longest
     if longest is not None:
         tokenizer.model_max_length = longest
@@ -114,10 +124,11 @@ def _tokenizer(task: PretrainedTask, stage: ChosenStage) -> Any:
     return tokenizer
 
 
-def _facts(task: PretrainedTask, out: Path, adapter: bool) -> ModelFacts:
+def _facts(task: PretrainedTask, data: TaskFileDataModule, out: Path, adapter: bool) -> ModelFacts:
     config = task.model_config(task.spec)
     labels = list(config.get("id2label", {}).values())
-    lines = usage(task.auto_class, str(out), task.pretrained if adapter else None, config)
+    base, prefix = task.pretrained if adapter else None, getattr(data, "prefix", "")
+    lines = usage(task.auto_class, str(out), base, config, prefix)
     name = out.resolve().name
     return ModelFacts(name, task.pretrained, type(task).__name__, labels, adapter, pipeline_of(task.auto_class), lines)
 

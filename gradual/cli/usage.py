@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ def pipeline_of(auto_class: str) -> str | None:
     return next((name for name, found in classes.items() if auto_class in found), None)
 
 
-def usage(auto_class: str, folder: str, base: str | None = None, config: Mapping[str, Any] | None = None) -> str:
+def usage(
+    auto_class: str, folder: str, base: str | None = None, config: Mapping[str, Any] | None = None, prefix: str = ""
+) -> str:
     """Write lines that load a model and apply it to a text.
 
     Args:
@@ -28,7 +31,9 @@ def usage(auto_class: str, folder: str, base: str | None = None, config: Mapping
         folder: Its folder.
         base: Where the folder holds an adapter alone, the pretrained model that it belongs to; otherwise None.
         config: For an adapter, what differs from the configuration of the base.
+        prefix: What the model reads before each text.
     """
+    text = json.dumps(f"{prefix}{_TEXT}", ensure_ascii=False)
     pipeline = pipeline_of(auto_class)
     names = ["pipeline"] if pipeline else []
     if base is not None or pipeline is None:
@@ -36,7 +41,7 @@ def usage(auto_class: str, folder: str, base: str | None = None, config: Mapping
     lines = [f"from transformers import {', '.join(names)}", ""]
     if base is None and pipeline is not None:
         lines.append(f'model = pipeline("{pipeline}", "{folder}"{_ARGUMENTS.get(pipeline, "")})')
-        return "\n".join([*lines, f'print(model("{_TEXT}"))'])
+        return "\n".join([*lines, f"print(model({text}))"])
     lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{folder}")')
     changes = "".join(f", {name}={value!r}" for name, value in (config or {}).items() if name != "label2id")
     lines.append(f'model = {auto_class}.from_pretrained("{base or folder}"{changes if base else ""})')
@@ -44,6 +49,6 @@ def usage(auto_class: str, folder: str, base: str | None = None, config: Mapping
         lines.append(f'model.load_adapter("{folder}")')
     if pipeline is not None:
         lines.append(f'use = pipeline("{pipeline}", model=model, tokenizer=tokenizer{_ARGUMENTS.get(pipeline, "")})')
-        return "\n".join([*lines, f'print(use("{_TEXT}"))'])
-    lines.append(f'made = model.generate(**tokenizer("{_TEXT}", return_tensors="pt"))')
+        return "\n".join([*lines, f"print(use({text}))"])
+    lines.append(f'made = model.generate(**tokenizer({text}, return_tensors="pt"))')
     return "\n".join([*lines, "print(tokenizer.batch_decode(made, skip_special_tokens=True)[0])"])

@@ -8,6 +8,8 @@ import pytest
 import tagging_examples
 import yaml
 from language_files import write_model as write_language_model
+from pair_files import PAIRS
+from pair_files import write_model as write_pair_model
 from tiny_models import write_model
 from transformers import AutoModelForSequenceClassification
 
@@ -54,6 +56,11 @@ for words in sentences["tags"]:
     found["tags"].append([model.config.id2label[best[at]] for at in first])
 write = pipeline("text-generation", f"{folder}/texts", return_full_text=False)
 found["texts"] = [each[0]["generated_text"] for each in write(rows["prompts"], max_new_tokens=4, do_sample=False)]
+code = open(f"{folder}/pairs/README.md").read().split("```python\\n")[1].split("```")[0].rpartition("made = ")[0]
+names = {}
+exec(code, names)
+encoded = names["tokenizer"](["translate : " + text for text in rows["sources"]], return_tensors="pt", padding=True)
+found["pairs"] = names["tokenizer"].batch_decode(names["model"].generate(**encoded), skip_special_tokens=True)
 assert "gradual" not in sys.modules
 print(json.dumps(found))
 """
@@ -120,6 +127,11 @@ def trained(tmp_path_factory):
     llama = write_language_model(folder / "llama", "llama")
     asked = [{"prompt": f"one plus {word} is", "completion": " two"} for word in ("one", "two", "you", "four")]
     lines = {part: write(folder / f"{part}-lines.jsonl", asked) for part in ("in_domain", "val", "test")}
+    t5 = str(write_pair_model(folder / "t5", "large t5"))
+    prefix = folder / "prefix.yaml"
+    prefix.write_text("data: {prefix: 'translate : '}")
+    rows = [{"source": source, "target": target} for source, target in PAIRS]
+    pairs = {part: write(folder / f"{part}-pairs.jsonl", rows) for part in ("in_domain", "val", "test")}
     return {
         "label": compared / "seed-1/8/4/0",
         "labels": fit(folder, "TextClassifier", bert, "labels", **some),
@@ -127,6 +139,7 @@ def trained(tmp_path_factory):
         "adapter": lora,
         "spans": taggers["bert"],
         "tags": taggers["roberta"],
+        "pairs": fit(folder, "Seq2Seq", t5, "pairs", f"--config={prefix}", "--model.generate={num_beams: 2}", **pairs),
         "texts": fit(folder, "CausalLM", llama, "texts", "--model.generate={max_new_tokens: 4}", **lines),
     }
 
@@ -145,6 +158,7 @@ def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
     rows = {
         "texts": [row["text"] for row in texts(9)],
         "sentences": {name: [row["tokens"] for row in expected[name]] for name in ("spans", "tags")},
+        "sources": [source for source, _ in PAIRS],
         "prompts": [f"one plus {word} is" for word in ("one", "two", "you", "four")],
     }
     plain = subprocess.run(
@@ -167,6 +181,8 @@ def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
     assert spread == [[tag.rpartition("-")[2] for tag in row["tags"]] for row in expected["spans"]]
     for name in ("tags", "spans"):
         assert {tag for row in expected[name] for tag in row["tags"]} > {"O"}
+    assert found["pairs"] == [row["text"] for row in expected["pairs"]]
+    assert len(set(found["pairs"])) > 1
     assert found["texts"] == [row["text"] for row in expected["texts"]]
 
 
@@ -207,6 +223,7 @@ def test_the_card_says_how_the_model_was_made(trained, exported):
     assert "95% interval" in card
     assert json.loads((stage.parents[3] / "compare.json").read_text())["command"] in card
     assert "transformers 5" in card
+    assert 'tokenizer("translate : Write your text here."' in (exported / "pairs/README.md").read_text()
     # a run of fit has no strategies to compare with
     assert "## Evaluation" not in (exported / "labels/README.md").read_text()
 

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from language_files import write_model as write_language_model
+from pair_files import write_model as write_pair_model
 from tagging_examples import sentences, write_conll
 from tiny_models import write_model
 
@@ -145,6 +146,14 @@ def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):
     found = init(write(folder, lambda part, size: ({"text": f"one plus {number}"} for number in range(size))), llama)
     assert found["model"]["class_path"] == "CausalLM"
     assert (found["monitor"], found["mode"]) == ("val/loss", "min")
+
+
+def test_sources_with_targets(folder, tmp_path_factory, encoder, capsys):
+    t5 = str(write_pair_model(tmp_path_factory.mktemp("t5"), "t5"))
+    files = write(folder, lambda part, size: ({"source": f"ein {number}", "target": "one"} for number in range(size)))
+    assert init(files, t5)["model"]["class_path"] == "Seq2Seq"
+    said = mistake(capsys, files, encoder, out="second.yaml")  # an encoder has no decoder
+    assert f"Seq2Seq cannot: '{encoder}' is a model of the type bert" in said
 
 
 def test_a_task_can_be_named(folder, tmp_path_factory, capsys):
