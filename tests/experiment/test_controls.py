@@ -269,6 +269,7 @@ class OwnPlan(Counting):
         self._write({"epochs": epochs, "steps": self.trainer.estimated_stepping_batches})
 
 
+@pytest.mark.slow
 def test_a_module_s_own_schedule_sees_the_plan_too(tmp_path):
     experiment = make_experiment(tmp_path, OwnPlan, {"optimizer": OptimizerConfig()})
     compare(tmp_path, experiment=experiment)
@@ -304,6 +305,7 @@ class Halting(Counting):
             raise RuntimeError("power cut")
 
 
+@pytest.mark.slow
 def test_an_interrupted_control_goes_on_to_the_same_result(whole, tmp_path):
     for expected in ("power cut", None):
         experiment = make_experiment(tmp_path, Halting, data={"batch_size": 4})
@@ -326,6 +328,7 @@ def test_nothing_is_trained_again_by_the_same_command(whole):
     assert (whole / "counted.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_controls_can_be_added_to_stages_of_an_earlier_version(whole, tmp_path):
     """Whose results do not say how many steps they took."""
     compare(tmp_path, controls=False)
@@ -371,6 +374,7 @@ def test_a_damaged_control_is_repaired(whole, tmp_path):
     assert after.keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_in_several_processes_the_folders_and_results_are_the_same(whole, tmp_path, monkeypatch):
     get_context = multiprocessing.get_context
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: get_context("fork"))  # starts in no time

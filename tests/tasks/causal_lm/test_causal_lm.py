@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, pipeline
 from two_processes import in_two_processes
 
@@ -360,7 +361,7 @@ def test_an_adapter_memorizes_a_tiny_corpus_and_is_merged_for_transformers(folde
         assert found["generated_text"] == row["completion"]
 
 
-@pytest.mark.parametrize(("family", "kind"), [("llama", "ddp"), ("gpt2", "fsdp")])
+@pytest.mark.parametrize(("family", "kind"), fast_one_in(2, [("llama", "ddp"), ("gpt2", "fsdp")]))
 def test_two_processes_train_and_generate_as_one(folder, tmp_path, family, kind):
     """With the model divided among them (FSDP2), too, whose embeddings GPT-2 shares with its head."""
 

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from pair_files import PAIRS, model_of, tokenizer_of, write_model, write_parts, write_rows
 from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 from torchmetrics.functional.text import rouge_score
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from two_processes import in_two_processes
@@ -345,7 +346,7 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("family", "kind"), [("t5", "ddp"), ("bart", "fsdp")])
+@pytest.mark.parametrize(("family", "kind"), fast_one_in(2, [("t5", "ddp"), ("bart", "fsdp")]))
 def test_two_processes_train_and_score_as_one(folder, tmp_path, family, kind):
     """With the model divided among them (FSDP2), too, where each needs the other for every step of generation."""
 

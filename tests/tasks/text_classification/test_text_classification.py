@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
+from slow_cases import fast_one_in
 from tiny_models import write_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from two_processes import in_two_processes
@@ -233,7 +234,8 @@ def test_nothing_scored_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [("bert", "label"), ("roberta", "labels"), ("modernbert", "label"), ("bert", "number")]
+    ("kind", "target"),
+    fast_one_in(2, [("roberta", "labels"), ("bert", "label"), ("modernbert", "label"), ("bert", "number")]),
 )
 def test_a_small_model_learns_it_all(tmp_path, encoders, kind, target):
     """What is trained on is learned, test records add up to the test scores, and a checkpoint predicts the same."""
@@ -304,7 +306,7 @@ def divided():
     return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
-@pytest.mark.parametrize(("kind", "strategy"), [("bert", lambda: "ddp"), ("modernbert", divided)])
+@pytest.mark.parametrize(("kind", "strategy"), fast_one_in(2, [("bert", lambda: "ddp"), ("modernbert", divided)]))
 def test_two_processes_train_and_score_as_one(tmp_path, encoders, kind, strategy):
     def train(root, processes):
         settings = {"batch_size": 4 // processes, "eval_batch_size": 2}
