@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     to_standard_error()
     find_modules_in(Path.cwd())
     chosen = choose_task(files, arguments.pretrained, columns, arguments.task)
+    if not chosen.data.pool_size:
+        raise InputError("--out_of_domain has no examples that are not among those of validation or test.")
     proposal = propose(chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
     text = configuration(chosen, proposal, files, arguments.pretrained, columns, out)
     try:
@@ -89,7 +91,7 @@ def configuration(
     """
     data, architecture = chosen.data, chosen.architecture
     sizes = dict(zip(_FILES, data.statistics()["examples"].values()))
-    found = ", ".join(f"{role} '{column}'" for role, column in data.column_of.items() if role not in columns)
+    found = ", ".join(f"{role} {column!r}" for role, column in data.column_of.items() if role not in columns)
     main, *others = (f"val/{name}" for name in chosen.scores)
     patience, long = proposal.patience, proposal.in_domain_patience
     last = f"last_stage: {{patience: {long}, optimizer: {{lr_scale: 0.4}}}}"
