@@ -21,7 +21,7 @@ _FILES = {
     "val": "validation examples of the target domain",
     "test": "test examples of the target domain",
 }
-_COMMENTS_AT = 40  # the column of comments
+_COMMENTS_AT = 42  # the column of comments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     to_standard_error()
     find_modules_in(Path.cwd())
     chosen = choose_task(files, arguments.pretrained, columns, arguments.task)
+    if not chosen.data.pool_size:
+        raise InputError("--out_of_domain has no examples that are not among those of validation or test.")
     proposal = propose(chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
     text = configuration(chosen, proposal, files, arguments.pretrained, columns, out)
     try:
@@ -89,10 +91,13 @@ def configuration(
     """
     data, architecture = chosen.data, chosen.architecture
     sizes = dict(zip(_FILES, data.statistics()["examples"].values()))
-    found = ", ".join(f"{role} '{column}'" for role, column in data.column_of.items() if role not in columns)
+    found = ", ".join(f"{role} {column!r}" for role, column in data.column_of.items() if role not in columns)
     main, *others = (f"val/{name}" for name in chosen.scores)
     patience, long = proposal.patience, proposal.in_domain_patience
-    last = f"last_stage: {{patience: {long}, optimizer: {{lr_scale: 0.4}}}}"
+    later = [
+        _line("later_stages: {optimizer: {lr_scale: 0.4}}", "the factor of the paper's last stage (Appendix A.2)"),
+        _line(f"last_stage: {{patience: {long}}}", "its epochs are short"),
+    ]
     own = hasattr(data, "out_of_domain_labels")
     lines = [
         "# Written by gradual init, to start from:",
@@ -100,7 +105,7 @@ def configuration(
         f"#   gradual compare --config {out}    (all strategies, with a report)",
         f"#   gradual fit --config {out}        (gradual fine-tuning alone)",
         _line(f"schedule: {proposal.schedule}", f"out-of-domain examples: {_share(proposal.schedule, sizes)}"),
-        _line(last, "the factor of the paper's last stage (Appendix A.2)") if len(proposal.schedule) > 1 else None,
+        *later,
         "",
         _line("strategies:", "what compare trains"),
         _line(f"  in-domain only: {{patience: {long}}}", "without the pool an epoch is short: it needs more of them"),

@@ -178,6 +178,15 @@ def test_an_existing_file_is_kept(folder, encoder, capsys):
     assert (folder / "mine.yaml").read_text() == "schedule: [1, 0]\n"
 
 
+def test_a_pool_of_one_example_or_none(folder, encoder, capsys):
+    files = write(folder, reviews, {**PARTS, "out_of_domain": 1})
+    assert init(files, encoder)["schedule"] == [1, 0]
+    main(["plan", "--config", "mine.yaml"])
+    capsys.readouterr()
+    (folder / "out_of_domain.jsonl").write_text((folder / "val.jsonl").read_text())
+    assert "--out_of_domain has no examples that are not among" in mistake(capsys, files, encoder, out="other.yaml")
+
+
 def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(folder, encoder, capsys):
     files = write(folder, reviews)
     with (folder / "val.jsonl").open("a") as file:
