@@ -18,7 +18,7 @@ from variants import clock, without_dropout
 from gradual.data.loader import EpochBatches, ResumableLoader
 from gradual.data.subsets import lengths_of
 from gradual.nn.encoder import load_model, load_tokenizer
-from gradual.nn.fast_cpu import keep_memory
+from gradual.stage.memory import stage_memory
 from gradual.stage.resume.lightning_internals import allow_clipping
 from gradual.tasks import (
     CausalLM,
@@ -123,7 +123,6 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace, folder: Path, started: float):
         torch.set_num_threads(options.threads)
-        keep_memory()  # as in every stage
         self.options = options
         self.timer = Timer(options.clock, started)
         model_class, data_class = TASKS[options.task]
@@ -152,6 +151,11 @@ class Ours:
 
     def fit(self, positions: Sequence[int], seed: int, shuffled: bool, bf16: bool) -> None:
         """Train for an epoch with a Trainer of Lightning, as a stage does."""
+        with stage_memory():
+            self._fit(positions, seed, shuffled, bf16)
+            self.model.trainer = None  # what the model holds is not released
+
+    def _fit(self, positions: Sequence[int], seed: int, shuffled: bool, bf16: bool) -> None:
         batches = EpochBatches(len(positions), self.options.batch_size, seed, train=shuffled)
         chosen = Subset(self.data.domains.in_domain, positions)
         trainer = Trainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ class PlainTrainer:
         trainer = self.trainer(positions, check)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        gc.collect()  # of earlier trainers, as the memory of one is of interest
         return trainer
 
     def ordered(self, positions: Sequence[int], seed: int) -> Sequence[int]:

@@ -122,6 +122,11 @@ class TaskModule(LightningModule):
         trusted = {"trust_remote_code": trust_remote_code, "weights_only": True}
         return super().load_from_checkpoint(checkpoint_path, *args, **{**kwargs, **trusted})
 
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *arguments: Any, **named: Any) -> None:
+        """Update the weights, and free their gradients; Lightning would keep them during the next forward pass."""
+        super().optimizer_step(epoch, batch_idx, optimizer, *arguments, **named)
+        self.optimizer_zero_grad(epoch, batch_idx, optimizer)
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the validation scores."""
         self._step(batch, "val")

@@ -152,3 +152,34 @@ def test_data_of_another_task_is_refused():
         match=r"^Classifier needs a data module whose spec\(\) returns the class Classes, but this one returns None\.$",
     ):
         trainer().validate(Classifier(), data)
+
+
+class Watched(Classifier):
+    """Notes in each forward pass whether there are gradients of an earlier one."""
+
+    def training_step(self, batch, batch_idx):
+        self.called.append(self.head.weight.grad is not None)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_gradients_are_kept_only_while_they_are_accumulated_and_weights_are_those_of_a_loop_by_hand(accumulated):
+    model, data = Watched(), Labelled()
+    data.batch_size = 2
+    data.configure(model)
+    model.configure_model()
+    head = nn.Linear(4, 3)
+    head.load_state_dict(model.head.state_dict())
+    model.called.clear()
+    trainer(max_epochs=1, limit_val_batches=0, accumulate_grad_batches=accumulated).fit(model, datamodule=data)
+    there = [flag for flag in model.called if isinstance(flag, bool)]
+    batches = list(data.train_dataloader())
+    assert there == [number % accumulated > 0 for number in range(len(batches))]
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    for number, (points, classes) in enumerate(batches, start=1):
+        (nn.functional.cross_entropy(head(points), classes) / accumulated).backward()
+        if number % accumulated == 0 or number == len(batches):
+            optimizer.step()
+            optimizer.zero_grad()
+    assert len(batches) > accumulated
+    torch.testing.assert_close(model.head.weight, head.weight)
