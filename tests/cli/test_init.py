@@ -106,6 +106,16 @@ def test_the_configuration_of_a_comparison(folder, encoder):
     assert content["metrics"] == ["accuracy", "micro_f1", "macro_f1"]
 
 
+def test_several_labels_are_watched_by_their_loss(folder, encoder):
+    """Their F1 is 0 at first, and patience would end a stage before it has begun to learn."""
+
+    def intents(part, size):
+        return ({**row, "label": [row["label"]] * (number % 2)} for number, row in enumerate(reviews(part, size)))
+
+    found = init(write(folder, intents), encoder)
+    assert (found["monitor"], found["mode"]) == ("val/loss", "min")
+
+
 def test_unusual_names_of_columns_are_given(folder, encoder, capsys):
     files = write(folder, lambda part, size: reviews(part, size, "text", "sentiment"))
     said = mistake(capsys, files, encoder)

@@ -68,8 +68,12 @@ class TextClassifier(PretrainedTask):
         return LabelScores(spec.labels, self.per_label_scores) if spec.labels else NumberScores()
 
     def main_score(self, spec: TextSpec) -> str:
-        """Return the score that counts all labels alike, or the correlation of numbers."""
-        return "macro_f1" if spec.labels else "pearson"
+        """Return the score that counts all labels alike, or the correlation of numbers; the loss of several labels.
+
+        The F1 of several labels of a text is 0 until one of them is more likely than not, which may take many epochs
+        in which the loss already falls: patience would end a stage before it has begun to learn.
+        """
+        return {"label": "macro_f1", "labels": "loss", "number": "pearson"}[spec.target]
 
     def prepare_model(self, model: Any) -> None:
         """Let the encoder read texts without padding, where it can."""
