@@ -1,5 +1,6 @@
 """CoNLL files come out as the sentences that were written, or are refused with the line."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def files(draw):
     inner = st.tuples(*[SPACED if tabs else WORD] * max(1, width - 1))
     words = st.builds(lambda first, last: (*first, last)[:width] if width > 1 else first, inner, TAG)
     written = draw(st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=4))
-    assume(tabs or any(word[0] != "#" for each in written for word in each))  # or it could be comments alone
+    rows = [("\t" if tabs else " ").join(word) for each in written for word in each]
+    assume(any(row != "#" and not row.startswith("# ") for row in rows))  # or it could be comments alone
+    assume(tabs or not any(re.match(r"#\s*\S+\s*=\s", row) for row in rows))  # comments that name a value
     end = draw(st.sampled_from(["\n", "\r\n"]))
     lines = []
     for sentence in written:
