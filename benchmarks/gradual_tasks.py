@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from gradual.tasks import (
 )
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module="lightning")
 TASKS: dict[str, tuple[Any, Any]] = {
     "classification": (TextClassifier, TextClassificationData),
     "tagging": (TokenClassifier, TokenClassificationData),

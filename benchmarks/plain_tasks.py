@@ -24,9 +24,11 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.utils.logging import disable_progress_bar
 from variants import clock, without_dropout
 
 datasets.disable_progress_bars()
+disable_progress_bar()
 _MEGA_BATCH = 50  # batches that are sorted by length together, as in an epoch of 200 batches or more
 
 
@@ -199,15 +201,17 @@ class PlainSft(PlainTrainer):
         from trl import SFTConfig, SFTTrainer
 
         arguments = self.arguments(check) | {"max_length": self.options.max_length, "gradient_checkpointing": False}
+        data = self.data
         if self.packing and check:  # what packing turns a batch into, but with the same texts in it as in the others
             arguments |= {"padding_free": True, "max_length": None}
+            data = PlainTrainer.read(self)  # which cuts what is too long; this setting does not
         elif self.packing:
             rows = {"per_device_train_batch_size": 1, "max_length": self.options.row_tokens}
             arguments |= {"packing": True, **rows}
         return SFTTrainer(
             self.model,
             SFTConfig(**arguments),
-            train_dataset=self.data.select(positions),
+            train_dataset=data.select(positions),
             processing_class=self.tokenizer,
             callbacks=[self.timer],
         )

@@ -67,11 +67,9 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         started = time.perf_counter() if options.clock == "wall" else 0.0
         variants[name] = Variant(make, *VARIANTS[name], options, folder, started)
         checks[name] = variants[name].check(order[: STEPS * options.batch_size])
-    losses = torch.tensor([check["losses"] for check in checks.values()], dtype=torch.float64)
-    off = ((losses - losses[0]).abs() / losses[0].abs()).max()
-    print(f"losses of {losses.shape[1]} steps: {', '.join(f'{loss:.5f}' for loss in losses[0].tolist())}")
-    print(f"greatest relative difference between variants: {off:.1e}")
-    if losses.shape[1] != STEPS or not off <= TOLERANCE:
+    if not _agree({name: check["losses"] for name, check in checks.items()}):
+        for variant in variants.values():
+            variant.close()
         raise SystemExit("The variants do not compute the same.")
 
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -101,6 +99,16 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
             f"{checks[ours]['first step'] / checks[name]['first step']:.2f}",
         ]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _agree(found: dict[str, list[float]]) -> bool:
+    """Print the losses of the first variant, and how far the others are from them; returns whether they are equal."""
+    ours, *others = (torch.tensor(losses, dtype=torch.float64) for losses in found.values())
+    print(f"losses of {len(ours)} steps: {', '.join(f'{loss:.5f}' for loss in ours.tolist())}")
+    off = [float(((theirs - ours) / ours).abs().max()) for theirs in others]
+    differences = ", ".join(f"{name} {each:.0e}" for name, each in zip(list(found)[1:], off))
+    print(f"relative differences at most: {differences}")
+    return len(ours) == STEPS and max(off) <= TOLERANCE
 
 
 def _options() -> argparse.Namespace:
