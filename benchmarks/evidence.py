@@ -1,17 +1,18 @@
 """Does gradual fine-tuning help, against the same training? Runs the comparisons of docs/results.md, with controls.
 
-    python benchmarks/evidence.py DATA ENCODER [--only NAME ...] [--seeds 0 1 2] [--out runs/evidence]
+    python benchmarks/evidence.py DATA ENCODER [--layers N] [--only NAME ...] [--seeds 0 1 2] [--out runs/evidence]
 
 Runs what ``DATA`` has the files of, in the order of what they tell per hour, each in a run directory of its own; the
-same command goes on where it was stopped. Afterwards ``OUT/scores.csv`` has the test and validation score of every
-strategy and seed, and ``gradual report OUT/*`` makes one page of all data sets.
+same command goes on where it was stopped. Classification and tagging are configured by ``gradual init`` from the files,
+the paper's two tasks by ``configs/evidence``. Validation sets are cut to 200 examples: who has 100 examples to train on
+has no more. Afterwards ``OUT/scores.csv`` has the test and validation score of every strategy and seed, and ``gradual
+report OUT/*`` makes one page of all data sets.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from pathlib import Path
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/evidence"
 CONTROLS = ("same training, one stage", "same training, same restarts", "same training, drop at once")
-PARTS = ("in_domain", "out_of_domain", "val", "test")
+VALIDATION = 200  # examples at most, where files are examples
+LEARNING_RATE = 3.0e-4  # that small an encoder learns at a higher rate than init proposes for its size
+VARIANTS = {
+    "constant": (),
+    "decay": ("--lr_schedule.name=cosine", "--trainer.max_epochs=20"),
+    "averaged": ("--weight_averaging=0.99",),
+}
 
 
 @dataclass(frozen=True)
@@ -28,106 +35,132 @@ class Comparison:
     """One data set.
 
     Attributes:
-        config: Name of the configuration.
         files: The files of each part, or the folder of the dialogues, below ``DATA``.
         options: Further options of ``gradual compare``.
-        first: Number of in-domain lines to take from the start of the training file; None for all.
+        config: Name of the configuration; None to let ``gradual init`` write it.
+        columns: Columns with unusual names, for ``gradual init``.
+        first: Number of in-domain examples to take from the start of the training file; None for all.
     """
 
-    config: str
-    files: dict[str, str | list[str]]
+    files: dict[str, list[str]]
     options: tuple[str, ...] = ()
+    config: str | None = None
+    columns: tuple[str, ...] = ()
     first: int | None = None
 
-    def given(self, data: Path, out: Path) -> list[str] | None:
-        """The options that name the files; None where one is missing."""
-        listed = [path for paths in self.files.values() for path in ([paths] if isinstance(paths, str) else paths)]
-        if not all((data / path).exists() for path in listed):
+    def given(self, data: Path, out: Path) -> dict[str, list[str]] | None:
+        """The files of each part; None where one is missing."""
+        files = {part: [data / path for path in paths] for part, paths in self.files.items()}
+        if not all(path.exists() for paths in files.values() for path in paths):
             return None
-        given = []
-        for part, paths in self.files.items():
-            absolute = [str(data / path) for path in ([paths] if isinstance(paths, str) else paths)]
-            if part == "in_domain" and self.first is not None:
-                absolute = [str(self._head(Path(absolute[0]), out))]
-            given.append(f"--data.{part}={absolute[0] if len(absolute) == 1 else json.dumps(absolute)}")
-        return given
-
-    def _head(self, file: Path, out: Path) -> Path:
-        target = out / f"{file.parent.name}-{file.stem}-{self.first}{file.suffix}"
-        if not target.exists():
-            with file.open(encoding="utf-8") as lines:
-                target.write_text("".join(itertools.islice(lines, self.first)), encoding="utf-8")
-        return target
+        for part, most in (("in_domain", self.first), ("val", VALIDATION)):
+            if self.config is None and most is not None:
+                files[part] = [_head(file, most, out) for file in files[part]]
+        return {part: [str(path) for path in paths] for part, paths in files.items()}
 
 
-def _crossner(domain: str) -> dict[str, str | list[str]]:
+def _head(file: Path, most: int, out: Path) -> Path:
+    """A file with the first examples: lines, or sentences parted by empty ones."""
+    target = out / "files" / f"{file.parent.name}-{file.stem}-{most}{file.suffix}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        end = "\n" if file.suffix == ".jsonl" else "\n\n"
+        examples = file.read_text(encoding="utf-8").strip().split(end)
+        target.write_text(end.join(examples[:most]) + "\n", encoding="utf-8")
+    return target
+
+
+def _crossner(domain: str) -> dict[str, list[str]]:
+    return _parts(f"crossner/{domain}", "txt", ["crossner/conll2003/train.txt"])
+
+
+def _parts(folder: str, suffix: str, pool: list[str]) -> dict[str, list[str]]:
     own = {
-        part: f"crossner/{domain}/{name}.txt"
-        for part, name in (("in_domain", "train"), ("val", "dev"), ("test", "test"))
+        part: [f"{folder}/{name}.{suffix}"] for part, name in (("in_domain", "train"), ("val", "dev"), ("test", "test"))
     }
-    return {**own, "out_of_domain": "crossner/conll2003/train.txt"}
-
-
-def _jsonl(folder: str, pool: str | list[str]) -> dict[str, str | list[str]]:
-    own = {part: f"{folder}/{name}.jsonl" for part, name in (("in_domain", "train"), ("val", "dev"), ("test", "test"))}
     return {**own, "out_of_domain": pool}
 
 
-_REVIEWS = _jsonl(
-    "reviews/kitchen", [f"reviews/kitchen/pool-{source}.jsonl" for source in ("books", "dvd", "electronics")]
-)
-_TWEETS = _jsonl("tweebank", "tweebank/pool.jsonl")
-_TAGS = ("--monitor=val/accuracy", "--metrics=[accuracy]", "--schedule=[4000, 2000, 500, 0]")
+_SOURCES = [f"reviews/kitchen/pool-{source}.jsonl" for source in ("books", "dvd", "electronics")]
+_REVIEWS = _parts("reviews/kitchen", "jsonl", _SOURCES)
+_INTENTS = _parts("intents", "jsonl", ["intents/pool.jsonl"])
+_TWEETS = _parts("tweebank", "jsonl", ["tweebank/pool.jsonl"])
 _GENIA = {
-    "in_domain": "genia/fulltext.train.json",
-    "out_of_domain": "genia/abstracts.train.json",
-    "val": "genia/fulltext.dev.json",
-    "test": "genia/fulltext.test.json",
+    "in_domain": ["genia/fulltext.train.json"],
+    "out_of_domain": ["genia/abstracts.train.json"],
+    "val": ["genia/fulltext.dev.json"],
+    "test": ["genia/fulltext.test.json"],
 }
+_2000 = ("--schedule=[2000, 1000, 250, 0]",)
 _ALL = ("--schedule=[14041, 7000, 1750, 0]",)
 COMPARISONS = {
-    "intents": Comparison(
-        "classification",
-        _jsonl("intents", "intents/pool.jsonl"),
-        # with 62 labels, F1 stays 0 for twenty epochs while the loss already falls
-        ("--data.label_column=intents", "--monitor=val/loss", "--mode=min", "--optimizer.lr=3.0e-4"),
-    ),
-    "ai": Comparison("tagging", _crossner("ai")),
-    "music": Comparison("tagging", _crossner("music")),
-    "literature": Comparison("tagging", _crossner("literature")),
-    "tweets-50": Comparison("tagging", _TWEETS, _TAGS, 50),
-    "tweets-100": Comparison("tagging", _TWEETS, _TAGS, 100),
-    "tweets-400": Comparison("tagging", _TWEETS, _TAGS, 400),
-    "reviews": Comparison("classification", _REVIEWS, ("--schedule=[1600, 800, 200, 0]", "--data.max_length=128")),
-    "genia": Comparison("events", _GENIA),
-    "ai-all": Comparison("tagging", _crossner("ai"), _ALL),
-    "music-all": Comparison("tagging", _crossner("music"), _ALL),
-    "literature-all": Comparison("tagging", _crossner("literature"), _ALL),
-    "restaurant": Comparison("dialogue", {"root": "multiwoz"}, ("--data.domain=restaurant",)),
-    "hotel": Comparison("dialogue", {"root": "multiwoz"}, ("--data.domain=hotel",)),
+    "ai": Comparison(_crossner("ai"), _2000),
+    "intents": Comparison(_INTENTS, columns=("label=intents",)),
+    "tweets-100": Comparison(_TWEETS, first=100),
+    "music": Comparison(_crossner("music"), _2000),
+    "literature": Comparison(_crossner("literature"), _2000),
+    "tweets-50": Comparison(_TWEETS, first=50),
+    "reviews": Comparison(_REVIEWS, ("--data.max_length=128",)),
+    "tweets-400": Comparison(_TWEETS, first=400),
+    "genia": Comparison(_GENIA, config="events"),
+    "restaurant": Comparison({"root": ["multiwoz"]}, ("--data.domain=restaurant",), "dialogue"),
+    "hotel": Comparison({"root": ["multiwoz"]}, ("--data.domain=hotel",), "dialogue"),
+    "ai-all": Comparison(_crossner("ai"), _ALL),
+    "music-all": Comparison(_crossner("music"), _ALL),
+    "literature-all": Comparison(_crossner("literature"), _ALL),
 }
+
+
+def _configured(name: str, comparison: Comparison, files: dict[str, list[str]], encoder: str, out: Path) -> list[str]:
+    """The options that configure a comparison; ``gradual init`` writes its file once."""
+    if comparison.config is not None:
+        given = [f"--data.{part}={_one_or_list(paths)}" for part, paths in files.items()]
+        return [f"--config={CONFIGS / f'{comparison.config}.yaml'}", *given, f"--model.encoder={encoder}"]
+    config = out / "configs" / f"{name}.yaml"
+    if not config.exists():
+        parts = [option for part, paths in files.items() for option in (f"--{part}", *paths)]
+        columns = ["--columns", *comparison.columns] if comparison.columns else []
+        _gradual("init", *parts, *columns, f"--pretrained={encoder}", f"--out={config}")
+    return [f"--config={config}", "--trainer.precision=bf16-mixed", f"--optimizer.lr={LEARNING_RATE}"]
+
+
+def _one_or_list(paths: list[str]) -> str:
+    return paths[0] if len(paths) == 1 else json.dumps(paths)
+
+
+def _gradual(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "gradual", *arguments], check=True)
 
 
 def run(name: str, comparison: Comparison, arguments: argparse.Namespace) -> bool:
     """Train what is not finished of one comparison; whether its files are there."""
-    given = comparison.given(arguments.data, arguments.out)
-    if given is None:
+    files = comparison.given(arguments.data, arguments.out)
+    if files is None:
         print(f"{name}: no files, left out", flush=True)
         return False
-    encoder = "pretrained" if comparison.config in ("tagging", "classification") else "encoder"
-    command = [
-        *(sys.executable, "-m", "gradual", "compare", "--config", str(CONFIGS / f"{comparison.config}.yaml")),
-        *given,
+    print(name, flush=True)
+    _gradual(
+        "compare",
+        *_configured(name, comparison, files, str(arguments.encoder), arguments.out),
         *comparison.options,
-        f"--model.{encoder}={arguments.encoder}",
+        *VARIANTS[arguments.variant],
         f"--controls={json.dumps(CONTROLS)}",
         f"--seeds={json.dumps(arguments.seeds)}",
         f"--jobs={arguments.jobs}",
         f"--run_dir={arguments.out / name}",
-    ]
-    print(name, flush=True)
-    subprocess.run(command, check=True)
+    )
     return True
+
+
+def first_layers(encoder: Path, layers: int, out: Path) -> Path:
+    """The folder of an encoder with its first layers alone."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = out / f"{layers}-layers"
+    if not folder.exists():
+        AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
+        AutoModel.from_pretrained(encoder, num_hidden_layers=layers).save_pretrained(folder)
+    return folder
 
 
 def scores(out: Path) -> list[dict[str, object]]:
@@ -162,13 +195,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("encoder", type=Path, help="folder of the pretrained encoder")
+    parser.add_argument("--layers", type=int, help="train with the encoder's first layers alone")
+    parser.add_argument(
+        "--variant", choices=list(VARIANTS), default="constant", help="of rates within a stage, or weights"
+    )
     parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="stages to train at once")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     arguments = parser.parse_args()
     arguments.data, arguments.out = arguments.data.resolve(), arguments.out.resolve()
+    arguments.encoder = arguments.encoder.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.layers:
+        arguments.encoder = first_layers(arguments.encoder, arguments.layers, arguments.out)
     for name in arguments.only:
         if run(name, COMPARISONS[name], arguments):
             rows = scores(arguments.out)
