@@ -98,7 +98,7 @@ def configuration(
         _line("later_stages: {optimizer: {lr_scale: 0.4}}", "the factor of the paper's last stage (Appendix A.2)"),
         _line(f"last_stage: {{patience: {long}}}", "its epochs are short"),
     ]
-    own = hasattr(data, "out_of_domain_labels")
+    lacking = getattr(data, "labels_without_pool", [])
     lines = [
         "# Written by gradual init, to start from:",
         f"#   gradual plan --config {out}       (what each stage trains on)",
@@ -124,7 +124,7 @@ def configuration(
         *(_line(f"  {name}: {_yaml(given)}", f"{sizes[name]} examples") for name, given in files.items()),
         *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
         f"  batch_size: {proposal.batch_size}",
-        _line("  # out_of_domain_labels: own", "if the pool cannot have all labels of the target") if own else None,
+        _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all if it might") if lacking else None,
         "",
         _line(f"monitor: {main}", f"or {', '.join(others)}" if others else ""),
         f"mode: {resolve_mode(main, 'auto')}",
@@ -174,6 +174,12 @@ def _line(text: str, comment: str) -> str:
 def _rate(lr: float) -> str:
     mantissa, _, exponent = f"{lr:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    """The first labels, on one line."""
+    named = ", ".join(" ".join(label.split())[:30] for label in labels[:3])
+    return f"{named} and {len(labels) - 3} more" if len(labels) > 3 else named
 
 
 def _yaml(value: Any) -> str:

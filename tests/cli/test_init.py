@@ -116,6 +116,16 @@ def test_several_labels_are_watched_by_their_loss(folder, encoder):
     assert (found["monitor"], found["mode"]) == ("val/loss", "min")
 
 
+def test_labels_that_the_pool_lacks_are_kept_out_of_its_loss(folder, encoder):
+    def reviews_with_doubts(part, size):
+        for number, row in enumerate(reviews(part, size)):
+            yield row if part == "out_of_domain" or number % 3 else {**row, "label": "perhaps"}
+
+    found = init(write(folder, reviews_with_doubts), encoder)
+    assert found["data"]["out_of_domain_labels"] == "own"
+    assert "# the pool has no perhaps; all if it might" in (folder / "mine.yaml").read_text()
+
+
 def test_unusual_names_of_columns_are_given(folder, encoder, capsys):
     files = write(folder, lambda part, size: reviews(part, size, "text", "sentiment"))
     said = mistake(capsys, files, encoder)

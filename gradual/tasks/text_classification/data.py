@@ -97,6 +97,14 @@ class TextClassificationData(TaskFileDataModule):
         columns = {part: self.values_of("label", part) for part in self.tables if part != "predict"}
         return {part: distinct(column) for part, column in columns.items() if column is not None}
 
+    @property
+    def labels_without_pool(self) -> list[str]:
+        """The labels of in-domain training data that no out-of-domain example has; empty for numbers."""
+        if self.target == "number":
+            return []
+        own = set(map(str, self._labels_by_part.get("out_of_domain", ())))
+        return sorted({str(label) for label in self._labels_by_part["in_domain"]} - own)
+
     def features(self, part: str) -> Features:
         """Tokenize texts and number their labels."""
         return TextFeatures(self.fast_tokenizer, self.target, self.labels, self.longest, int(part == "out_of_domain"))

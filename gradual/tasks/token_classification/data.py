@@ -161,6 +161,13 @@ class TokenClassificationData(TaskFileDataModule):
             allowed = ((True,) * len(self.tags), tuple(self._type(tag) in own for tag in self.tags))
         return TagSpec(self.tags, self.spans, allowed, self.padding)
 
+    @property
+    def labels_without_pool(self) -> list[str]:
+        """The tags, or types of spans, of in-domain training data that no out-of-domain example has."""
+        own = set(map(self._type, self._tags.get("out_of_domain", ())))
+        lacking = {self._type(tag) for tag in self._tags["in_domain"]} - own
+        return sorted(type_.removeprefix("-") if self.spans else type_ for type_ in lacking)
+
     def _type(self, tag: str) -> str:
         """Return what a schema has or lacks: the type of a span's tag, or the tag."""
         parsed = parse_tag(tag) if self.spans and tag != OUTSIDE else None
