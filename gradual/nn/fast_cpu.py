@@ -168,7 +168,8 @@ def change_classes(module: nn.Module, classes: Mapping[type[nn.Module], type[nn.
 
 # Memory
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of mallopt
+_LARGE = 2**26  # bytes of a parameter
 _SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
 
@@ -196,6 +197,19 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(_TRIM_THRESHOLD, 512 * 2**20)
         mallopt(_MMAP_MAX, 0)
+
+
+def return_large_tensors(module: nn.Module) -> None:
+    """After ``keep_memory``, return tensors of 32 MB and more to the system, for a module with parameters above 64 MB.
+
+    The word vectors' gradient would rarely fit into the memory of the one before, which smaller tensors have taken a
+    part of, so memory would grow by several of them. In models of this size, clearing it is a small part of a step.
+    """
+    mallopt = malloc_function("mallopt") if fast_cpu_enabled() else None
+    sizes = (parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    if mallopt is not None and max(sizes, default=0) > _LARGE:
+        mallopt(_MMAP_THRESHOLD, 2**25)  # the highest that the C library accepts
+        mallopt(_MMAP_MAX, 2**16)
 
 
 def malloc_function(name: str) -> Any:

@@ -53,7 +53,7 @@ from torch import Tensor
 from gradual.distributed import mean_over_processes
 from gradual.errors import InputError
 from gradual.nn.encoder import load_model, model_from_config, weights_of
-from gradual.nn.fast_cpu import quicken
+from gradual.nn.fast_cpu import quicken, return_large_tensors
 from gradual.nn.frozen import leave_out
 from gradual.tasks.adapters import Adapter, LoRA
 from gradual.tasks.base import TaskModule
@@ -246,6 +246,10 @@ class PretrainedTask(TaskModule):
         ]
         fused = {parameter.device.type for parameter in trained} <= {"cpu", "cuda"}
         return torch.optim.AdamW([group for group in groups if group["params"]], self.default_lr, fused=fused or None)
+
+    def on_fit_start(self) -> None:
+        """Choose how memory is managed on a CPU."""
+        return_large_tensors(self)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -46,14 +45,39 @@ def token_losses(
 def losses_of_logits(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute the negative log likelihoods of tokens, in at least single precision.
 
+    Everything is computed in place, gradients included, because logits are the largest tensors of a step.
+
     Args:
-        logits: Shape ``(K, V)``.
+        logits: Shape ``(K, V)``; overwritten where it is in single or double precision, so nothing else may need it.
         targets: The tokens, shape ``(K,)``.
 
     Returns:
         Shape ``(K,)``.
     """
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none")
+    found: Tensor = _Losses.apply(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+    return found
+
+
+class _Losses(torch.autograd.Function):
+    """Negative log likelihoods, and probabilities in place of logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        values, places = logits.detach(), targets[:, None]
+        values -= values.amax(1, keepdim=True)
+        wanted = values.gather(1, places)
+        sums = values.exp_().sum(1, keepdim=True)
+        if ctx.needs_input_grad[0]:
+            values /= sums
+            ctx.gradient = values.scatter_add_(1, places, values.new_full((len(targets), 1), -1.0))
+        return (sums.log() - wanted)[:, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factors: Tensor) -> tuple[Tensor, None]:
+        gradient = ctx.gradient
+        del ctx.gradient
+        return gradient.mul_(factors[:, None]), None
 
 
 def _vocabulary(head: nn.Module) -> int:
