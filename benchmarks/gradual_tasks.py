@@ -93,21 +93,23 @@ class Preparation:
 
 
 class Timer(Callback):
-    """Measures a training run, and when its first step has ended; keeps the losses."""
+    """Measures a training run from the end of its first step, and when the first step of the process has ended."""
 
     def __init__(self, name: str, started: float):
         self.clock, self.started = clock(name), started
         self.seconds = self.first_step = 0.0
-        self.losses: list[float] = []
+        self.losses: list[Any] = []
 
     def on_train_start(self, *_: Any) -> None:
-        """Start measuring."""
-        self.losses, self.seconds = [], -self.clock()
+        """Forget the losses of an earlier run."""
+        self.losses = []
 
     def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, *_: Any) -> None:
-        """Keep a loss, and note when the first step of the process has ended."""
+        """Keep a loss, and start measuring after the first step."""
         self.losses.append(outputs["loss"].detach())
         self.first_step = self.first_step or self.clock() - self.started
+        if len(self.losses) == 1:
+            self.seconds = -self.clock()
 
     def on_train_end(self, *_: Any) -> None:
         """Stop measuring."""
@@ -143,22 +145,23 @@ class Ours:
     def check(self, positions: Sequence[int]) -> dict[str, Any]:
         """Train on examples in order, without dropout; returns the loss of each step and the time to the first."""
         with without_dropout(self.model):
-            self.fit(positions, 0, shuffled=False, bf16=False)
+            self.fit(positions, check=True)
         return {"losses": [float(loss) for loss in self.timer.losses], "first step": self.timer.first_step}
 
     def train(self, positions: Sequence[int], seed: int) -> float:
-        """Train on examples for an epoch, and return the time that it took."""
-        self.fit(positions, seed, shuffled=True, bf16=self.options.bf16)
+        """Train on examples for an epoch, after a step to warm up, and return the time that it took."""
+        self.fit(positions, check=False)
         return self.timer.seconds
 
-    def fit(self, positions: Sequence[int], seed: int, shuffled: bool, bf16: bool) -> None:
+    def fit(self, positions: Sequence[int], check: bool) -> None:
         """Train for an epoch with a Trainer of Lightning, as a stage does."""
+        warm_up = [] if check else positions[: self.options.batch_size]
         with stage_memory():
-            self._fit(positions, seed, shuffled, bf16)
+            self._fit([*warm_up, *positions], bf16=self.options.bf16 and not check)
             self.model.trainer = None  # what the model holds is not released
 
-    def _fit(self, positions: Sequence[int], seed: int, shuffled: bool, bf16: bool) -> None:
-        batches = EpochBatches(len(positions), self.options.batch_size, seed, train=shuffled)
+    def _fit(self, positions: Sequence[int], bf16: bool) -> None:
+        batches = EpochBatches(len(positions), self.options.batch_size, 0, train=False)
         chosen = Subset(self.data.domains.in_domain, positions)
         trainer = Trainer(
             accelerator="cpu",

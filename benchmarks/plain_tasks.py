@@ -33,19 +33,17 @@ _MEGA_BATCH = 50  # batches that are sorted by length together, as in an epoch o
 
 
 class Timer(TrainerCallback):
-    """Measures a training run, and when its first step has ended."""
+    """Measures a training run from the end of its first step, and when the first step of the process has ended."""
 
     def __init__(self, name: str, started: float):
         self.clock, self.started = clock(name), started
         self.seconds = self.first_step = 0.0
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Start measuring."""
-        self.seconds = -self.clock()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note when the first step of the process has ended."""
+    def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+        """Start measuring after the first step."""
         self.first_step = self.first_step or self.clock() - self.started
+        if state.global_step == 1:
+            self.seconds = -self.clock()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop measuring."""
@@ -126,7 +124,7 @@ class PlainTrainer:
             "learning_rate": 5e-5,
             "weight_decay": 0.01,
             "lr_scheduler_type": "constant",
-            "train_sampling_strategy": "sequential" if check or self.grouped else "random",
+            "train_sampling_strategy": "sequential",
             "logging_steps": 1 if check else 500,
             "bf16": self.options.bf16 and not check,
             "use_cpu": True,
@@ -155,7 +153,7 @@ class PlainTrainer:
         return {"losses": losses, "first step": self.timer.first_step}
 
     def train(self, positions: Sequence[int], seed: int) -> float:
-        """Train on examples for an epoch, and return the time that it took."""
+        """Train on examples for an epoch, after a step to warm up, and return the time that it took."""
         self.run(self.ordered(positions, seed), check=False)
         return self.timer.seconds
 
@@ -163,12 +161,15 @@ class PlainTrainer:
         """Train on examples for an epoch; returns the trainer."""
         trainer = self.trainer(positions, check)
         trainer.remove_callback(PrinterCallback)
+        if not check:
+            first = trainer.train_dataset.select(range(trainer.args.train_batch_size))
+            trainer.train_dataset = datasets.concatenate_datasets([first, trainer.train_dataset])
         trainer.train()
         gc.collect()  # of earlier trainers, as the memory of one is of interest
         return trainer
 
     def ordered(self, positions: Sequence[int], seed: int) -> Sequence[int]:
-        """The order of the examples, before the trainer shuffles them."""
+        """The examples in the order in which batches take them."""
         return positions
 
 
