@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import Subset
-from variants import clock, without_dropout
+from variants import clock, peak_memory, without_dropout
 
 from gradual.data.loader import EpochBatches, ResumableLoader
 from gradual.data.subsets import lengths_of
@@ -143,10 +143,11 @@ class Ours:
         self.model.configure_model()
 
     def check(self, positions: Sequence[int]) -> dict[str, Any]:
-        """Train on examples in order, without dropout; returns the loss of each step and the time to the first."""
+        """Train on examples in order, without dropout; returns losses, the time to the first one and memory."""
         with without_dropout(self.model):
             self.fit(positions, check=True)
-        return {"losses": [float(loss) for loss in self.timer.losses], "first step": self.timer.first_step}
+        losses = [float(loss) for loss in self.timer.losses]
+        return {"losses": losses, "first step": self.timer.first_step, "peak": peak_memory()}
 
     def train(self, positions: Sequence[int], seed: int) -> float:
         """Train on examples for an epoch, after a step to warm up, and return the time that it took."""

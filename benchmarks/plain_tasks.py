@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils.logging import disable_progress_bar
-from variants import clock, without_dropout
+from variants import clock, peak_memory, without_dropout
 
 datasets.disable_progress_bars()
 disable_progress_bar()
@@ -146,11 +146,11 @@ class PlainTrainer:
         )
 
     def check(self, positions: Sequence[int]) -> dict[str, Any]:
-        """Train on examples in order, without dropout; returns the loss of each step and the time to the first."""
+        """Train on examples in order, without dropout; returns losses, the time to the first one and memory."""
         with without_dropout(self.model):
             trainer = self.run(positions, check=True)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        return {"losses": losses, "first step": self.timer.first_step}
+        return {"losses": losses, "first step": self.timer.first_step, "peak": peak_memory()}
 
     def train(self, positions: Sequence[int], seed: int) -> float:
         """Train on examples for an epoch, after a step to warm up, and return the time that it took."""

@@ -71,6 +71,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         for variant in variants.values():
             variant.close()
         raise SystemExit("The variants do not compute the same.")
+    so_far = ", ".join(f"{name} {check['peak']:.0f}" for name, check in checks.items())
+    print(f"peak memory of these steps, MB: {so_far}")
 
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     tokens = []

@@ -91,8 +91,13 @@ def _serve(connection: Any, make: Callable[..., Any], arguments: tuple[Any, ...]
     while (request := connection.recv()) is not None:
         name, given = request
         connection.send(getattr(made, name)(*given))
+    connection.send(peak_memory())
+
+
+def peak_memory() -> float:
+    """The peak memory of the process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, kilobytes elsewhere
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, kilobytes elsewhere
 
 
 def clock(name: str) -> Callable[[], float]:

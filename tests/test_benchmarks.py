@@ -1,9 +1,12 @@
 """The plain implementations that benchmarks compare with compute the package's models."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import language_files
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from dialogue_files import encoded, tiny_bert
 from events_files import document, sentence
 from plain_dygie import PlainDygie
 from plain_sumbt import PlainSumbt, pad
+from tiny_models import write_model
 
 from gradual.tasks.dialogue import Sumbt
 from gradual.tasks.dialogue.features import TurnCollator
@@ -134,3 +138,29 @@ def test_the_benchmark_for_gpus_says_that_there_is_none():
     run = on_device()
     assert run.returncode == 2
     assert "there is no GPU here" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "tagging", "language-modeling"])
+def test_the_tasks_train_as_the_trainers_they_are_compared_with(task, tmp_path):
+    pytest.importorskip("trl")
+    rows = [(f"w{i % 7} w{i % 5} " * (1 + i % 6)).split() for i in range(40)]
+    labels = {"classification": lambda row: {"text": " ".join(row), "label": "even" if len(row) % 4 else "odd"}}
+    labels["tagging"] = lambda row: {"tokens": row, "tags": ["B-X" if word == "w1" else "O" for word in row]}
+    labels["language-modeling"] = lambda row: {"text": " ".join(row)}
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(labels[task](row)) + "\n" for row in rows), encoding="utf-8")
+    model = str(tmp_path / "model")
+    if task == "language-modeling":
+        language_files.write_model(model, "llama")
+    else:
+        write_model(model, "bert", [f"w{i}" for i in range(7)], dropout=True)
+    script = Path(__file__).parent.parent / "benchmarks/tasks_throughput.py"
+    command = [task, "--data", data, "--pretrained", model, "--batch-size", "4", "--max-length", "64"]
+    command += ["--steps", "2", "--rounds", "1"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run([sys.executable, script, *command], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    table = [line.split(" | ") for line in run.stdout.splitlines() if line.startswith("| ")][2:]
+    assert len(table) == (5 if task == "language-modeling" else 3)
+    assert all(float(cells[5]) > 0 for cells in table), "memory ratios"

@@ -57,6 +57,19 @@ def test_memory_freed_by_a_step_is_kept_for_the_next():
     assert turned_off > 50_000
 
 
+LARGE = """
+from gradual.nn.fast_cpu import return_large_tensors
+keep_memory()
+return_large_tensors(torch.nn.Linear(1024, 2**14 + {more}, bias=False, device="meta"))  # of 64 MB and more
+"""
+
+
+def test_only_large_tensors_of_large_models_are_given_back():
+    small, large = pages(LARGE.format(more=0), LARGE.format(more=1))
+    assert small < 1_000
+    assert 46 * 256 * 10 <= large < 50 * 256 * 10, "the largest tensor of ten steps, 256 pages a megabyte"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("said", [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"}])
 def test_environment_variables_of_the_allocator_take_precedence(said):

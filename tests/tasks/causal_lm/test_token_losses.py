@@ -106,3 +106,28 @@ def test_losses_of_logits_are_negative_log_likelihoods():
     logits = torch.tensor([[0.0, 1.0], [2.0, 2.0]])
     probabilities = torch.tensor([torch.e / (1 + torch.e), 0.5])
     torch.testing.assert_close(losses_of_logits(logits, torch.tensor([1, 0])), -probabilities.log())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_losses_and_gradients_of_extreme_logits_are_those_of_torch(dtype):
+    torch.manual_seed(0)
+    logits, targets = (torch.randn(7, 50) * 100).to(dtype), torch.randint(50, (7,))
+    logits[0] += 1e4
+    logits[1, targets[1]] = -1e4
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = losses_of_logits(ours * 1, targets)
+    expected = F.cross_entropy((theirs * 1).to(found.dtype), targets, reduction="none")
+    torch.testing.assert_close(found, expected)
+    factors = torch.randn(7, dtype=found.dtype)
+    for losses in (found, expected):
+        losses.backward(factors)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_gradients_take_the_memory_of_the_logits():
+    logits = torch.randn(3, 5, requires_grad=True)
+    between = logits * 1
+    gradients = []
+    between.register_hook(gradients.append)
+    losses_of_logits(between, torch.tensor([0, 1, 2])).sum().backward()
+    assert gradients[0].data_ptr() == between.data_ptr()
