@@ -24,11 +24,28 @@ def did_you_mean(name: Any, names: Iterable[str]) -> str:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the most similar of ``names``, or None where none is similar enough.
+    """Return the name that needs the fewest edits of those similar to ``name``, or None where none is similar.
 
     Args:
         name: A name that was not found.
         names: The names that exist.
         cutoff: Least similarity, from 0 (any name) to 1 (the same name).
     """
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)
+    names = list(names)
+    similar = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=cutoff)  # the most similar first
+    # of two that are one edit away, such as mode and model for modle, the one with as many letters
+    return min(similar, key=lambda other: (_edits(name, other), abs(len(name) - len(other))), default=None)
+
+
+def _edits(one: str, other: str) -> int:
+    """The fewest insertions, deletions, substitutions and swaps of neighbours that make ``other`` of ``one``."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        before, above, row = row, before, [i + 1]
+        for j, wanted in enumerate(other):
+            fewest = min(before[j] + (letter != wanted), before[j + 1] + 1, row[j] + 1)
+            if i and j and letter == other[j - 1] and one[i - 1] == wanted:
+                fewest = min(fewest, above[j - 1] + 1)
+            row.append(fewest)
+    return row[-1]

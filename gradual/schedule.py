@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 from gradual.checks import Accepted, is_listed, is_number
+from gradual.config_dataclasses import as_plain, from_mapping, merge
 from gradual.errors import InputError
-from gradual.overrides import as_plain, from_mapping, merge
 from gradual.settings import StageOverrides
 
 Amount = int | float

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gradual.checks import Accepted, check_fields, integer, is_number, number, of_hint
+from gradual.config_dataclasses import as_plain, merge
 from gradual.errors import InputError, did_you_mean
-from gradual.overrides import as_plain, merge
 from gradual.score_names import better
 
 
@@ -272,14 +272,22 @@ class TrainSettings:
         del plain["checkpoint_every"]
         return plain
 
+    def optimizer_of(self, stage: StageOverrides) -> OptimizerConfig:
+        """The optimizer of ``stage``: these settings with its overrides."""
+        return merge(self.optimizer, stage.optimizer)
+
+    def lr_schedule_of(self, stage: StageOverrides) -> LRScheduleConfig:
+        """The learning-rate schedule of ``stage``: these settings with its overrides."""
+        return merge(self.lr_schedule, stage.lr_schedule)
+
     def resolve(self, stage: StageOverrides) -> dict[str, Any]:
         """All settings that ``stage`` trains with, as plain data: these with its overrides.
 
         Raises:
             InputError: There are settings for an optimizer, but no optimizer.
         """
-        optimizer = merge(self.optimizer, stage.optimizer)
-        plain, lr_schedule = as_plain(optimizer), as_plain(merge(self.lr_schedule, stage.lr_schedule))
+        optimizer = self.optimizer_of(stage)
+        plain, lr_schedule = as_plain(optimizer), as_plain(self.lr_schedule_of(stage))
         if not is_configured(optimizer):
             unused = [f"optimizer.{name}" for name in plain if name not in USED_BY_OWN_OPTIMIZER]
             unused += [f"lr_schedule.{name}" for name in lr_schedule]

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradual.config_dataclasses import as_plain, from_mapping, merge
 from gradual.errors import InputError
-from gradual.overrides import as_plain, from_mapping, merge
 from gradual.schedule import Schedule, Stage
 from gradual.settings import LRScheduleConfig, OptimizerConfig
 

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.experiment.results import wide_console
-from gradual.overrides import merge
 from gradual.schedule import Schedule, remark_on_end
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.layers import make_layers
@@ -57,7 +56,7 @@ def print_plan(
             defaults.patience if stage.patience is None else stage.patience,
             *([stage.max_steps or "-"] if limited else []),
         )
-        optimizer = merge(defaults.optimizer, stage.optimizer)
+        optimizer = defaults.optimizer_of(stage)
         if is_configured(optimizer):
             groups = parameter_groups(model, optimizer)
             rates = ", ".join(dict.fromkeys(f"{group['name']}: {group.get('lr', 'default')}" for group in groups))

@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 
 from gradual.checks import Accepted, checked, integer
+from gradual.config_dataclasses import from_mapping
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError, did_you_mean
 from gradual.experiment.arguments import EXPERIMENT, FACTORY, MODEL, NAMES, SEEDS, STRATEGIES, check_trainer, made_by
@@ -25,7 +26,6 @@ from gradual.experiment.results import RunResult
 from gradual.experiment.strategies import Strategy, parse_strategies
 from gradual.experiment.trainer_arguments import TrainerArguments
 from gradual.nn.compiled import lightning_module
-from gradual.overrides import from_mapping
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule, Stage
 from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from gradual.checks import did_you_mean, found
+from gradual.config_dataclasses import from_mapping
 from gradual.errors import InputError
-from gradual.overrides import from_mapping
 from gradual.schedule import Schedule
 from gradual.settings import StageOverrides
 

@@ -17,7 +17,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from gradual.data.module import MixedDomainDataModule
 from gradual.data.order import derive_seed
 from gradual.errors import InputError
-from gradual.overrides import merge
 from gradual.runs.checkpoint import check_plain
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
@@ -338,7 +337,7 @@ def _always() -> bool:
 
 def _slower(stage: Stage, defaults: TrainSettings, scale: float) -> Stage:
     """``stage`` with its learning rates times ``scale``."""
-    before = merge(defaults.optimizer, stage.optimizer).lr_scale
+    before = defaults.optimizer_of(stage).lr_scale
     lr_scale = scale if before is None else scale * before
     return stage if scale == 1 else replace(stage, optimizer=replace(stage.optimizer, lr_scale=lr_scale))
 

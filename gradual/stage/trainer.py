@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.errors import InputError
-from gradual.overrides import merge
 from gradual.runs.checkpoint import WholeCheckpointIO
 from gradual.runs.directory import StageDirectory
 from gradual.schedule import Stage
@@ -110,13 +109,12 @@ def stage_optimizer(
 
     Where the optimizer is made, those of ``later`` stages are checked, too.
     """
-    optimizer = merge(defaults.optimizer, stage.optimizer)
-    lr_schedule = merge(defaults.lr_schedule, stage.lr_schedule)
+    optimizer, lr_schedule = defaults.optimizer_of(stage), defaults.lr_schedule_of(stage)
     own = model.configure_optimizers
     given: dict[str, bool] = {}
 
     def check_later(module: LightningModule) -> None:
-        for config in (merge(defaults.optimizer, stage.optimizer) for stage in later):
+        for config in map(defaults.optimizer_of, later):
             if is_configured(config):
                 by_name = {**(config.trainable_by_name or {}), **given}  # not as this stage freezes them
                 parameter_groups(module, replace(config, trainable_by_name=by_name))

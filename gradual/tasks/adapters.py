@@ -20,8 +20,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gradual.checks import check_fields, found, integer, number
+from gradual.config_dataclasses import from_mapping
 from gradual.errors import InputError
-from gradual.overrides import from_mapping
 
 State = dict[str, Tensor]
 """The matrices of an adapter, by their names in ``peft``."""

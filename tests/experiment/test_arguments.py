@@ -24,7 +24,6 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 import gradual
 from gradual import Domains, FileDataModule, InputError, MixedDomainDataModule
 from gradual.checks import check_fields, checked, found, integer, number, of_hint
-from gradual.errors import did_you_mean
 
 
 class Net(LightningModule):
@@ -568,12 +567,6 @@ def test_messages_show_plain_values_and_name_the_type_of_others():
         (lightning.Trainer, "the class Trainer"), (np.int64(3), "np.int64(3)"), (list(range(500)), "a list"),
     ):  # fmt: skip
         assert found(value) == text
-
-
-def test_the_nearest_name_is_asked_for():
-    assert did_you_mean("patients", ["max_epochs", "patience"]) == " Did you mean 'patience'?"
-    assert did_you_mean("epochs", ["min_epoch", "max_epochs"]) == " Did you mean 'max_epochs'?"
-    assert did_you_mean("zzz", ["max_epochs", "patience"]) == ""
 
 
 def test_a_class_passed_instead_of_an_instance_is_reported():
