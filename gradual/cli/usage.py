@@ -39,6 +39,8 @@ def usage(
     if base is not None or pipeline is None:
         names = sorted([auto_class, "AutoTokenizer", *names])
     lines = [f"from transformers import {', '.join(names)}", ""]
+    if base is not None:  # load_adapter of transformers loses weights in some of its versions
+        lines.insert(0, "from peft import PeftModel")
     if base is None and pipeline is not None:
         lines.append(f'model = pipeline("{pipeline}", "{folder}"{_ARGUMENTS.get(pipeline, "")})')
         return "\n".join([*lines, f"print(model({text}))"])
@@ -46,7 +48,7 @@ def usage(
     changes = "".join(f", {name}={value!r}" for name, value in (config or {}).items() if name != "label2id")
     lines.append(f'model = {auto_class}.from_pretrained("{base or folder}"{changes if base else ""})')
     if base is not None:
-        lines.append(f'model.load_adapter("{folder}")')
+        lines.append(f'model = PeftModel.from_pretrained(model, "{folder}")')
     if pipeline is not None:
         lines.append(f'use = pipeline("{pipeline}", model=model, tokenizer=tokenizer{_ARGUMENTS.get(pipeline, "")})')
         return "\n".join([*lines, f"print(use({text}))"])
