@@ -12,9 +12,7 @@ FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 .PHONY: demo test test-slow test-lowest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
-	$(BIN)/gradual demo-data --out demo-data
-	$(BIN)/gradual stats --config configs/demo.yaml
-	$(BIN)/gradual compare --config configs/demo.yaml
+	$(BIN)/gradual demo
 
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest $(FAST)
@@ -47,4 +45,4 @@ $(LOWEST)/installed: pyproject.toml constraints.txt .ci/lowest.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo-data runs/demo
+	rm -rf $(VENV) $(LOWEST) demo-data demo.yaml runs/demo

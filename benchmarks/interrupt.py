@@ -32,7 +32,7 @@ import gradual.cli.app  # noqa: F401 - otherwise each child would import it
 from gradual.__main__ import main as command
 from gradual.tasks.dialogue.demo import write_demo_data
 
-CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+CONFIG = Path(__file__).parents[1] / "gradual/cli/demo.yaml"
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def _events(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _dialogues(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    config = yaml.safe_load((CONFIGS / "demo.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((CONFIGS.parent / "gradual/cli/demo.yaml").read_text(encoding="utf-8"))
     for name in ("schedule", "later_stages", "last_stage", "strategies"):
         config.pop(name, None)
     write_demo_data(folder / "demo", train=60, dev=20, test=20, out_of_domain=200)

@@ -16,7 +16,7 @@ from gradual import __version__
 from gradual.cli.commands import LIGHTNING_COMMANDS
 from gradual.errors import InputError, nearest
 
-_OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "demo": "demo-data"}
+_OTHER_NAMES = {"train": "fit", "run": "fit", "resume": "fit", "evaluate": "test", "eval": "test"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,26 +62,25 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from gradual import report
-    from gradual.cli import export, init
-    from gradual.tasks.dialogue import demo, download
+    from gradual.cli import demo, export, init
+    from gradual.tasks.dialogue import download
     from gradual.tasks.events import convert
 
     parser = _Parser(
         prog="gradual",
         description="Gradual fine-tuning: adapt a model to a domain with little data, in stages with less and less "
         "out-of-domain data.",
-        epilog="gradual COMMAND --help shows the options of a command. To try it: gradual demo-data, then gradual "
-        "compare --config configs/demo.yaml",
+        epilog="gradual COMMAND --help shows the options of a command. To try it: gradual demo",
     )
     parser.add_argument("--version", action="version", version=f"gradual {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in LIGHTNING_COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     for name, module, text in (
+        ("demo", demo, "compare four strategies on a small synthetic corpus, in about three minutes"),
         ("init", init, "write a configuration for files and a pretrained model of your own"),
         ("report", report, "write the report of a comparison again, without training"),
         ("export", export, "write the model of a stage for plain transformers, or its weights as safetensors"),
-        ("demo-data", demo, "write a small dialogue corpus and a tiny encoder for the demo"),
         ("download", download, "download public data"),
         ("convert", convert, "convert annotated texts into documents for event extraction"),
     ):

@@ -22,7 +22,7 @@ def no_waiting_for_the_disk():
 
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory):
-    """A few demo dialogues and the tiny encoder, as `gradual demo-data` writes them."""
+    """A few demo dialogues and the tiny encoder, as `gradual init --demo` writes them."""
     from gradual.tasks.dialogue.demo import write_demo_data  # here: pytest-xdist's first process needs no torch
 
     root = tmp_path_factory.mktemp("demo")

@@ -137,7 +137,7 @@ def compare(root: Path, processes: int) -> None:
 
 def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None:
     """Two stages of the dialogue task and the predictions of a checkpoint (None: the last one), by the command line."""
-    config = Path(__file__).parents[1] / "configs" / "demo.yaml"
+    config = Path(__file__).parents[1] / "gradual/cli/demo.yaml"
     demo, run = root / "demo", root / "run-dialogue"
     given = [f"--config={config}", f"--data.root={demo}", "--data.pool=train30.tsv", f"--model.encoder={demo}/encoder"]
     given += [f"--data.batch_size={8 // processes}", "--data.eval_batch_size=3"]

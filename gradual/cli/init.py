@@ -1,4 +1,4 @@
-"""Write a configuration to start from, for files and a pretrained model of your own."""
+"""Write a configuration to start from, for files and a pretrained model of your own or for those of the demo."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradual.cli.demo import CONFIGURATION, DATA, write_demo
 from gradual.cli.proposal import MULTIPLE, Proposal, propose
 from gradual.errors import InputError
 from gradual.files import write_atomically
@@ -21,30 +22,44 @@ _FILES = {
     "val": "validation examples of the target domain",
     "test": "test examples of the target domain",
 }
+_NEEDED = ("--in_domain", "--out_of_domain", "--val", "--pretrained", "--out")
 _COMMENTS_AT = 42  # the column of comments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gradual init``."""
     for name, text in _FILES.items():
-        needed = name != "test"
-        parser.add_argument(f"--{name}", metavar="FILE", nargs="+", required=needed, help=f"{text}; files or patterns")
+        parser.add_argument(f"--{name}", metavar="FILE", nargs="+", help=f"{text}; files or patterns")
     add = parser.add_argument
-    add("--pretrained", metavar="PATH", required=True, help="a pretrained model: a folder, or a name on the hub")
-    add("--out", metavar="FILE", type=Path, required=True, help="the configuration to write, such as mine.yaml")
+    add("--pretrained", metavar="PATH", help="a pretrained model: a folder, or a name on the hub")
+    add("--out", metavar="FILE", type=Path, help="the configuration to write, such as mine.yaml")
     add("--task", metavar="NAME", help="the task, such as TextClassifier; default: the one that the columns suit")
     add(
         "--columns", metavar="NAME=COLUMN", nargs="+", default=[],
         help="columns with unusual names, such as label=sentiment text=review",
     )  # fmt: skip
+    add(
+        "--demo", action="store_true",
+        help=f"write the demo's files to the current folder instead: {CONFIGURATION} and {DATA}; takes no other option",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look at the files, and write the configuration.
+    """Look at the files, and write the configuration; or write the demo's.
 
     Raises:
-        InputError: No task suits the files or the model, or the configuration exists or cannot be written.
+        InputError: An option is missing, no task suits the files or the model, or the configuration exists or cannot
+            be written.
     """
+    given = [f"--{name}" for name, value in vars(arguments).items() if value and name not in ("demo", "run")]
+    if arguments.demo:
+        if given:
+            raise InputError(f"--demo takes no other option: leave out {', '.join(given)}.")
+        write_demo(Path())
+        print(f"Next: gradual compare --config {CONFIGURATION}")
+        return
+    if missing := [option for option in _NEEDED if option not in given]:
+        raise InputError(f"gradual init needs {', '.join(missing)} (or --demo alone).")
     out: Path = arguments.out
     if out.exists():
         raise InputError(f"--out {out} exists: choose another file, or remove it.")

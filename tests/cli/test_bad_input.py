@@ -11,7 +11,7 @@ from events_files import document, sentence, write_documents
 
 from gradual.__main__ import main
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +183,8 @@ def test_other_commands(small_demo, tmp_path, capfd):
         (["report"], "RUN_DIR"),
         (["convert", "standoff", str(tmp_path / "file"), "--out", "x"], "cannot be read: Not a directory"),
         (["convert", "brat", str(tmp_path), "--out", "x"], "invalid choice: 'brat'"),
-        (["demo-data", "--out", str(tmp_path / "file")], "file"),
+        (["init", "--demo", "--out", "x.yaml"], "--demo takes no other option: leave out --out."),
+        (["init", "--in_domain", "a", "--out", "x"], "needs --out_of_domain, --val, --pretrained (or --demo alone)"),
         (["download", "multiwoz", "--out", str(tmp_path), "--mirror", "ftp://x"], "--mirror must be an address"),
         (["export", str(tmp_path / "file"), "--out", str(tmp_path / "x.safetensors")], "not end as a checkpoint does"),
         (["export", str(tmp_path / "file")], "--out"),

@@ -16,7 +16,7 @@ from recorded_runs import path_results
 import gradual
 from gradual.__main__ import main
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 
 
@@ -62,7 +62,7 @@ def test_help_and_version_import_nothing_heavy():
         "print([m for m in ('torch', 'transformers', 'lightning', 'numpy', 'jsonargparse') if m in sys.modules])"
     )
     help_text = python(code.format("--help"))
-    for command in ("fit", "plan", "validate", "test", "predict", "demo-data", "download", "convert"):
+    for command in ("fit", "plan", "validate", "test", "predict", "demo", "init", "download", "convert"):
         assert command in help_text
     assert help_text.endswith("[]\n")
     assert python(code.format("--version")) == f"gradual {gradual.__version__}\n[]\n"

@@ -13,7 +13,7 @@ from gradual.stage.optim import parameter_groups
 from gradual.tasks.dialogue import DialogueStateTracker
 
 ROOT = Path(__file__).parents[2]
-TRACKERS = [ROOT / "configs/demo.yaml", *sorted((ROOT / "configs/multiwoz").glob("*.yaml"))]
+TRACKERS = [ROOT / "gradual/cli/demo.yaml", *sorted((ROOT / "configs/multiwoz").glob("*.yaml"))]
 PAPERS = [ROOT / "configs/multiwoz" / f"{name}.yaml" for name in ("restaurant", "hotel", "table5")]
 
 
@@ -23,19 +23,19 @@ GENIA = {
     "last": {"max_epochs": 10, "optimizer": {"lr": 2.0e-4, "lr_by_name": {"model.encoder.*": 1.6e-5}}},
 }
 STAGES = {  # by configuration and strategy
-    "demo.yaml": {
+    "gradual/cli/demo.yaml": {
         "in-domain only": [{"amount": 0, "max_epochs": 60, "patience": 30}],
         "mixed": [600],
         "one-stage": [600, {"amount": 0, "max_epochs": 15, **SCALE}],
         "gradual": [600, 200, {"amount": 0, "max_epochs": 15, **SCALE}],
     },
-    "multiwoz/small.yaml": {
+    "configs/multiwoz/small.yaml": {
         "in-domain only": [{"amount": 0, "max_epochs": 16}],
         "mixed": [2000],
         "one-stage": [2000, {"amount": 0, **SCALE}],
         "gradual": [2000, {"amount": 500, **SCALE}, {"amount": 0, **SCALE}],
     },
-    "events/genia.yaml": {
+    "configs/events/genia.yaml": {
         "in-domain only": [{"amount": 0, "max_epochs": 25}],
         "mixed": [0.85],
         "one-stage": [0.85, {"amount": 0, **GENIA["last"]}],
@@ -51,20 +51,20 @@ def strategies_of(content, schedule):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_stages_of_a_configuration(name):
-    content = yaml.safe_load((ROOT / "configs" / name).read_text())
+    content = yaml.safe_load((ROOT / name).read_text())
     expected = {strategy: Schedule(stages) for strategy, stages in STAGES[name].items()}
     assert {key: one.schedule for key, one in strategies_of(content, content["schedule"]).items()} == expected
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_another_schedule_changes_all_strategies_of_a_configuration(name):
-    content = yaml.safe_load((ROOT / "configs" / name).read_text())
+    content = yaml.safe_load((ROOT / name).read_text())
     found = strategies_of(content, [40, 10, 0])
     amounts = {strategy: [stage.amount for stage in one.schedule] for strategy, one in found.items()}
     assert amounts == {"in-domain only": [0], "mixed": [40], "one-stage": [40, 0], "gradual": [40, 10, 0]}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [TRACKERS[0], *sorted((ROOT / "configs").rglob("*.yaml"))], ids=lambda path: path.stem)
 def test_configurations_need_no_anchors(path):
     assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text()))
 

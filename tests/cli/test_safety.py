@@ -17,7 +17,7 @@ from gradual.nn.encoder import load_encoder, load_tokenizer
 from gradual.stage.callbacks.weights import load_weights
 from gradual.tasks.dialogue import DialogueStateTracker
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 
 
 @pytest.fixture(autouse=True)

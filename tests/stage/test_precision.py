@@ -10,7 +10,7 @@ from recorded_runs import path_results
 
 from gradual.__main__ import main
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 
 
 class PowerCut(Callback):

@@ -138,7 +138,7 @@ class DialogueDataModule(MixedDomainDataModule):
             accepted = (
                 f"the domains there are {', '.join(others)}"
                 if others
-                else "run `gradual download multiwoz` or `gradual demo-data` to get data"
+                else "run `gradual download multiwoz` or `gradual init --demo` to get data"
             )
             raise InputError(f"{folder} is not a folder of dialogue files; {accepted}.")
         return folder

@@ -1,4 +1,4 @@
-"""``gradual demo-data``: a small synthetic dialogue corpus and a tiny encoder, for a demo without downloads.
+"""A small synthetic dialogue corpus and a tiny encoder, for a demo without downloads.
 
 Both have the formats of real ones (one TSV row per turn and an `ontology.json`; a Hugging Face folder), so that the
 demo takes the same path through the code as a real run. Dialogues of the target domain, `hostel`, are scarce; those of
@@ -7,12 +7,10 @@ the others are plentiful and never mention it.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +20,8 @@ from gradual.errors import InputError
 from gradual.tasks.dialogue import demo_phrases as phrases
 from gradual.tasks.dialogue.demo_phrases import DO_NOT_CARE, DOMAINS, NONE, TARGET, Slot
 
-DEFAULT_OUT = Path("demo-data")  # where configs/demo.yaml expects it
 MARKER = "demo.json"
+MAKER = "gradual demo-data"  # as in the folders that version 0.1 wrote
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -50,25 +48,6 @@ class Dialogue:
     turns: Sequence[Turn]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `gradual demo-data`.
-
-    Args:
-        parser: The parser of this subcommand.
-    """
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="seed for the dialogues and the encoder's weights")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Write the demo data.
-
-    Args:
-        arguments: The parsed options that `add_arguments` declares.
-    """
-    write_demo_data(Path(arguments.out), arguments.seed)
-
-
 def write_demo_data(
     out: Path, seed: int = 0, *, train: int = 50, dev: int = 50, test: int = 100, out_of_domain: int = 600
 ) -> None:
@@ -89,15 +68,12 @@ def write_demo_data(
     splits = _splits(random.Random(seed), train, dev, test, out_of_domain)
     texts = {"ontology.json": _ontology_json()} | {f"{name}.tsv": _tsv(rows) for name, rows in splits.items()}
     corpus = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
-    marker = {"made_by": "gradual demo-data", "seed": seed, "corpus": corpus}
+    marker = {"made_by": MAKER, "seed": seed, "corpus": corpus}
     data, encoder = out / "domains" / TARGET, out / "encoder"
     paths = [*(data / name for name in texts), *(encoder / name for name in ENCODER_FILES)]
-    next_step = "Next: gradual fit --config configs/demo.yaml"
-    if out != DEFAULT_OUT:
-        next_step += f" --data.root {shlex.quote(str(out))} --model.encoder {shlex.quote(str(encoder))}"
     try:
         if _is_complete(out, marker, paths):
-            print(f"{out} already contains the demo data for seed {seed}: nothing to do.\n{next_step}")
+            print(f"{out} already contains the demo data for seed {seed}: nothing to do.")
             return
         # Written first and last, so that an interrupted run can be repeated and is not mistaken for a complete one.
         _write_marker(out, marker | {"complete": False})
@@ -113,7 +89,7 @@ def write_demo_data(
         print(f"{data / name}.tsv: {len(rows)} dialogues, {sum(len(dialogue.turns) for dialogue in rows)} turns")
     in_domain = len(DOMAINS[TARGET].slots)
     print(f"{data / 'ontology.json'}: {len(slot_table())} slots, {in_domain} of them in the target domain {TARGET}")
-    print(f"{encoder}: a randomly initialized BERT with {pieces} word pieces\n{next_step}")
+    print(f"{encoder}: a randomly initialized BERT with {pieces} word pieces")
 
 
 def slot_table() -> dict[str, Slot]:
@@ -364,9 +340,9 @@ def _is_complete(out: Path, marker: Mapping[str, object], paths: Iterable[Path])
     except ValueError:
         found = {}
     if found is not None and not (isinstance(found, dict) and found.get("made_by") == marker["made_by"]):
-        raise InputError(f"{out / MARKER} is not from `gradual demo-data`; choose another folder with --out.")
+        raise InputError(f"{out / MARKER} is not from the demo: choose another folder.")
     if found is None and present:
-        raise InputError(f"{present[0]} exists and is not from `gradual demo-data`; choose another folder with --out.")
+        raise InputError(f"{present[0]} exists and is not from the demo: choose another folder.")
     return found == {**marker, "complete": True} and all(path.exists() for path in paths)
 
 

@@ -1,9 +1,7 @@
 """The demo corpus and its encoder, read here by hand: the package's own reader is not what is tested."""
 
-import argparse
 import json
 import re
-import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -262,28 +260,6 @@ def test_a_file_in_the_folders_place_is_an_input_error(tmp_path):
     (tmp_path / "demo").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         write(tmp_path / "demo")
-
-
-def test_the_next_step_names_the_folders(tmp_path, monkeypatch, capsys):
-    out = tmp_path / "a demo"
-    for _ in range(2):  # also where there is nothing to do
-        write(out)
-        last = capsys.readouterr().out.splitlines()[-1]
-        assert last.startswith("Next: gradual fit --config configs/demo.yaml ")
-        assert shlex.split(last)[-4:] == ["--data.root", str(out), "--model.encoder", str(out / "encoder")]
-    monkeypatch.chdir(tmp_path)
-    write(Path("demo-data"))
-    assert capsys.readouterr().out.splitlines()[-1] == "Next: gradual fit --config configs/demo.yaml"
-
-
-def test_the_command_line_passes_its_options(monkeypatch):
-    parser = argparse.ArgumentParser()
-    demo.add_arguments(parser)
-    calls = []
-    monkeypatch.setattr(demo, "write_demo_data", lambda out, seed: calls.append((out, seed)))
-    demo.run(parser.parse_args([]))
-    demo.run(parser.parse_args(["--out", "elsewhere", "--seed", "3"]))
-    assert calls == [(Path("demo-data"), 0), (Path("elsewhere"), 3)]
 
 
 def test_importing_the_module_does_not_import_torch():
