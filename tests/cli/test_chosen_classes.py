@@ -57,6 +57,7 @@ def test_from_files_to_predictions_without_a_configuration(folder, run):
     assert all(record["label"] in ("pos", "neg") and 0.5 <= record["score"] <= 1 for record in records)
 
 
+@pytest.mark.slow
 def test_strategies_are_compared(folder, run):
     out = run(
         "compare", "--model", "TextClassifier", "--schedule", "[6, 0]", "--seeds", "[0]", "--run_dir", "runs/compared",

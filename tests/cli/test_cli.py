@@ -17,6 +17,7 @@ import gradual
 from gradual.__main__ import main
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs"
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 
 
@@ -292,7 +293,7 @@ def test_a_model_and_data_of_one_s_own(tmp_path, monkeypatch):
 
 def test_the_paper_s_configurations_have_the_settings_of_the_paper():
     for domain in ("restaurant", "hotel"):
-        config = yaml.safe_load((DEMO.parent / "multiwoz" / f"{domain}.yaml").read_text())
+        config = yaml.safe_load((CONFIGS / "multiwoz" / f"{domain}.yaml").read_text())
         assert config["schedule"] == [4000, 2000, 500, 0]
         assert config["optimizer"]["lr"] == 1e-4
         assert config["last_stage"] == {"optimizer": {"lr": 4e-5}}
@@ -308,7 +309,7 @@ def test_the_paper_s_configurations_have_the_settings_of_the_paper():
 def test_the_configurations_are_accepted(name, capsys):
     more = ["--data.domain=hotel", "--model.encoder=somewhere"] if name == "small" else []
     with pytest.raises(SystemExit) as ended:
-        main(["fit", f"--config={DEMO.parent}/multiwoz/{name}.yaml", "--data.root=x", *more, "--print_config"])
+        main(["fit", f"--config={CONFIGS}/multiwoz/{name}.yaml", "--data.root=x", *more, "--print_config"])
     assert ended.value.code == 0
     assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"].endswith("DialogueDataModule")
 
@@ -418,6 +419,7 @@ def test_compare_trains_the_tree_and_report_makes_it_again(small_demo, tmp_path,
     assert "3 stages instead of 4, 3 of them done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_compare_with_controls_trains_them_after_what_they_copy(small_demo, tmp_path, capsys):
     run_dir = tmp_path / "run"
     given = arguments("compare", small_demo, run_dir, "--schedule=[20, 5, 0]", "--seeds=[0]", "--trainer.max_epochs=1")

@@ -11,7 +11,7 @@ from language_files import write_model as write_language_model
 from pair_files import PAIRS
 from pair_files import write_model as write_pair_model
 from tiny_models import write_model
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, pipeline
 
 import gradual
 from gradual.__main__ import main
@@ -96,65 +96,117 @@ def export(stage, out, *more):
     return out
 
 
+class Trained(dict):
+    """The stages to export, by the name of the folder that each is exported to; each is trained when it is needed."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name):
+        self[name] = getattr(self, name)()
+        return self[name]
+
+    def bert(self):
+        return write_model(self.folder / "bert", "bert", WORDS)
+
+    def files(self, several=False):
+        """Files of texts with a label, or with several."""
+        sizes = {"in_domain": 6, "val": 9 if several else 5, "test": 9}
+        return {
+            part: write(self.folder / f"{part}-{several}.jsonl", texts(size, several)) for part, size in sizes.items()
+        }
+
+    def label(self):
+        pool = {"out_of_domain": write(self.folder / "pool.jsonl", texts(12))}
+        more = ["--strategies=[in-domain only, gradual]", "--seeds=[0, 1]"]
+        given = {"command": "compare", "schedule": "[8, 4, 0]", **self.files(), **pool}
+        return fit(self.folder, "TextClassifier", self["bert"], "compared", *more, **given) / "seed-1/8/4/0"
+
+    def labels(self):
+        files = self.files(several=True)
+        files["predict"] = files.pop("test")
+        return fit(self.folder, "TextClassifier", self["bert"], "labels", **files)
+
+    def lora(self):
+        lora = "--model.lora={r: 2, dropout: 0.0}"
+        return fit(self.folder, "TextClassifier", self["bert"], "lora", lora, **self.files())
+
+    def merged(self):
+        return self["lora"]
+
+    def adapter(self):
+        return self["lora"]
+
+    def tagger(self, kind):
+        files = {
+            part: tagging_examples.write_conll(self.folder / f"{part}.conll", tagging_examples.sentences(size, seed))
+            for part, size, seed in (("in_domain", 24, 0), ("val", 4, 1), ("test", 6, 2))
+        }
+        encoder = tagging_examples.write_encoder(self.folder / f"words-{kind}", kind)
+        more = ["--trainer.max_epochs=6", "--data.batch_size=4"]
+        return fit(self.folder, "TokenClassifier", encoder, f"tags-{kind}", *more, **files)
+
+    def spans(self):
+        return self.tagger("bert")
+
+    def tags(self):
+        return self.tagger("roberta")
+
+    def pairs(self):
+        t5 = str(write_pair_model(self.folder / "t5", "large t5"))
+        prefix = self.folder / "prefix.yaml"
+        prefix.write_text("data: {prefix: 'translate : '}")
+        rows = [{"source": source, "target": target} for source, target in PAIRS]
+        files = {part: write(self.folder / f"{part}-pairs.jsonl", rows) for part in ("in_domain", "val", "test")}
+        more = [f"--config={prefix}", "--model.generate={num_beams: 2}"]
+        return fit(self.folder, "Seq2Seq", t5, "pairs", *more, **files)
+
+    def texts(self):
+        llama = write_language_model(self.folder / "llama", "llama")
+        asked = [{"prompt": f"one plus {word} is", "completion": " two"} for word in ("one", "two", "you", "four")]
+        files = {part: write(self.folder / f"{part}-lines.jsonl", asked) for part in ("in_domain", "val", "test")}
+        return fit(self.folder, "CausalLM", llama, "texts", "--model.generate={max_new_tokens: 4}", **files)
+
+
+class Exported(dict):
+    """The folders with what was exported, by name; each is exported when it is needed."""
+
+    def __init__(self, folder, trained):
+        super().__init__()
+        self.folder, self.trained = folder, trained
+
+    def __missing__(self, name):
+        more = ["--merge"] if name == "merged" else []
+        self[name] = export(self.trained[name], self.folder / name, *more)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A comparison and four runs of `fit`: the stages to export, by the name of the folder that each is exported to."""
-    folder = tmp_path_factory.mktemp("runs")
-    bert = write_model(folder / "bert", "bert", WORDS)
-    one = {
-        part: write(folder / f"{part}.jsonl", texts(size)) for part, size in (("in_domain", 6), ("val", 5), ("test", 9))
-    }
-    pool = {"out_of_domain": write(folder / "pool.jsonl", texts(12))}
-    some = {
-        part: write(folder / f"some-{part}.jsonl", texts(size, True)) for part, size in (("in_domain", 6), ("val", 9))
-    }
-    some["predict"] = one["test"]
-    strategies = "--strategies=[in-domain only, gradual]"
-    two = {"command": "compare", "schedule": "[8, 4, 0]"}
-    compared = fit(folder, "TextClassifier", bert, "compared", strategies, "--seeds=[0, 1]", **two, **one, **pool)
-    lora = fit(folder, "TextClassifier", bert, "lora", "--model.lora={r: 2, dropout: 0.0}", **one)
-    tagged = {
-        part: tagging_examples.write_conll(folder / f"{part}.conll", tagging_examples.sentences(size, seed))
-        for part, size, seed in (("in_domain", 24, 0), ("val", 4, 1), ("test", 6, 2))
-    }
-    taggers = {
-        kind: fit(
-            folder, "TokenClassifier", tagging_examples.write_encoder(folder / f"words-{kind}", kind), f"tags-{kind}",
-            "--trainer.max_epochs=6", "--data.batch_size=4", **tagged,
-        )
-        for kind in ("bert", "roberta")
-    }  # fmt: skip
-    llama = write_language_model(folder / "llama", "llama")
-    asked = [{"prompt": f"one plus {word} is", "completion": " two"} for word in ("one", "two", "you", "four")]
-    lines = {part: write(folder / f"{part}-lines.jsonl", asked) for part in ("in_domain", "val", "test")}
-    t5 = str(write_pair_model(folder / "t5", "large t5"))
-    prefix = folder / "prefix.yaml"
-    prefix.write_text("data: {prefix: 'translate : '}")
-    rows = [{"source": source, "target": target} for source, target in PAIRS]
-    pairs = {part: write(folder / f"{part}-pairs.jsonl", rows) for part in ("in_domain", "val", "test")}
-    return {
-        "label": compared / "seed-1/8/4/0",
-        "labels": fit(folder, "TextClassifier", bert, "labels", **some),
-        "merged": lora,
-        "adapter": lora,
-        "spans": taggers["bert"],
-        "tags": taggers["roberta"],
-        "pairs": fit(folder, "Seq2Seq", t5, "pairs", f"--config={prefix}", "--model.generate={num_beams: 2}", **pairs),
-        "texts": fit(folder, "CausalLM", llama, "texts", "--model.generate={max_new_tokens: 4}", **lines),
-    }
+    return Trained(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
-    """The folder with what was exported."""
-    folder = tmp_path_factory.mktemp("exported")
-    for name, stage in trained.items():
-        export(stage, folder / name, *(["--merge"] if name == "merged" else []))
-    return folder
+    return Exported(tmp_path_factory.mktemp("exported"), trained)
 
 
+def check_labels(found, expected):
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=1e-4)
+    assert len({row["score"] for row in found}) > 3
+
+
+def test_a_pipeline_predicts_the_same(trained, exported, tmp_path):
+    found = pipeline("text-classification", str(exported["label"]), truncation=True)([row["text"] for row in texts(9)])
+    check_labels(found, predictions(trained["label"], tmp_path))
+
+
+@pytest.mark.slow
 def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
-    expected = {name: predictions(stage, tmp_path) for name, stage in trained.items()}
+    names = ("label", "labels", "merged", "adapter", "spans", "tags", "pairs", "texts")
+    expected = {name: predictions(trained[name], tmp_path) for name in names if exported[name]}
     rows = {
         "texts": [row["text"] for row in texts(9)],
         "sentences": {name: [row["tokens"] for row in expected[name]] for name in ("spans", "tags")},
@@ -162,16 +214,15 @@ def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
         "prompts": [f"one plus {word} is" for word in ("one", "two", "you", "four")],
     }
     plain = subprocess.run(
-        [sys.executable, "-I", "-c", PLAIN, str(exported)], input=json.dumps(rows), capture_output=True, text=True
+        [sys.executable, "-I", "-c", PLAIN, str(exported.folder)],
+        input=json.dumps(rows),
+        capture_output=True,
+        text=True,
     )
     assert plain.returncode == 0, plain.stderr
     found = json.loads(plain.stdout)
     for name in ("label", "merged", "adapter"):
-        assert [row["label"] for row in found[name]] == [row["label"] for row in expected[name]]
-        assert [row["score"] for row in found[name]] == pytest.approx(
-            [row["score"] for row in expected[name]], abs=1e-4
-        )
-        assert len({row["score"] for row in found[name]}) > 3
+        check_labels(found[name], expected[name])
     for mine, theirs in zip(expected["labels"], found["labels"]):
         chosen = [each for each in theirs if each["score"] >= 0.5]
         assert mine["label"] == [each["label"] for each in chosen]
@@ -184,24 +235,25 @@ def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
     assert found["pairs"] == [row["text"] for row in expected["pairs"]]
     assert len(set(found["pairs"])) > 1
     assert found["texts"] == [row["text"] for row in expected["texts"]]
+    assert 'tokenizer("translate : Write your text here."' in (exported["pairs"] / "README.md").read_text()
 
 
 def test_the_weights_and_names_in_the_folder(exported):
-    assert {path.name for path in (exported / "label").iterdir()} == {
+    assert {path.name for path in exported["label"].iterdir()} == {
         *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     }
-    config = json.loads((exported / "label/config.json").read_text())
+    config = json.loads((exported["label"] / "config.json").read_text())
     assert config["id2label"] == {"0": "neg", "1": "neutral", "2": "pos"}
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert "packed" not in json.dumps(config)
-    assert not (exported / "adapter/model.safetensors").exists()
-    assert (exported / "adapter/adapter_model.safetensors").stat().st_mode == (
-        exported / "adapter/README.md"
+    assert not (exported["adapter"] / "model.safetensors").exists()
+    assert (exported["adapter"] / "adapter_model.safetensors").stat().st_mode == (
+        exported["adapter"] / "README.md"
     ).stat().st_mode
 
 
 def test_the_card_says_how_the_model_was_made(trained, exported):
-    card = (exported / "label/README.md").read_text()
+    card = (exported["label"] / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     assert header == {
         "library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["gradual-fine-tuning"],
@@ -223,9 +275,8 @@ def test_the_card_says_how_the_model_was_made(trained, exported):
     assert "95% interval" in card
     assert json.loads((stage.parents[3] / "compare.json").read_text())["command"] in card
     assert "transformers 5" in card
-    assert 'tokenizer("translate : Write your text here."' in (exported / "pairs/README.md").read_text()
     # a run of fit has no strategies to compare with
-    assert "## Evaluation" not in (exported / "labels/README.md").read_text()
+    assert "## Evaluation" not in (exported["labels"] / "README.md").read_text()
 
 
 def mistake(capsys, *given):

@@ -95,17 +95,19 @@ COPIES = {
 }
 
 
-def test_controls_take_exactly_the_steps_of_what_they_copy(tmp_path):
-    compare(tmp_path)
-    steps, _ = counted(tmp_path)
-    assert steps == OWN | COPIES
-
-
 def results(root) -> dict[str, dict]:
     folder = root / "run/seed-0"
     return {
         str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in folder.glob("**/result.json")
     }
+
+
+REQUESTED = {
+    "24/24-weighted-as-12": 20,
+    "24/24-weighted-as-12/24-weighted-as-4": 21,
+    "24/24-weighted-as-12/24-weighted-as-4/0-as-0": 10,
+    "24/12/4/2-as-0": 10,
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,11 @@ def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     compare(root, controls=[*CONTROLS, *ON_REQUEST])
     return root
+
+
+def test_controls_take_exactly_the_steps_of_what_they_copy(whole):
+    steps, _ = counted(whole)
+    assert steps == OWN | COPIES | REQUESTED
 
 
 def test_a_control_validates_as_often_as_what_it_copies(whole):
@@ -136,6 +143,7 @@ def test_a_control_ends_by_the_steps_of_its_strategy_and_counts_as_converged(who
     assert results(whole)["24/24-as-12"]["examples_seen"] == 20 / 8 * (8 + 24)
 
 
+@pytest.mark.slow
 def test_a_control_of_a_stage_that_was_cut_off_has_not_converged_either(tmp_path):
     compare(tmp_path, {"gradual": Strategy(Schedule([24, {"amount": 4, "max_epochs": 3}, 0]))})
     found = {path: result["converged"] for path, result in results(tmp_path).items()}
@@ -166,10 +174,6 @@ def test_controls_on_request_repeat_in_domain_examples_or_keep_a_tenth_of_the_fi
     assert [stage["in_domain_weight"] for stage in weighted["schedule"][1:3]] == [24 / 12, 24 / 4]
     assert replay["amounts"] == [24, 12, 4, 2]
     assert replay["seeds"]["0"]["paths"][2:] == ["seed-0/24/12/4", "seed-0/24/12/4/2-as-0"]
-    steps, _ = counted(whole)
-    assert steps["24/24-weighted-as-12"] == 20
-    assert steps["24/24-weighted-as-12/24-weighted-as-4"] == 21
-    assert steps["24/12/4/2-as-0"] == 10
 
 
 @pytest.mark.parametrize(("amount", "weight"), [(12, 2.0), (4, 6.0), (9, 24 / 9)])
@@ -363,6 +367,7 @@ def test_a_copied_stage_that_is_trained_anew_with_other_steps_has_other_controls
     assert paths == ["seed-0/24", "seed-0/24/24-as-4-2", "seed-0/24/24-as-4-2/0-as-0"]
 
 
+@pytest.mark.slow
 def test_a_damaged_control_is_repaired(whole, tmp_path):
     schedule = {"gradual": Strategy(Schedule([24, 4, 0]))}
     compare(tmp_path, schedule, controls=["same training, same restarts"])

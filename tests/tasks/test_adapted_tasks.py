@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from peft import PeftModel
+from slow_cases import fast_one_in
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -116,7 +117,13 @@ def runs(root, tmp_path_factory):
 
 MERGE = {"later": {"adapter": "merge"}}
 DORA = {"lora": {**LORA, "use_dora": True}}
-KINDS = [{}, MERGE, {"encoder": "roberta"}, {**DORA, **MERGE}]
+KINDS = {"merge": MERGE, "continue": {}, "dora": {**DORA, **MERGE}, "roberta": {"encoder": "roberta"}}
+
+
+def of_kinds(*names):
+    """A parameter for settings; the first of them run with the fast tests."""
+    cases = {**KINDS, "all": {"lora": None}}
+    return pytest.mark.parametrize("settings", fast_one_in(len(names), [cases[name] for name in names]), ids=names)
 
 
 def same_weights(left, right):
@@ -145,7 +152,7 @@ def test_the_adapter_and_the_head_are_trained_and_saved_and_nothing_else(root, r
         assert sum(value.numel() for value in content["state_dict"].values()) < whole / 2
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", fast_one_in(2, ENCODERS))
 def test_a_classifier_with_an_adapter_learns_its_examples(root, encoder):
     model, data = classifier(root, encoder), data_of(root, encoder)
     data.configure(model)
@@ -160,7 +167,7 @@ def test_a_classifier_with_an_adapter_learns_its_examples(root, encoder):
     assert all(torch.equal(model.predicted(model(batch)), batch.gold) for batch in batches)
 
 
-@pytest.mark.parametrize("settings", [*KINDS, {"lora": None}], ids=["continue", "merge", "roberta", "dora", "all"])
+@of_kinds("merge", "continue", "dora", "roberta", "all")
 @pytest.mark.parametrize("at", [STEPS[0], sum(STEPS) - 2])
 def test_an_interrupted_run_resumes_to_the_same_bits(root, runs, tmp_path, settings, at):
     _, whole, result = runs(**settings)
@@ -191,7 +198,7 @@ class CutAt(Callback):
         return self
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=["continue", "merge", "roberta", "dora"])
+@of_kinds(*KINDS)
 def test_a_checkpoint_loaded_anew_is_the_same_model(root, runs, settings):
     folder, model, _ = runs(**settings)
     again = loaded(root, stage(folder))
@@ -204,7 +211,7 @@ def stage_adapters(settings):
     return ["of stage 1"] if "later" in settings else []
 
 
-@pytest.mark.parametrize("settings", [{}, MERGE, {**DORA, **MERGE}], ids=["continue", "merge", "dora"])
+@of_kinds("merge", "continue", "dora")
 def test_a_stage_starts_with_the_outputs_that_the_one_before_ended_with(root, tmp_path, settings):
     starts = []
 
@@ -219,7 +226,7 @@ def test_a_stage_starts_with_the_outputs_that_the_one_before_ended_with(root, tm
     assert starts[1][1] == ("later" not in settings), "a new adapter changes nothing yet"
 
 
-@pytest.mark.parametrize("settings", KINDS[:3], ids=["continue", "merge", "roberta"])
+@of_kinds("merge", "continue", "roberta")
 def test_exports_give_the_same_outputs_in_plain_transformers(root, runs, tmp_path, settings):
     folder, _, _ = runs(**settings)
     model = loaded(root, stage(folder))

@@ -175,7 +175,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(folder):
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "bf16-mixed"]))
 def test_other_precisions_train(folder, precision):
     model, datamodule = configured(folder, "text")
     model.log = CausalLM.log.__get__(model)
@@ -265,7 +265,7 @@ def fit(folder, root, family="llama", schedule=(2, 0), lora=None, batch_size=8, 
     return gradual.fit(model, datamodule, schedule, root / "run", **{**settings, **quiet, **changes})
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", fast_one_in(2, ["llama", "gpt2"]))
 def test_a_tiny_corpus_is_memorized_and_the_model_goes_back_to_transformers(folder, tmp_path, family):
     result = fit(folder, tmp_path, family)
     final = result.stages[-1]
@@ -298,6 +298,7 @@ def test_a_checkpoint_needs_neither_the_data_nor_the_pretrained_folder(folder, t
     assert torch.equal(loaded.eval()._step(batch, "val"), model.eval()._step(batch, "val"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     """With dropout everywhere, so that a random state that is not restored shows."""
     noisy = {"attn_pdrop": 0.2, "resid_pdrop": 0.2, "embd_pdrop": 0.2}
@@ -347,6 +348,7 @@ def trained(model):
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_an_adapter_memorizes_a_tiny_corpus_and_is_merged_for_transformers(folder, tmp_path, family):
     result = fit(folder, tmp_path, family, (0,), lora={"r": 16, "dropout": 0.0})
@@ -361,7 +363,8 @@ def test_an_adapter_memorizes_a_tiny_corpus_and_is_merged_for_transformers(folde
         assert found["generated_text"] == row["completion"]
 
 
-@pytest.mark.parametrize(("family", "kind"), fast_one_in(2, [("llama", "ddp"), ("gpt2", "fsdp")]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), [("llama", "ddp"), ("gpt2", "fsdp")])
 def test_two_processes_train_and_generate_as_one(folder, tmp_path, family, kind):
     """With the model divided among them (FSDP2), too, whose embeddings GPT-2 shares with its head."""
 

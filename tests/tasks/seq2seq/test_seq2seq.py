@@ -151,7 +151,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(folder):
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "bf16-mixed"]))
 def test_other_precisions_train(folder, precision):
     model, datamodule = configured(folder, val_scores=["exact_match"])
     model.log = Seq2Seq.log.__get__(model)
@@ -274,7 +274,7 @@ def fit(folder, root, family="t5", schedule=(6, 0), model=None, batch_size=6, **
     return model, gradual.fit(model, datamodule, schedule, root / "run", **{**settings, **quiet, **changes})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast_one_in(2, FAMILIES))
 def test_pairs_are_memorized_and_the_model_goes_back_to_transformers(folder, tmp_path, family):
     _, result = fit(folder, tmp_path, family, (0,), max_epochs=50, check_val_every_n_epoch=50)
     final = result.stages[-1]
@@ -327,6 +327,7 @@ def test_settings_of_sampling_do_not_keep_a_model_from_being_saved(folder, tmp_p
     assert not {"temperature", "top_p", "max_length"} & {*written}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     """With dropout, so that a random state that is not restored shows, and texts in validation."""
     write_model(tmp_path / "bart", "bart", dropout=0.2)
@@ -346,7 +347,8 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("family", "kind"), fast_one_in(2, [("t5", "ddp"), ("bart", "fsdp")]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), [("t5", "ddp"), ("bart", "fsdp")])
 def test_two_processes_train_and_score_as_one(folder, tmp_path, family, kind):
     """With the model divided among them (FSDP2), too, where each needs the other for every step of generation."""
 
@@ -401,6 +403,7 @@ def trained(model):
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "large bart"])
 def test_an_adapter_memorizes_pairs_and_is_merged_for_transformers(folder, tmp_path, family):
     model = Seq2Seq(str(folder / family), lora={"r": 16, "dropout": 0.0})

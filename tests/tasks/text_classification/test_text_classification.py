@@ -235,7 +235,7 @@ def test_nothing_scored_is_zero():
 
 @pytest.mark.parametrize(
     ("kind", "target"),
-    fast_one_in(2, [("roberta", "labels"), ("bert", "label"), ("modernbert", "label"), ("bert", "number")]),
+    fast_one_in(4, [("roberta", "labels"), ("bert", "label"), ("modernbert", "label"), ("bert", "number")]),
 )
 def test_a_small_model_learns_it_all(tmp_path, encoders, kind, target):
     """What is trained on is learned, test records add up to the test scores, and a checkpoint predicts the same."""
@@ -286,7 +286,7 @@ def test_a_checkpoint_needs_neither_data_nor_the_pretrained_folder(tmp_path, enc
         other.configure(loaded)
 
 
-@pytest.mark.parametrize("target", ["label", "number"])
+@pytest.mark.parametrize("target", fast_one_in(2, ["label", "number"]))
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, encoders, target):
     def train(root, *callbacks):
         datamodule = data(root, encoders["dropout"], target, pool=rows("pool", 20, target))

@@ -12,6 +12,7 @@ from interrupted_runs import At, in_a_process, outcome
 from lightning.pytorch import Trainer
 from recorded_runs import path_results
 from seqeval.metrics import f1_score
+from slow_cases import fast_one_in
 from tagging_examples import QUIET, WORDS, sentences, write_conll, write_encoder
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from two_processes import in_two_processes
@@ -177,7 +178,7 @@ def test_tags_that_a_source_cannot_have_are_left_out_of_its_loss(folder):
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", fast_one_in(3, KINDS))
 def test_a_few_sentences_are_learnt_to_perfection(folder, kind):
     model, module = configured(folder, kind, max_length=10)
     model.train().per_type_scores = True
@@ -251,6 +252,7 @@ def fit(root, folder, *callbacks):
     gradual.fit(tagger(folder, "noisy"), module, [16, 0], root / "run", checkpoint_every=0.0, **settings)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(folder, tmp_path):
     write_encoder(folder / "noisy")  # with dropout
     assert in_a_process(lambda: fit(tmp_path / "one", folder)) == 0
