@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
+NEWEST ?= .venv-newest
 BIN := $(VENV)/bin
 # the demo and the tests are small: with more threads per process, threads would only wait for each other
 export OMP_NUM_THREADS ?= 1
@@ -9,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 PARALLEL := -n 2 --dist worksteal
 FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 
-.PHONY: demo test test-slow test-lowest lint format clean
+.PHONY: demo test test-slow test-versions test-lowest test-newest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo
@@ -21,8 +22,13 @@ test-slow: $(VENV)/installed  ## the tests that take long, more examples for the
 	$(BIN)/pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough
 	$(BIN)/pytest --nbmake notebooks
 
+test-versions: test-lowest test-newest
+
 test-lowest: $(LOWEST)/installed  ## the fast tests with the lowest versions that pyproject.toml allows, but for torch
 	$(LOWEST)/bin/pytest $(FAST)
+
+test-newest: $(NEWEST)/installed  ## the fast tests with the newest versions that pyproject.toml allows
+	$(NEWEST)/bin/pytest $(FAST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -44,5 +50,10 @@ $(LOWEST)/installed: pyproject.toml constraints.txt .ci/lowest.py
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
 	touch $@
 
+$(NEWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) demo-data demo.yaml runs/demo
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) demo-data demo.yaml runs/demo

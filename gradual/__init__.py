@@ -6,7 +6,7 @@ Importing the package is quick: torch and Lightning come in with the first name 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "BertAdam": "gradual.stage.optim",
