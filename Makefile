@@ -9,12 +9,15 @@ export OMP_NUM_THREADS ?= 1
 PARALLEL := -n 2 --dist worksteal
 FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 
-.PHONY: demo test test-slow test-lowest lint format clean
+.PHONY: demo docs test test-slow test-lowest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo-data --out demo-data
 	$(BIN)/gradual stats --config configs/demo.yaml
 	$(BIN)/gradual compare --config configs/demo.yaml
+
+docs: $(VENV)/installed  ## the handbook, in docs/_build/html; a broken link or reference fails
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest $(FAST)
@@ -47,4 +50,4 @@ $(LOWEST)/installed: pyproject.toml constraints.txt .ci/lowest.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo-data runs/demo
+	rm -rf $(VENV) $(LOWEST) demo-data runs/demo docs/_build

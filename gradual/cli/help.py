@@ -108,24 +108,28 @@ class Description:
 
     Attributes:
         text: What it does.
+        markup: The same, with the markup of a docstring.
         kind: Its type; None where the type is too long to be of use.
         default: Its default; None where there is none.
     """
 
     text: str
+    markup: str
     kind: str | None
     default: Any
 
 
 def described(action: argparse.Action) -> Description:
     """Describe a setting of a parser."""
-    text = re.sub(r":\w+:`|`", "", " ".join((_TEXTS.get(action.dest) or action.help or "").split()))
+    markup = " ".join((_TEXTS.get(action.dest) or action.help or "").split())
     if action.dest.startswith("trainer."):
-        text = _first_sentence(text)
+        markup = _first_sentence(markup)
+    text = re.sub(r":\w+:`|`", "", markup)
     shown = action.dest not in ("config", "model", "data", *STAGES) and action.nargs != 0
     kind = type_text(HelpFormatter(""), action) if shown else None
     kind = None if kind is None or len(kind) > _LONGEST_TYPE or kind == "Any" else _type_words(kind)
-    return Description(text, kind, action.default if shown and action.default is not argparse.SUPPRESS else None)
+    has_default = shown and action.default is not argparse.SUPPRESS
+    return Description(text, markup, kind, action.default if has_default else None)
 
 
 def command_help(command: str, description: str, actions: Iterable[argparse.Action]) -> str:
