@@ -22,7 +22,7 @@ docs: $(VENV)/installed  ## the handbook, in docs/_build/html; a broken link or 
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest $(FAST)
 
-test-slow: $(VENV)/installed  ## the tests that take long, more examples for the properties, the notebook
+test-slow: $(VENV)/installed  ## the tests that take long, more examples for the properties, the notebooks
 	$(BIN)/pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough
 	$(BIN)/pytest --nbmake notebooks
 
