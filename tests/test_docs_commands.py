@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from itertools import pairwise
 
 import document_models
 import pytest
@@ -94,7 +95,7 @@ def test_every_block_has_a_language_that_is_tested(document):
         if block.language == "json":
             assert all(isinstance(json.loads(line), dict) for line in block.text.splitlines())
     lines = without_blocks(document).splitlines()
-    indented = [line for before, line in zip(lines, lines[1:]) if line.startswith("    ") and not before.strip()]
+    indented = [line for before, line in pairwise(lines) if line.startswith("    ") and not before.strip()]
     assert indented == [], "write blocks of code between fences"
 
 

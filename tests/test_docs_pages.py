@@ -16,8 +16,8 @@ from gradual.__main__ import main
 GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
 RUN = [README, ROOT / "docs/quickstart.md", *GUIDES]
 KINDS = {"tagging": "tags", "text-to-text": "pairs", "language-models": "answers"}  # all others: texts
-INIT = "gradual init --in_domain train.jsonl --out_of_domain pool.jsonl --val dev.jsonl --test test.jsonl"
-INIT = [*INIT.split(), *"--pretrained roberta-base --out mine.yaml".split()]
+INIT = """gradual init --in_domain train.jsonl --out_of_domain pool.jsonl --val dev.jsonl --test test.jsonl
+  --pretrained roberta-base --out mine.yaml"""
 BEFORE = {"using-the-model": [["gradual", "fit", "--config", "mine.yaml"]]}
 """Commands of other pages that a page takes for granted, besides a configuration."""
 
@@ -78,7 +78,7 @@ def test_a_page_runs_from_its_first_block_to_its_last(document, desk):
     write_files(desk, KINDS.get(document.stem, "texts"))
     of_page = [words for block in blocks(document) if is_shell(block) for words in commands(block)]
     if any("mine.yaml" in words for words in of_page) and not any("init" in words for words in of_page):
-        run(INIT)
+        run(INIT.split())
     for words in BEFORE.get(document.stem, ()):
         run(words)
     known = document_models.names()

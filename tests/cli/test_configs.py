@@ -70,7 +70,9 @@ def test_configurations_need_no_anchors(path):
 
 
 def documented_example():
-    return next(part for part in (ROOT / "docs/guides/command-line.md").read_text().split("```yaml\n")[1:]).split("```")[0]
+    return next(part for part in (ROOT / "docs/guides/command-line.md").read_text().split("```yaml\n")[1:]).split(
+        "```"
+    )[0]
 
 
 @pytest.mark.parametrize("text", [*(path.read_text() for path in TRACKERS), documented_example()])
