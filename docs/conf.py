@@ -16,7 +16,6 @@ version = release = gradual.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["README.md", "_build"]
-suppress_warnings = ["toc.empty_glob", "toctree.empty_glob"]  # the guides end with a pattern that takes in new ones
 nitpicky = True
 smartquotes = False  # options begin with two hyphens
 

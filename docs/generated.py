@@ -41,7 +41,18 @@ def settings():
     for title, actions in sections.items():
         entries = [_entry(one) for one in actions.values() if not one.dest.endswith("help")]
         parts.append(f"## {title}\n\n" + "\n\n".join(entries))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _overrides()])
+
+
+def _overrides():
+    """A section with what a stage can override."""
+    own = [one for one in actions_of(command_parser("fit")) if re.fullmatch(r"last_stage\.\w+", one.dest)]
+    names = {one.dest.partition(".")[2]: one for one in own if one.option_strings}
+    entries = [_entry(one, name) for name, one in names.items() if name not in ("optimizer", "lr_schedule")]
+    text = (
+        "What a stage, `later_stages`, `last_stage` and a strategy can override, besides `optimizer` and `lr_schedule`:"
+    )
+    return f"## Overrides\n\n{text}\n\n" + "\n\n".join(entries)
 
 
 def classes():
@@ -49,18 +60,20 @@ def classes():
     parts = []
     for group, paths in OWN_CLASSES.items():
         for path, text in paths.items():
-            entries = [_entry(one, index=False) for one in class_settings(group, path) if not one.dest.endswith("help")]
+            entries = [
+                _entry(one, name=one.dest) for one in class_settings(group, path) if not one.dest.endswith("help")
+            ]
             name = path.rpartition(".")[2]
             parts.append(f"## {name}\n\n`--{group} {name}`: {text}.\n\n" + "\n\n".join(entries))
     return "\n\n".join(parts)
 
 
-def _entry(action, index=True):
-    """A setting, with its type and default."""
+def _entry(action, name=None):
+    """A setting, with its type and default; under another name it has no entry in the index."""
     found = described(action)
     default = f"default `{_plain(found.default)}`" if found.default not in (None, "") else ""
     about = ", ".join(filter(None, [found.kind and f"`{found.kind}`", default]))
-    lines = [f"```{{confval}} {action.dest}", *([] if index else [":no-index:"]), "", about, ""]
+    lines = [f"```{{confval}} {name or action.dest}", *([":no-index:"] if name else []), "", about, ""]
     return "\n".join([*lines, _markdown(found.markup), "```"])
 
 

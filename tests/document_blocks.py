@@ -47,7 +47,8 @@ def commands(block):
 
 
 def is_shell(block):
-    return block.language in ("sh", "")
+    bare = not block.language and block.text.split()[0] in ("gradual", "make", "pip")
+    return block.language == "sh" or bare
 
 
 def gradual_in(words):

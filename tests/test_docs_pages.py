@@ -77,9 +77,10 @@ def run(words):
 def test_a_page_runs_from_its_first_block_to_its_last(document, desk):
     write_files(desk, KINDS.get(document.stem, "texts"))
     of_page = [words for block in blocks(document) if is_shell(block) for words in commands(block)]
-    if any("mine.yaml" in words for words in of_page) and not any("init" in words for words in of_page):
+    before = BEFORE.get(document.stem, [])
+    if any("mine.yaml" in words for words in [*before, *of_page]) and not any("init" in words for words in of_page):
         run(INIT.split())
-    for words in BEFORE.get(document.stem, ()):
+    for words in before:
         run(words)
     known = document_models.names()
     for block in blocks(document):

@@ -40,7 +40,9 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ImportError as error:
-        raise InputError("--print_completion needs shtab, which is not installed: pip install 'gradual[completion]'.") from error
+        raise InputError(
+            "--print_completion needs shtab, which is not installed: pip install 'gradual[completion]'."
+        ) from error
     from gradual.cli.lightning_cli_internals import actions_of
 
     commands: dict[str, argparse.ArgumentParser] = next(
