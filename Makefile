@@ -10,15 +10,18 @@ export OMP_NUM_THREADS ?= 1
 PARALLEL := -n 2 --dist worksteal
 FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 
-.PHONY: demo test test-slow test-versions test-lowest test-newest lint format clean
+.PHONY: demo docs test test-slow test-versions test-lowest test-newest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo
 
+docs: $(VENV)/installed  ## the handbook, in docs/_build/html; a broken link or reference fails
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest $(FAST)
 
-test-slow: $(VENV)/installed  ## the tests that take long, more examples for the properties, the notebook
+test-slow: $(VENV)/installed  ## the tests that take long, more examples for the properties, the notebooks
 	$(BIN)/pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough
 	$(BIN)/pytest --nbmake notebooks
 
@@ -56,4 +59,4 @@ $(NEWEST)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(NEWEST) demo-data demo.yaml runs/demo
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) demo-data demo.yaml runs/demo docs/_build

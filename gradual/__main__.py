@@ -63,6 +63,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from gradual import report
     from gradual.cli import demo, export, init
+    from gradual.cli.completion import SHELLS, PrintCompletion
     from gradual.tasks.dialogue import download
     from gradual.tasks.events import convert
 
@@ -73,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="gradual COMMAND --help shows the options of a command. To try it: gradual demo",
     )
     parser.add_argument("--version", action="version", version=f"gradual {__version__}")
+    parser.add_argument(
+        "--print_completion", action=PrintCompletion, choices=SHELLS, help="print a script for completion in a shell"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in LIGHTNING_COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)

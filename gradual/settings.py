@@ -67,8 +67,8 @@ class LRScheduleConfig:
 
     Attributes:
         name: A schedule of ``transformers.get_scheduler``: ``constant`` (the default), ``linear``, ``cosine``, ...; or
-            ``bert_linear``, that of SUMBT's published code (docs/paper.md). One that decays reaches its end at the
-            stage's last planned step.
+            ``bert_linear``, that of SUMBT's published code. One that decays reaches its end at the stage's last planned
+            step.
         warmup: Length of the linear warm-up: a number of steps (an int), or a fraction of the planned steps (a float
             from 0 to 1).
         power: Exponent of the schedule's factor, warm-up included; 2 applies the schedule twice.

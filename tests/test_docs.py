@@ -1,17 +1,15 @@
-"""What the documents name exists: tests, files, links and public names; the README's Python runs as it stands."""
+"""What the documents name exists: tests, files, links and public names."""
 
 import importlib
 import re
 from pathlib import Path
 
 import pytest
-import torch
-from lightning.pytorch import LightningModule
-from torch import nn
+from document_blocks import DOCUMENTS as HANDBOOK
 
 ROOT = Path(__file__).parents[1]
 CHANGES = ROOT / "CHANGELOG.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*HANDBOOK, ROOT / "benchmarks/README.md"]
 CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_TESTS = {"test_step"}  # a method of modules
 
@@ -63,7 +61,10 @@ def test_relative_links_lead_to_files_and_headings(document):
 
 def headings(file):
     """The anchors of the headings in a Markdown file, as GitHub generates them."""
-    titles = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", file.read_text()), re.MULTILINE)
+    text = file.read_text()
+    if included := re.match(r"```{include} (\S+)", text):
+        return headings(file.parent / included[1])
+    titles = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", text), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
@@ -83,44 +84,3 @@ def resolves(parts):
                 return False
         found = getattr(found, part)
     return True
-
-
-class OneStep(LightningModule):
-    """Stands in for a user's model; every stage ends after its first batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-
-    def loss(self, batch):
-        return (self.layer(batch.float()[:, None]) ** 2).mean()
-
-    def training_step(self, batch, batch_idx):
-        return self.loss(batch)
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val/loss", self.loss(batch))
-
-    def test_step(self, batch, batch_idx):
-        self.log("test/loss", self.loss(batch))
-
-    def on_train_batch_end(self, outputs, batch, batch_idx):
-        self.trainer.should_stop = True
-
-
-@each_of(ROOT / "README.md", ROOT / "docs/own-models.md")
-def test_python_of_the_readme_and_of_its_guide_runs_as_it_stands(document, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = {
-        "train": torch.arange(32.0), "pool": torch.arange(1000.0, 5000.0), "dev": -torch.arange(1.0, 9.0),
-        "test": -torch.arange(11.0, 19.0), "model": OneStep(), "make_model": OneStep,
-    }  # fmt: skip
-    blocks = [code for language, code in CODE_BLOCK.findall(document.read_text()) if language == "python"]
-    assert len(blocks) >= 2
-    for block in blocks:
-        exec(compile(block, document.name, "exec"), names)
-    assert capsys.readouterr().out.count("{'loss': ") == 1
-    assert len(names["result"].stages) == 4
-    assert names["page"].is_file()
-    if "schedule" in names:
-        assert names["gradual"].Schedule(names["schedule"]).amounts(4000) == [4000, 2000, 500, 0]

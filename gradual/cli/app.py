@@ -314,7 +314,7 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
-        cli = _cli(None, [f"--config={file.name}"])
+        cli = make_cli(None, [f"--config={file.name}"])
     return cli.experiment(RunDirectory(run_dir), {})
 
 
@@ -327,13 +327,16 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if f"--{group}.help" in given[-1:]:
             print(class_listing(given[0], group))
             return
-    _cli(given[0], given, import_chosen(given[0], given))
+    make_cli(given[0], given, import_chosen(given[0], given))
 
 
-def _cli(command: str | None, arguments: list[str], data_class: str | None = None) -> GradualCLI:
+def make_cli(
+    command: str | None, arguments: list[str], data_class: str | None = None, cls: type[GradualCLI] = GradualCLI
+) -> GradualCLI:
+    """Make the command line, which parses the arguments and runs the command; see ``GradualCLI``."""
     # nothing is made for arguments of the type Any: else a configuration could call anything
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
-    return GradualCLI(
+    return cls(
         command,
         data_class,
         subclass_mode_model=True,

@@ -6,8 +6,9 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 
@@ -27,7 +28,8 @@ _RUN_DIR = (
 )
 _OPTIONS = ("help", "config", "print_config")
 _GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # each of their settings is shown
-_STAGES = ("later_stages", "last_stage")  # shown as a whole: their settings are those of a stage
+STAGES = ("later_stages", "last_stage")
+"""Groups of settings that help shows as a whole: their settings are those of a stage."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class _Section:
     """Settings, or groups of settings."""
 
 
-_RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *_STAGES, "verbose"))
+_RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *STAGES, "verbose"))
 _COMPARISON = _Section("The comparison", ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray"))
 _STAGE = _Section("Each stage", ())  # all that is in no other section
 _OPTIMIZER = _Section("Optimizer (if none is set: the model's own configure_optimizers)", ("optimizer",))
@@ -64,7 +66,7 @@ def _shows(command: str, section: _Section, name: str) -> bool:
         ignored = {"seed_everything"} if command == "compare" else set(_COMPARISON.names)
         return name not in _TRAINING | ignored
     if command == "plan":
-        own = ("schedule", "seed_everything", "patience", *_STAGES)
+        own = ("schedule", "seed_everything", "patience", *STAGES)
         return section in (_OPTIMIZER, _LR_SCHEDULE) or name in own
     if command == "stats":
         return False
@@ -82,20 +84,13 @@ class HelpFormatter(DefaultHelpFormatter):
         value = "" if action.nargs == 0 else " CLASS" if action.dest.endswith(".help") else " VALUE"
         if action.dest == "print_config":
             return f"{options[0]}[=FLAGS]"
-        return ", ".join(options) + (".SETTING VALUE" if action.dest in _STAGES else value)
+        return ", ".join(options) + (".SETTING VALUE" if action.dest in STAGES else value)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = re.sub(r":\w+:`|`", "", " ".join((_TEXTS.get(action.dest) or action.help or "").split()))
-        if action.dest.startswith("trainer."):
-            text = _first_sentence(text)
-        kind = type_text(self, action)
-        shown = action.dest not in ("config", "model", "data", *_STAGES) and action.nargs != 0
-        notes = []
-        if kind is not None and shown and len(kind) <= _LONGEST_TYPE and kind != "Any":
-            notes.append(_type_words(kind))
-        if shown and action.default not in (None, argparse.SUPPRESS):
-            notes.append("default: %(default)s")
-        return f"{text} ({', '.join(notes)})" if notes else text
+        found = described(action)
+        default = None if found.default is None else "default: %(default)s"
+        notes = [note for note in (found.kind, default) if note is not None]
+        return f"{found.text} ({', '.join(notes)})" if notes else found.text
 
     def start_section(self, heading: str | None) -> None:
         """Begin a section, with a long heading (the first sentence of a class) on several lines."""
@@ -105,6 +100,36 @@ class HelpFormatter(DefaultHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         parts = [super(HelpFormatter, self)._fill_text(part, width, indent) for part in text.split("\n\n")]
         return "\n\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a setting is, for people.
+
+    Attributes:
+        text: What it does.
+        markup: The same, with the markup of a docstring.
+        kind: Its type; None where the type is too long to be of use.
+        default: Its default; None where there is none.
+    """
+
+    text: str
+    markup: str
+    kind: str | None
+    default: Any
+
+
+def described(action: argparse.Action) -> Description:
+    """Describe a setting of a parser."""
+    markup = " ".join((_TEXTS.get(action.dest) or action.help or "").split())
+    if action.dest.startswith("trainer."):
+        markup = _first_sentence(markup)
+    text = re.sub(r":\w+:`|`", "", markup)
+    shown = action.dest not in ("config", "model", "data", *STAGES) and action.nargs != 0
+    kind = type_text(HelpFormatter(""), action) if shown else None
+    kind = None if kind is None or len(kind) > _LONGEST_TYPE or kind == "Any" else _type_words(kind)
+    has_default = shown and action.default is not argparse.SUPPRESS
+    return Description(text, markup, kind, action.default if has_default else None)
 
 
 def command_help(command: str, description: str, actions: Iterable[argparse.Action]) -> str:
@@ -119,12 +144,26 @@ def command_help(command: str, description: str, actions: Iterable[argparse.Acti
     given = "RUN_DIR" if command in WITH_STAGE else "--config FILE"
     formatter.add_usage(f"gradual {command} {given} [--SETTING VALUE ...]", [], [])
     formatter.add_text(description[0].upper() + description[1:] + (f". {_RUN_DIR}" if command in WITH_STAGE else "."))
-    options, sections = _sorted(actions)
-    _add_section(formatter, "Options", options)
-    for section, found in sections:
-        _add_section(formatter, section.title, [one for one in found if _shows(command, section, one.dest)])
+    for title, found in shown_settings(command, actions):
+        formatter.start_section(title)
+        formatter.add_arguments(found)
+        formatter.end_section()
     formatter.add_text(_epilog(command))
     return formatter.format_help()
+
+
+def shown_settings(command: str, actions: Iterable[argparse.Action]) -> list[tuple[str, list[argparse.Action]]]:
+    """The settings that a command uses, in sections with titles, the most important first.
+
+    Args:
+        command: Its name.
+        actions: All settings of its parser.
+    """
+    options, sections = _sorted(actions)
+    shown = [
+        (section.title, [one for one in found if _shows(command, section, one.dest)]) for section, found in sections
+    ]
+    return [(title, found) for title, found in [("Options", options), *shown] if found]
 
 
 def _sorted(
@@ -135,7 +174,7 @@ def _sorted(
     for action in actions:
         top, _, below = action.dest.partition(".")
         nested_help = below.endswith("help") and top not in ("model", "data")
-        of_other = action.dest in _GROUPS or nested_help or (top in _STAGES and below)
+        of_other = action.dest in _GROUPS or nested_help or (top in STAGES and below)
         if action.dest in _OPTIONS:
             options.append(action)
         elif action.option_strings and not of_other:
@@ -144,13 +183,6 @@ def _sorted(
         if section not in (_TRAINER, _STAGE):
             some.sort(key=lambda action: section.names.index(action.dest.partition(".")[0]))
     return options, list(found.items())
-
-
-def _add_section(formatter: HelpFormatter, title: str, actions: Sequence[argparse.Action]) -> None:
-    if actions:
-        formatter.start_section(title)
-        formatter.add_arguments(actions)
-        formatter.end_section()
 
 
 def _epilog(command: str) -> str:

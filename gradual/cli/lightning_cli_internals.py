@@ -22,9 +22,12 @@ class WeightsOnlyCLI(LightningCLI):
         """Leave the configuration as it is."""
 
 
-def subcommand_parser(cli: LightningCLI) -> LightningArgumentParser:
-    """The parser of the subcommand, or the only one if there are no subcommands; ``cli.parser`` is that of them all."""
-    return cli._parser(cli.subcommand)
+def subcommand_parser(cli: LightningCLI, command: str | None = None) -> LightningArgumentParser:
+    """The parser of a subcommand, that which is run unless another is named, or the only one if there are none.
+
+    ``cli.parser`` is that of them all.
+    """
+    return cli._parser(command or cli.subcommand)
 
 
 def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

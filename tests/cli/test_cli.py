@@ -302,7 +302,8 @@ def test_the_paper_s_configurations_have_the_settings_of_the_paper():
         assert config["data"]["init_args"]["batch_size"] == 3
         assert config["data"]["init_args"]["domain"] == domain
         assert config["model"]["init_args"]["encoder"] == "bert-base-uncased"
-        assert config["lr_schedule"] == {"name": "bert_linear", "warmup": 0.1, "power": 2}  # see docs/paper.md
+        # see docs/paper/published-code.md
+        assert config["lr_schedule"] == {"name": "bert_linear", "warmup": 0.1, "power": 2}
 
 
 @pytest.mark.parametrize("name", ["restaurant", "hotel", "small"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from document_blocks import blocks
 
 from gradual.__main__ import main
 from gradual.experiment.strategies import parse_strategies
@@ -70,7 +71,7 @@ def test_configurations_need_no_anchors(path):
 
 
 def documented_example():
-    return next(part for part in (ROOT / "docs/command-line.md").read_text().split("```yaml\n")[1:]).split("```")[0]
+    return next(block.text for block in blocks(ROOT / "docs/guides/command-line.md") if block.language == "yaml")
 
 
 @pytest.mark.parametrize("text", [*(path.read_text() for path in TRACKERS), documented_example()])

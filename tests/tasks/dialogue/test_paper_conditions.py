@@ -1,4 +1,4 @@
-"""The conditions of the paper's dialogue experiment: what docs/paper.md says of its published code and of ours."""
+"""The conditions of the paper's dialogue experiment: what docs/paper/published-code.md says of its code and of ours."""
 
 from pathlib import Path
 
