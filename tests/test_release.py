@@ -91,9 +91,10 @@ def test_the_demo_runs_in_an_empty_folder(installed, tmp_path):
 
 
 PIPELINE = """
+import json
 from transformers import pipeline
-(found,) = pipeline("text-classification", "model")(["good food"])
-print(found["label"])
+texts = [json.loads(line)["text"] for line in open("test.jsonl")]
+print(json.dumps(pipeline("text-classification", "model")(texts)))
 """
 
 
@@ -102,12 +103,17 @@ def test_an_export_is_loaded_by_a_pipeline(installed, tmp_path):
     words = ["good", "bad", "food", "room"]
     write_model(tmp_path / "pretrained", "bert", words)
     rows = [{"text": f"{word} {what}", "label": word} for word in words[:2] for what in words[2:]]
-    for part in ("in_domain", "out_of_domain", "val"):
+    parts = ("in_domain", "out_of_domain", "val", "test")
+    for part in parts:
         (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps({**row, "source": part}) + "\n" for row in rows))
-    files = [f"--data.{part}={part}.jsonl" for part in ("in_domain", "out_of_domain", "val")]
+    files = [f"--data.{part}={part}.jsonl" for part in parts]
     settings = ["--optimizer.lr=0.01", "--trainer.max_epochs=20", "--data.batch_size=4", "--data.num_proc=1"]
     model = ["--model=TextClassifier", "--model.pretrained=pretrained", "--data.cache_dir=cache"]
     gradual_command = installed / "gradual"
     run(gradual_command, "fit", *model, *files, *settings, "--schedule=[4, 0]", "--run_dir=run", cwd=tmp_path)
     run(gradual_command, "export", "run", "--out", "model", cwd=tmp_path)
-    assert run(installed / "python", "-c", PIPELINE, cwd=tmp_path, HF_HUB_OFFLINE="1") == "good\n"
+    run(gradual_command, "predict", "run", "--predictions=predictions.jsonl", cwd=tmp_path)
+    expected = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    found = json.loads(run(installed / "python", "-c", PIPELINE, cwd=tmp_path, HF_HUB_OFFLINE="1"))
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=1e-3)
