@@ -22,7 +22,8 @@ BEFORE = {"using-the-model": [["gradual", "fit", "--config", "mine.yaml"]]}
 """Commands of other pages that a page takes for granted, besides a configuration."""
 
 NOT_RUN = {
-    ("make",): "the tests are run by it; the demo has a test of its own",
+    ("make",): "the tests are run by it",
+    ("gradual", "demo"): "it has tests of its own",
     ("pip", "install"): "it is installed",
     ("tensorboard",): "it runs until it is stopped",
     ("srun",): "needs SLURM",
