@@ -26,6 +26,7 @@ from gradual.score_names import without_split
 from gradual.settings import TrainSettings
 from gradual.stage.callbacks.reported_scores import ReportedScores, names_in
 from gradual.stage.callbacks.weights import load_weights
+from gradual.stage.kept_optimizer import check_saved_state
 from gradual.stage.layers import make_layers
 from gradual.stage.preflight import check_stages
 from gradual.stage.retest import lacks_test, tested_again
@@ -94,7 +95,11 @@ class Experiment:
         models: dict[str, tuple[LightningModule, bool | None]] = {}
         seen = set()
         for node in nodes:
-            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data])
+            before = node.parent.stage if node.parent else None
+            if node.keeps_optimizer and node.parent and node.parent.directory(self.run).is_finished():
+                check_saved_state(node.parent.directory(self.run).best)
+            kept_from = node.parent.settings["optimizer"] if node.keeps_optimizer and node.parent else None
+            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data, kept_from])
             if key in seen:
                 continue
             seen.add(key)
@@ -105,7 +110,7 @@ class Experiment:
             model, has_layers = models[variant]
             defaults, k = replace(self.defaults, seed=node.seed), node.index
             titles = {k: self._title(node)}
-            check_stages(model, data, {k: node.stage}, defaults, self.trainer_arguments, titles, has_layers)
+            check_stages(model, data, {k: node.stage}, defaults, self.trainer_arguments, titles, has_layers, before)
 
     def lacks_test(self, node: Node) -> bool:
         """Whether a stage is finished, but was not tested on the test data of now."""
@@ -134,6 +139,7 @@ class Experiment:
             self._reported(model, data),
             later=node.schedule[node.index + 1 :],
             same_training=node.same_training(self.run),
+            passes_on_optimizer=node.passes_on_optimizer,
         )
         return training.run() if done is None else tested_again(training, done)
 

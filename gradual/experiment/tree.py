@@ -31,6 +31,7 @@ class Node:
         parent: The stage before; None for a first one.
         copies: The stages whose steps it takes, if it is a control's; it cannot be trained before them.
         strategies: Names of the strategies that the stage is part of.
+        passes_on_optimizer: Whether a stage after it keeps the state of its optimizer.
     """
 
     seed: int
@@ -41,6 +42,7 @@ class Node:
     parent: Node | None = None
     copies: tuple[Node, ...] = ()
     strategies: list[str] = field(default_factory=list)
+    passes_on_optimizer: bool = False
 
     @property
     def index(self) -> int:
@@ -52,6 +54,11 @@ class Node:
         """The stage as its schedule has it."""
         stage: Stage = self.schedule[self.index]
         return stage
+
+    @property
+    def keeps_optimizer(self) -> bool:
+        """Whether the stage begins with the state of the optimizer of its parent."""
+        return self.parent is not None and self.settings["optimizer"].get("state") == "keep"
 
     @property
     def depends_on(self) -> list[Node]:
@@ -131,6 +138,8 @@ class Tree:
                     if key not in nodes:
                         parent = path[-1] if path else None
                         nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent, copies)
+                        if parent is not None and nodes[key].keeps_optimizer:
+                            parent.passes_on_optimizer = True
                     nodes[key].strategies.append(name)
                     path.append(nodes[key])
                 self.paths[name, seed] = path
