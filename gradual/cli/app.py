@@ -35,6 +35,7 @@ from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.experiment import Experiment, PathExperiment
+from gradual.experiment.final import Final
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, to_standard_error
 from gradual.runs.directory import RunDirectory
@@ -107,6 +108,13 @@ class GradualCLI(WeightsOnlyCLI):
             parser.add_class_arguments(StageOverrides, name)
             (parser.groups or {})[name].title = f"Overrides for {which}"
             describe_stages(actions_of(parser), name, which)
+        parser.add_argument(
+            "--final",
+            type=str | dict[str, int],
+            default="last",
+            help="result of a path: its last stage, the best one on validation, or the average of the stages' weights, "
+            "as {average: 2} from stage 2 on",
+        )
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
@@ -177,7 +185,8 @@ class GradualCLI(WeightsOnlyCLI):
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             schedule, defaults = self._schedule(), self._defaults()
-            experiment = PathExperiment(model, datamodule, schedule, run, defaults, self._trainer_arguments)
+            final = Final.read(self._settings.get("final"))
+            experiment = PathExperiment(model, datamodule, schedule, run, defaults, self._trainer_arguments, final)
             tree = plan_path(experiment)
             trainer, arguments = self._identity()
             claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
@@ -215,6 +224,7 @@ class GradualCLI(WeightsOnlyCLI):
             self._defaults(),
             self._trainer_arguments,
             self._settings.get("metrics"),
+            Final.read(self._settings.get("final")),
             data,
         )
 

@@ -22,7 +22,7 @@ _TEXTS = {  # where those of Lightning or jsonargparse do not fit
     "ckpt_path": "checkpoint of a stage, such as runs/gradual/seed-0/2000/best.ckpt",
 }
 _RUN_DIR = (
-    "RUN_DIR is a run directory of gradual fit, whose last stage is used, or the folder or a checkpoint of a stage. "
+    "RUN_DIR is a run directory of gradual fit, whose result is used, or the folder or a checkpoint of a stage. "
     "Without it, give --config and --ckpt_path."
 )
 _OPTIONS = ("help", "config", "print_config")
@@ -37,7 +37,9 @@ class _Section:
     """Settings, or groups of settings."""
 
 
-_RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *_STAGES, "verbose"))
+_RUN = _Section(
+    "The run", ("schedule", "final", "run_dir", "ckpt_path", "predictions", "seed_everything", *_STAGES, "verbose")
+)
 _COMPARISON = _Section("The comparison", ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray"))
 _STAGE = _Section("Each stage", ())  # all that is in no other section
 _OPTIMIZER = _Section("Optimizer (if none is set: the model's own configure_optimizers)", ("optimizer",))
