@@ -31,7 +31,7 @@ class Planted(LightningModule):
     def __init__(self, log: str, kill_at: int = 0):
         super().__init__()
         self.trained = log
-        self.kill_at = kill_at
+        self._kill_at = kill_at
         self.layer = nn.Linear(3, 1)
         self.amounts = nn.Parameter(torch.full((6,), -1.0), requires_grad=False)
 
@@ -43,7 +43,7 @@ class Planted(LightningModule):
         self.amounts[data.stage] = data.amounts[data.stage]
         with Path(self.trained).open("a") as file:
             file.write(json.dumps(self.path()) + "\n")
-        if len(Path(self.trained).read_text().splitlines()) == self.kill_at:
+        if len(Path(self.trained).read_text().splitlines()) == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def training_step(self, batch, batch_idx):

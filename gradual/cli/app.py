@@ -30,12 +30,15 @@ from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
 from gradual.cli.precedence import check_command, named_settings, ordered, settle
+from gradual.cli.search import add_search_arguments, pool, schedule_of, search_settings
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.final import Final
+from gradual.experiment.search.driver import Claims, confirm, confirm_directory, finish, search_tree, seeds_to_confirm
+from gradual.experiment.search.settings import BUDGET
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, to_standard_error
 from gradual.runs.directory import RunDirectory
@@ -58,6 +61,9 @@ class StageTrainer(Trainer):
 
     def compare(self, model: LightningModule, datamodule: Any = None) -> None:
         """Train several strategies with several seeds, and write a report."""
+
+    def search(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Search for a schedule within a budget."""
 
     def plan(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print what each stage would train on, without training."""
@@ -88,7 +94,7 @@ class GradualCLI(WeightsOnlyCLI):
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
         own = {"fit": lightning["fit"] | skipped} | {
-            name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
+            name: {"model", "datamodule"} for name in ("compare", "search", "plan", "stats")
         }
         # checkpoints run no code, and no option can make them
         own |= {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
@@ -123,6 +129,7 @@ class GradualCLI(WeightsOnlyCLI):
             help="file to write the predictions to; default: predictions.jsonl beside the checkpoint",
         )
         add_comparison_arguments(parser)
+        add_search_arguments(parser)
         parser.add_class_arguments(TrainSettings, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
 
@@ -156,7 +163,8 @@ class GradualCLI(WeightsOnlyCLI):
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
             self._settings.strategies = self._selected_strategies()
-        if self.subcommand in ("fit", "compare", "plan"):
+        self._settings.schedule = schedule_of(self._settings.schedule)
+        if self.subcommand in ("fit", "compare", "search", "plan"):
             for sentence in settle(self._settings, self.subcommand, self._named):
                 note(sentence)
         data = self._settings.data
@@ -171,7 +179,7 @@ class GradualCLI(WeightsOnlyCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a Trainer for the subcommands that evaluate; the stages make their own."""
-        if self.subcommand in (None, "fit", "compare", "plan", "stats"):
+        if self.subcommand in (None, "fit", "compare", "search", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
@@ -215,11 +223,58 @@ class GradualCLI(WeightsOnlyCLI):
         claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
         return compare_tree(experiment, tree, execute, self._settings.baseline)
 
-    def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
+    def search(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Grow the tree of a search, confirm what it found, and print the report and where it is."""
+        settings, run = self._settings, RunDirectory(self._settings.get("run_dir"))
+        if settings.budget is None:
+            raise InputError("gradual search needs a budget: give --budget N, the number of examples to train at most.")
+        BUDGET.check("budget", settings.budget)
+        config, seeds = search_settings(settings), seeds_to_confirm(settings.confirm_seeds, self._defaults().seed)
+        trainer, arguments = self._identity()
+        claims = Claims(trainer, lambda _: self._resolved(), arguments)
+        schedule, resolved, folder = self._schedule(), self._resolved(), str(Path.cwd())
+        with run.held():
+            experiment = self.experiment(run, {"{}": datamodule.without_test()}, without_test=True)
+            make = functools.partial(make_experiment, resolved, str(run.root), folder, True)
+            workers = pool(experiment, make, settings)
+            growth = search_tree(
+                experiment,
+                schedule,
+                config,
+                settings.budget,
+                settings.budget_in,
+                workers,
+                settings.jobs,
+                claims,
+                seeds,
+            )
+        if seeds:
+            confirmation = confirm_directory(run)
+            with confirmation.held():
+                experiment = self.experiment(confirmation, {"{}": datamodule})
+                make = functools.partial(make_experiment, resolved, str(confirmation.root), folder)
+                confirm(experiment, growth, schedule, seeds, pool(experiment, make, settings), claims)
+        result = finish(growth)
+        rank_zero_only(self._print_search)(result.page)
+
+    @staticmethod
+    def _print_search(page: Path) -> None:
+        print(page.with_suffix(".md").read_text(encoding="utf-8"))
+        print(f"Schedule: {page.parent.parent / 'search.yaml'}")
+        print(f"Report: {page}")
+
+    def experiment(
+        self, run: RunDirectory, data: dict[str, MixedDomainDataModule], without_test: bool = False
+    ) -> Experiment:
         """The experiment, which makes models and data modules from the configuration."""
+
+        def make_data(changes: Mapping[str, Any]) -> MixedDomainDataModule:
+            made: MixedDomainDataModule = self._instantiate("data", changes)
+            return made.without_test() if without_test else made
+
         return Experiment(
             lambda: self._instantiate("model", {}),
-            lambda changes: self._instantiate("data", changes),
+            make_data,
             run,
             self._defaults(),
             self._trainer_arguments,
@@ -317,7 +372,7 @@ class GradualCLI(WeightsOnlyCLI):
         return config["trainer"], arguments
 
 
-def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
+def make_experiment(config: str, run_dir: str, folder: str, without_test: bool = False) -> Experiment:
     """Make the experiment in another process, from its resolved configuration; its modules are in ``folder``."""
     to_standard_error()
     find_modules_in(folder)
@@ -325,7 +380,7 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
         file.write(config)
         file.flush()
         cli = _cli(None, [f"--config={file.name}"])
-    return cli.experiment(RunDirectory(run_dir), {})
+    return cli.experiment(RunDirectory(run_dir), {}, without_test)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
