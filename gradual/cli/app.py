@@ -30,15 +30,15 @@ from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
 from gradual.cli.precedence import check_command, named_settings, ordered, settle
-from gradual.cli.search import add_search_arguments, pool, schedule_of, search_settings
+from gradual.cli.search import add_search_arguments, schedule_of, search_and_confirm
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
+from gradual.experiment.executors import MakeExperiment
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.final import Final
-from gradual.experiment.search.driver import Claims, confirm, confirm_directory, finish, search_tree, seeds_to_confirm
-from gradual.experiment.search.settings import BUDGET
+from gradual.experiment.search.driver import Claims
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, to_standard_error
 from gradual.runs.directory import RunDirectory
@@ -225,36 +225,15 @@ class GradualCLI(WeightsOnlyCLI):
 
     def search(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Grow the tree of a search, confirm what it found, and print the report and where it is."""
-        settings, run = self._settings, RunDirectory(self._settings.get("run_dir"))
-        if settings.budget is None:
-            raise InputError("gradual search needs a budget: give --budget N, the number of examples to train at most.")
-        BUDGET.check("budget", settings.budget)
-        config, seeds = search_settings(settings), seeds_to_confirm(settings.confirm_seeds, self._defaults().seed)
         trainer, arguments = self._identity()
         claims = Claims(trainer, lambda _: self._resolved(), arguments)
-        schedule, resolved, folder = self._schedule(), self._resolved(), str(Path.cwd())
-        with run.held():
-            experiment = self.experiment(run, {"{}": datamodule.without_test()}, without_test=True)
-            make = functools.partial(make_experiment, resolved, str(run.root), folder, True)
-            workers = pool(experiment, make, settings)
-            growth = search_tree(
-                experiment,
-                schedule,
-                config,
-                settings.budget,
-                settings.budget_in,
-                workers,
-                settings.jobs,
-                claims,
-                seeds,
-            )
-        if seeds:
-            confirmation = confirm_directory(run)
-            with confirmation.held():
-                experiment = self.experiment(confirmation, {"{}": datamodule})
-                make = functools.partial(make_experiment, resolved, str(confirmation.root), folder)
-                confirm(experiment, growth, schedule, seeds, pool(experiment, make, settings), claims)
-        result = finish(growth)
+
+        def opened(run: RunDirectory, tests: bool) -> tuple[Experiment, MakeExperiment]:
+            data = datamodule if tests else datamodule.without_test()
+            make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()), not tests)
+            return self.experiment(run, {"{}": data}, not tests), make
+
+        result = search_and_confirm(self._settings, self._schedule(), self._defaults().seed, claims, opened)
         rank_zero_only(self._print_search)(result.page)
 
     @staticmethod
@@ -278,7 +257,7 @@ class GradualCLI(WeightsOnlyCLI):
             run,
             self._defaults(),
             self._trainer_arguments,
-            self._settings.get("metrics"),
+            None if without_test else self._settings.get("metrics"),
             Final.read(self._settings.get("final")),
             data,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,25 @@ from gradual.errors import InputError
 from gradual.experiment.executors import (
     MakeExperiment,
     Pool,
-    Trains,
     check_one_device,
     ray_tasks,
     this_process,
     worker_processes,
 )
-from gradual.experiment.search.settings import SearchConfig
+from gradual.experiment.experiment import Experiment
+from gradual.experiment.search.driver import (
+    Claims,
+    SearchResult,
+    check_device,
+    confirm,
+    confirm_directory,
+    finish,
+    search_tree,
+    seeds_to_confirm,
+)
+from gradual.experiment.search.settings import BUDGET, SearchConfig
+from gradual.runs.directory import RunDirectory
+from gradual.schedule import Schedule
 
 
 def add_search_arguments(parser: LightningArgumentParser) -> None:
@@ -48,12 +61,43 @@ def add_search_arguments(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(SearchConfig, "search", as_group=False)  # the command has a group of this name
 
 
-def search_settings(config: Namespace) -> SearchConfig:
-    """The group ``search`` of a configuration."""
-    return SearchConfig(**vars(config.search))
+Opened = Callable[[RunDirectory, bool], tuple[Experiment, MakeExperiment]]
+"""Makes the experiment of a run directory, with test data or without, and what makes it in another process."""
 
 
-def pool(experiment: Trains, make_experiment: MakeExperiment, config: Namespace) -> Pool:
+def search_and_confirm(
+    config: Namespace, schedule: Schedule, seed: int, claims: Claims, opened: Opened
+) -> SearchResult:
+    """Search, confirm what was found, and write the report.
+
+    Args:
+        config: The configuration.
+        schedule: Its schedule.
+        seed: Its seed.
+        claims: Claims run directories.
+        opened: Makes the experiments.
+
+    Raises:
+        InputError: There is no budget, or what ``search_tree`` and ``confirm`` raise.
+    """
+    if config.budget is None:
+        raise InputError("gradual search needs a budget: give --budget N, the number of examples to train at most.")
+    budget, seeds = BUDGET.check("budget", config.budget), seeds_to_confirm(config.confirm_seeds, seed)
+    choices = SearchConfig(**vars(config.search))
+    run = RunDirectory(config.run_dir)
+    with run.held():
+        experiment, make = opened(run, False)
+        pool = _pool(experiment, make, config)
+        growth = search_tree(experiment, schedule, choices, budget, config.budget_in, pool, config.jobs, claims, seeds)
+    if seeds:
+        run = confirm_directory(run)
+        with run.held():
+            experiment, make = opened(run, True)
+            confirm(experiment, growth, schedule, seeds, _pool(experiment, make, config), claims)
+    return finish(growth)
+
+
+def _pool(experiment: Experiment, make_experiment: MakeExperiment, config: Namespace) -> Pool:
     """What trains the stages of a search, as ``jobs`` and ``ray`` say.
 
     Args:
@@ -70,6 +114,7 @@ def pool(experiment: Trains, make_experiment: MakeExperiment, config: Namespace)
         return lambda: ray_tasks(make_experiment, config.ray)
     if config.jobs > 1:
         return lambda: worker_processes(make_experiment, config.jobs)
+    check_device(experiment)
     return lambda: this_process(experiment)
 
 

@@ -195,8 +195,8 @@ def _confirmed(search: Search) -> list[str]:
         gain = None if mean is None else mean if search.mode == "max" else -mean
         words = difference_text(gain, search.percent)
         sentences.append(
-            f"Under {len(ours.finished_seeds)} fresh seeds it is {words} against that schedule on validation (mean; "
-            "positive is better): this is the difference to report."
+            f"Under {_seeds(ours)} it is {words} against that schedule on validation (mean; positive is better): this "
+            "is the difference to report."
         )
     training = equal_training(found)
     if training is not None and training.best is not None:
@@ -204,9 +204,15 @@ def _confirmed(search: Search) -> list[str]:
         gain = None if mean is None else mean if search.mode == "max" else -mean
         kind = training.best.name.removeprefix(f"{FOUND}: ")
         sentences.append(
-            f"Against the best control of equal training ({kind}) it is {difference_text(gain, search.percent)}."
+            f"Against the best control of equal training ({kind}), under {_seeds(ours)}, it is "
+            f"{difference_text(gain, search.percent)}."
         )
     return sentences
+
+
+def _seeds(strategy: Strategy) -> str:
+    number = len(strategy.finished_seeds)
+    return f"{number} fresh seed{'s' if number > 1 else ''}"
 
 
 def paths_table(search: Search) -> Table:

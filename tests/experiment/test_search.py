@@ -213,6 +213,23 @@ def test_the_best_stage_of_a_path_may_be_its_result(tmp_path):
             assert path["score"] == max(stage["score"] for stage in path["stages"])
 
 
+def test_the_average_of_a_path_may_be_its_result(tmp_path):
+    search(tmp_path, budget=120, final="average")
+    finished = [path for path in record(tmp_path)["paths"] if path["state"] == "finished"]
+    for path in finished:
+        amounts = [stage["amount"] for stage in path["stages"]]
+        weights = [[*amounts[:k], *[-1] * (6 - k)] for k in range(1, len(amounts) + 1)]
+        mean = [sum(column) / len(weights) for column in zip(*weights)]
+        assert path["score"] == pytest.approx(score_of([int(amount) for amount in mean if amount >= 0]))
+    assert finished
+
+
+def test_several_devices_for_a_stage_are_refused(tmp_path):
+    with pytest.raises(InputError, match="a search trains each stage on one: set devices to 1"):
+        search(tmp_path, devices=2)
+    assert not (tmp_path / "trained.txt").exists()
+
+
 def test_the_best_schedule_is_compared_under_fresh_seeds_with_test_data(tmp_path):
     result = search(tmp_path, test=list(data().domains.val), budget=260, confirm_seeds=[7])
     assert result.schedule == Schedule(BEST)
@@ -228,7 +245,7 @@ def test_the_best_schedule_is_compared_under_fresh_seeds_with_test_data(tmp_path
     assert final["test"] == {"score": pytest.approx(score_of(BEST) / 2)}
     text = (tmp_path / "run/report/search.md").read_text()
     gain = score_of(BEST) - score_of(FIRST)
-    assert f"Under 1 fresh seeds it is +{gain:.4g} against that schedule" in text
+    assert f"Under 1 fresh seed it is +{gain:.4g} against that schedule" in text
     assert "Against the best control of equal training" in text
     assert "The searched schedule against the default one, under fresh seeds" in text
 

@@ -21,6 +21,7 @@ from gradual.experiment.pickling import pickled
 from gradual.experiment.search.driver import (
     Claims,
     SearchResult,
+    check_device,
     confirm,
     confirm_directory,
     finish,
@@ -131,15 +132,16 @@ def search(
     stages, kept, seeds = Schedule(schedule), Final.read(final), seeds_to_confirm(confirm_seeds, defaults.seed)
     claims = Claims(arguments, functools.partial(described, datamodule, stages, defaults, arguments))
     run = RunDirectory(run_dir)
-    others = (defaults, arguments, metrics, kept)
-    without_test = functools.partial(make_experiment, model, datamodule.without_test(), str(run.root), *others)
+    unread = datamodule.without_test()
+    without_test = functools.partial(make_experiment, model, unread, str(run.root), defaults, arguments, None, kept)
     with run.held(), ExitStack() as stack:
         parts = {"model": model, "datamodule": datamodule, **arguments}
         experiment, pool = _opened(stack, without_test, parts, jobs)
         growth = search_tree(experiment, stages, config, budget, budget_in, pool, jobs, claims, seeds)
     if seeds:
         run_of_seeds = confirm_directory(run)
-        whole = functools.partial(make_experiment, model, datamodule, str(run_of_seeds.root), *others)
+        others = (str(run_of_seeds.root), defaults, arguments, metrics, kept)
+        whole = functools.partial(make_experiment, model, datamodule, *others)
         with run_of_seeds.held(), ExitStack() as stack:
             experiment, pool = _opened(stack, whole, parts, jobs)
             confirm(experiment, growth, stages, seeds, pool, claims)
@@ -153,5 +155,6 @@ def _opened(
     sent = stack.enter_context(pickled(make, parts, jobs)) if jobs > 1 else None  # before the data are loaded
     experiment = make()
     if sent is None:
+        check_device(experiment)
         return experiment, lambda: this_process(experiment)
     return experiment, lambda: worker_processes(sent, jobs)

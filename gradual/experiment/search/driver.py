@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.errors import InputError
@@ -27,6 +28,7 @@ from gradual.report import write_search
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule
 from gradual.stage.interruption import interruptible
+from gradual.stage.trainer import trainer_errors
 
 DEFAULT, FOUND = "default schedule", "searched schedule"
 """The strategies of the confirmation."""
@@ -122,6 +124,26 @@ def search_tree(
             "budget, which goes on."
         )
     return growth
+
+
+def check_device(experiment: Experiment) -> None:
+    """Check that stages which this process trains are trained on one device.
+
+    Each process that Lightning starts for another device would run a search of its own.
+
+    Raises:
+        InputError: There are several.
+    """
+    given = experiment.trainer_arguments()
+    names = ("accelerator", "strategy", "devices", "num_nodes")
+    with trainer_errors():
+        trainer = Trainer(**{name: given[name] for name in names if name in given}, logger=False)
+    number = trainer.num_devices * trainer.num_nodes
+    if number > 1:
+        raise InputError(
+            f"The Trainer would use {number} devices, but a search trains each stage on one: set devices to 1, or "
+            "train several stages at once with jobs."
+        )
 
 
 def confirm(
