@@ -19,6 +19,8 @@ _WHERE = {
     "OptimizerConfig": "gradual.settings",
     "RunResult": "gradual.experiment.results",
     "Schedule": "gradual.schedule",
+    "SearchConfig": "gradual.experiment.search.settings",
+    "SearchResult": "gradual.experiment.search.driver",
     "Stage": "gradual.schedule",
     "StageOverrides": "gradual.settings",
     "StageResult": "gradual.runs.result",
@@ -26,6 +28,7 @@ _WHERE = {
     "TrainSettings": "gradual.settings",
     "compare": "gradual.experiment.api",
     "fit": "gradual.experiment.api",
+    "search": "gradual.experiment.search.api",
 }
 
 __all__ = [
@@ -39,6 +42,8 @@ __all__ = [
     "OptimizerConfig",
     "RunResult",
     "Schedule",
+    "SearchConfig",
+    "SearchResult",
     "Stage",
     "StageOverrides",
     "StageResult",
@@ -47,6 +52,7 @@ __all__ = [
     "__version__",
     "compare",
     "fit",
+    "search",
 ]
 
 if TYPE_CHECKING:
@@ -55,6 +61,9 @@ if TYPE_CHECKING:
     from gradual.errors import InputError
     from gradual.experiment.api import compare, fit
     from gradual.experiment.results import RunResult
+    from gradual.experiment.search.api import search
+    from gradual.experiment.search.driver import SearchResult
+    from gradual.experiment.search.settings import SearchConfig
     from gradual.experiment.strategies import Strategy
     from gradual.runs.result import StageResult
     from gradual.schedule import Schedule, Stage

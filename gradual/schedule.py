@@ -93,7 +93,8 @@ class Schedule(Sequence[Stage]):
             )
         if len(listed) > 1:
             listed[-1] = listed[-1].with_defaults(self._last)
-        first = replace(listed[0], adapter=None)  # no stage before it has trained one
+        unset = replace(listed[0].optimizer, state=None)
+        first = replace(listed[0], adapter=None, optimizer=unset)  # no stage before it has trained either
         self._stages = (first, *(stage.with_defaults(self._later) for stage in listed[1:]))
         for kind in (int, float):
             _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])

@@ -30,6 +30,9 @@ class OptimizerConfig:
         trainable_by_name: Whether to train parameters, by parameter-name pattern, e.g. ``{"model.encoder.*": false}``;
             the first match counts, and without a match what the module says.
         init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
+        state: What a stage's optimizer starts with: ``fresh`` (the default) with nothing; ``keep`` with the state of
+            the stage before (such as Adam's moments and step count), as of the weights that it carries on. Learning
+            rates and their schedule start anew either way. Without effect on the first stage.
     """
 
     class_path: str | None = None
@@ -40,6 +43,7 @@ class OptimizerConfig:
     weight_decay_by_name: dict[str, float] | None = None
     trainable_by_name: dict[str, bool] | None = None
     init_args: dict[str, Any] | None = None
+    state: Literal["fresh", "keep"] | None = None
 
     def __post_init__(self) -> None:
         by_name = {"lr_by_name": number(0), "weight_decay_by_name": number(0), "trainable_by_name": of_hint(bool)}
@@ -52,7 +56,7 @@ class OptimizerConfig:
                 object.__setattr__(self, name, checked)
 
 
-USED_BY_OWN_OPTIMIZER = ("lr_scale", "trainable_by_name")
+USED_BY_OWN_OPTIMIZER = ("lr_scale", "trainable_by_name", "state")
 """The settings of an optimizer that also apply where the module's ``configure_optimizers`` makes it."""
 
 
@@ -268,7 +272,8 @@ class TrainSettings:
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as plain data, without those that are not set or do not affect results."""
-        plain = as_plain(self)
+        is_default = self.optimizer.state == "fresh"
+        plain = as_plain(replace(self, optimizer=replace(self.optimizer, state=None)) if is_default else self)
         del plain["checkpoint_every"]
         return plain
 
@@ -297,6 +302,7 @@ class TrainSettings:
                     "optimizer: set optimizer.lr or optimizer.class_path as well."
                 )
         overrides = stage.overrides()
-        if overrides.get("adapter") == "continue":  # the default
-            del overrides["adapter"]
+        for group, name, default in ((overrides, "adapter", "continue"), (plain, "state", "fresh")):
+            if group.get(name) == default:
+                del group[name]
         return {**self.to_plain(), **overrides, "optimizer": plain, "lr_schedule": lr_schedule}

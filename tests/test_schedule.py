@@ -350,6 +350,7 @@ def test_each_setting_can_be_given_by_its_name(config):
         "class_path": "a.B", "lr": 0.1, "lr_by_name": {"a": 1.0},
         "lr_scale": 2.0, "weight_decay": 0.2, "weight_decay_by_name": {"b": 3.0}, "init_args": {"c": "d"},
         "trainable_by_name": {"c": False}, "name": "linear", "warmup": 10, "adapter": "merge", "power": 2.0,
+        "state": "keep",
     }  # fmt: skip
     names = {config_field.name for config_field in fields(config)}
     settings = {name: value for name, value in values.items() if name in names}

@@ -30,11 +30,15 @@ from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
 from gradual.cli.precedence import check_command, named_settings, ordered, settle
+from gradual.cli.search import add_search_arguments, schedule_of, search_and_confirm
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
+from gradual.experiment.executors import MakeExperiment
 from gradual.experiment.experiment import Experiment, PathExperiment
+from gradual.experiment.final import Final
+from gradual.experiment.search.driver import Claims
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import note, to_standard_error
 from gradual.runs.directory import RunDirectory
@@ -57,6 +61,9 @@ class StageTrainer(Trainer):
 
     def compare(self, model: LightningModule, datamodule: Any = None) -> None:
         """Train several strategies with several seeds, and write a report."""
+
+    def search(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Search for a schedule within a budget."""
 
     def plan(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print what each stage would train on, without training."""
@@ -87,7 +94,7 @@ class GradualCLI(WeightsOnlyCLI):
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
         own = {"fit": lightning["fit"] | skipped} | {
-            name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
+            name: {"model", "datamodule"} for name in ("compare", "search", "plan", "stats")
         }
         # checkpoints run no code, and no option can make them
         own |= {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
@@ -107,6 +114,13 @@ class GradualCLI(WeightsOnlyCLI):
             parser.add_class_arguments(StageOverrides, name)
             (parser.groups or {})[name].title = f"Overrides for {which}"
             describe_stages(actions_of(parser), name, which)
+        parser.add_argument(
+            "--final",
+            type=str | dict[str, int],
+            default="last",
+            help="result of a path: its last stage, the best one on validation, or the average of the stages' weights, "
+            "as {average: 2} from stage 2 on",
+        )
         parser.add_argument("--run_dir", type=str, default="runs/gradual", help="folder of the experiment")
         parser.add_argument(
             "--predictions",
@@ -115,6 +129,7 @@ class GradualCLI(WeightsOnlyCLI):
             help="file to write the predictions to; default: predictions.jsonl beside the checkpoint",
         )
         add_comparison_arguments(parser)
+        add_search_arguments(parser)
         parser.add_class_arguments(TrainSettings, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
 
@@ -148,7 +163,8 @@ class GradualCLI(WeightsOnlyCLI):
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
             self._settings.strategies = self._selected_strategies()
-        if self.subcommand in ("fit", "compare", "plan"):
+        self._settings.schedule = schedule_of(self._settings.schedule)
+        if self.subcommand in ("fit", "compare", "search", "plan"):
             for sentence in settle(self._settings, self.subcommand, self._named):
                 note(sentence)
         data = self._settings.data
@@ -163,7 +179,7 @@ class GradualCLI(WeightsOnlyCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a Trainer for the subcommands that evaluate; the stages make their own."""
-        if self.subcommand in (None, "fit", "compare", "plan", "stats"):
+        if self.subcommand in (None, "fit", "compare", "search", "plan", "stats"):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
@@ -177,7 +193,8 @@ class GradualCLI(WeightsOnlyCLI):
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             schedule, defaults = self._schedule(), self._defaults()
-            experiment = PathExperiment(model, datamodule, schedule, run, defaults, self._trainer_arguments)
+            final = Final.read(self._settings.get("final"))
+            experiment = PathExperiment(model, datamodule, schedule, run, defaults, self._trainer_arguments, final)
             tree = plan_path(experiment)
             trainer, arguments = self._identity()
             claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
@@ -206,15 +223,42 @@ class GradualCLI(WeightsOnlyCLI):
         claim_run(experiment, tree, trainer, lambda _: self._resolved(), arguments)
         return compare_tree(experiment, tree, execute, self._settings.baseline)
 
-    def experiment(self, run: RunDirectory, data: dict[str, MixedDomainDataModule]) -> Experiment:
+    def search(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Grow the tree of a search, confirm what it found, and print the report and where it is."""
+        trainer, arguments = self._identity()
+        claims = Claims(trainer, lambda _: self._resolved(), arguments)
+
+        def opened(run: RunDirectory, tests: bool) -> tuple[Experiment, MakeExperiment]:
+            data = datamodule if tests else datamodule.without_test()
+            make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()), not tests)
+            return self.experiment(run, {"{}": data}, not tests), make
+
+        result = search_and_confirm(self._settings, self._schedule(), self._defaults().seed, claims, opened)
+        rank_zero_only(self._print_search)(result.page)
+
+    @staticmethod
+    def _print_search(page: Path) -> None:
+        print(page.with_suffix(".md").read_text(encoding="utf-8"))
+        print(f"Schedule: {page.parent.parent / 'search.yaml'}")
+        print(f"Report: {page}")
+
+    def experiment(
+        self, run: RunDirectory, data: dict[str, MixedDomainDataModule], without_test: bool = False
+    ) -> Experiment:
         """The experiment, which makes models and data modules from the configuration."""
+
+        def make_data(changes: Mapping[str, Any]) -> MixedDomainDataModule:
+            made: MixedDomainDataModule = self._instantiate("data", changes)
+            return made.without_test() if without_test else made
+
         return Experiment(
             lambda: self._instantiate("model", {}),
-            lambda changes: self._instantiate("data", changes),
+            make_data,
             run,
             self._defaults(),
             self._trainer_arguments,
-            self._settings.get("metrics"),
+            None if without_test else self._settings.get("metrics"),
+            Final.read(self._settings.get("final")),
             data,
         )
 
@@ -307,7 +351,7 @@ class GradualCLI(WeightsOnlyCLI):
         return config["trainer"], arguments
 
 
-def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
+def make_experiment(config: str, run_dir: str, folder: str, without_test: bool = False) -> Experiment:
     """Make the experiment in another process, from its resolved configuration; its modules are in ``folder``."""
     to_standard_error()
     find_modules_in(folder)
@@ -315,7 +359,7 @@ def make_experiment(config: str, run_dir: str, folder: str) -> Experiment:
         file.write(config)
         file.flush()
         cli = make_cli(None, [f"--config={file.name}"])
-    return cli.experiment(RunDirectory(run_dir), {})
+    return cli.experiment(RunDirectory(run_dir), {}, without_test)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

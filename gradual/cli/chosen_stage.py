@@ -1,4 +1,4 @@
-"""The stage that a command is given: by its folder, by its checkpoint, or as the last stage of a run of ``fit``."""
+"""The stage that a command is given: by its folder, by its checkpoint, or as the result of a run of ``fit``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def choose_stage(given: Path) -> ChosenStage:
     """Find the stage that is meant.
 
     Args:
-        given: A run directory of ``fit``, of which the last stage is meant; or the folder or a checkpoint of a stage.
+        given: A run directory of ``fit``, of which the result is meant, as a rule the last stage; or the folder or a
+            checkpoint of a stage.
 
     Raises:
         InputError: It is none of these, the stage has no result, or the run directory is that of a comparison.

@@ -3,6 +3,7 @@
 LIGHTNING_COMMANDS = {
     "fit": "train all stages of a schedule, or resume where it was interrupted",
     "compare": "train several strategies with several seeds, and write a report",
+    "search": "search for a schedule within a budget, and confirm the best under fresh seeds",
     "plan": "print what each stage would train on, without training",
     "stats": "print the sizes of the data",
     "validate": "print the validation scores of a checkpoint",

@@ -11,7 +11,7 @@ import yaml
 from gradual.data.text import read_text
 from gradual.errors import InputError
 
-GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage", "trainer")
+GROUPS = ("optimizer", "lr_schedule", "collapse", "later_stages", "last_stage", "search", "trainer")
 """Settings that are groups of settings."""
 
 OBJECTS = ("model", "data", "logger", "callbacks", "plugins", "profiler", "strategy", "accelerator")

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "stage", metavar="RUN_DIR", type=Path,
-        help="a run directory of gradual fit, whose last stage is exported, or the folder or a checkpoint of a stage",
+        help="a run directory of gradual fit, whose result is exported, or the folder or a checkpoint of a stage",
     )  # fmt: skip
     add(
         "--out", metavar="OUT", type=Path, required=True,

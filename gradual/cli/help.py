@@ -15,6 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 from gradual.cli.class_paths import OWN_CLASSES
 from gradual.cli.commands import WITH_STAGE
 from gradual.cli.lightning_cli_internals import type_text
+from gradual.cli.precedence import SEARCH_AND_COMPARISON
 
 _LONGEST_TYPE = 32
 _TEXTS = {  # where those of Lightning or jsonargparse do not fit
@@ -23,11 +24,11 @@ _TEXTS = {  # where those of Lightning or jsonargparse do not fit
     "ckpt_path": "checkpoint of a stage, such as runs/gradual/seed-0/2000/best.ckpt",
 }
 _RUN_DIR = (
-    "RUN_DIR is a run directory of gradual fit, whose last stage is used, or the folder or a checkpoint of a stage. "
+    "RUN_DIR is a run directory of gradual fit, whose result is used, or the folder or a checkpoint of a stage. "
     "Without it, give --config and --ckpt_path."
 )
 _OPTIONS = ("help", "config", "print_config")
-_GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse")  # each of their settings is shown
+_GROUPS = ("trainer", "optimizer", "lr_schedule", "collapse", "search")  # each of their settings is shown
 STAGES = ("later_stages", "last_stage")
 """Groups of settings that help shows as a whole: their settings are those of a stage."""
 
@@ -39,14 +40,17 @@ class _Section:
     """Settings, or groups of settings."""
 
 
-_RUN = _Section("The run", ("schedule", "run_dir", "ckpt_path", "predictions", "seed_everything", *STAGES, "verbose"))
+_RUN = _Section(
+    "The run", ("schedule", "final", "run_dir", "ckpt_path", "predictions", "seed_everything", *STAGES, "verbose")
+)
 _COMPARISON = _Section("The comparison", ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray"))
+_SEARCH = _Section("The search", ("budget", "budget_in", "confirm_seeds", "search"))
 _STAGE = _Section("Each stage", ())  # all that is in no other section
 _OPTIMIZER = _Section("Optimizer (if none is set: the model's own configure_optimizers)", ("optimizer",))
 _LR_SCHEDULE = _Section("Learning-rate schedule", ("lr_schedule",))
 _CLASSES = _Section("Model and data", ("model", "data"))
 _TRAINER = _Section("Lightning's Trainer", ("trainer",))
-_SECTIONS = (_RUN, _COMPARISON, _STAGE, _OPTIMIZER, _LR_SCHEDULE, _CLASSES, _TRAINER)
+_SECTIONS = (_RUN, _COMPARISON, _SEARCH, _STAGE, _OPTIMIZER, _LR_SCHEDULE, _CLASSES, _TRAINER)
 
 _OVERRIDDEN = {"trainer.default_root_dir", "trainer.use_distributed_sampler"}
 _REFUSED = {"trainer.fast_dev_run", "trainer.enable_checkpointing", "trainer.barebones"}
@@ -62,9 +66,10 @@ def _shows(command: str, section: _Section, name: str) -> bool:
     """Whether a command uses a setting."""
     if section is _CLASSES:
         return True
-    if command in ("fit", "compare"):
+    if command in ("fit", "compare", "search"):
         ignored = {"seed_everything"} if command == "compare" else set(_COMPARISON.names)
-        return name not in _TRAINING | ignored
+        ignored -= set(SEARCH_AND_COMPARISON) if command == "search" else set()
+        return name not in _TRAINING | ignored and (section is not _SEARCH or command == "search")
     if command == "plan":
         own = ("schedule", "seed_everything", "patience", *STAGES)
         return section in (_OPTIMIZER, _LR_SCHEDULE) or name in own
@@ -256,4 +261,6 @@ def _type_words(kind: str) -> str:
         return f"{optional[1]} | null"
     if union := re.fullmatch(r"Union\[([^\[\]]*)\]", kind):
         return union[1].replace(", ", " | ")
+    if literal := re.fullmatch(r"Literal\[([^\[\]]*)\]", kind):
+        return literal[1].replace("'", "").replace(", ", " | ")
     return kind

@@ -15,7 +15,12 @@ from gradual.errors import InputError
 from gradual.experiment.strategies import IN_DOMAIN_ONLY, MIXED, follows_schedule
 
 COMPARISON = ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray")
-"""The settings that only ``gradual compare`` has."""
+"""The settings that only ``gradual compare`` has, and ``gradual search`` some of them."""
+
+SEARCH = ("budget", "budget_in", "confirm_seeds", "search")
+"""The settings that only ``gradual search`` has."""
+
+SEARCH_AND_COMPARISON = ("metrics", "jobs", "ray")
 
 _EXPERIMENT_SETTINGS = {  # by the name that a stage has for it, the option for the whole experiment
     "max_epochs": "trainer.max_epochs",
@@ -82,8 +87,12 @@ def check_command(command: str, named: Mapping[str, str]) -> None:
     """
     for name in named:
         top = name.partition(".")[0]
-        if top in COMPARISON and command != "compare":
+        if top in SEARCH and command != "search":
+            raise InputError(f"--{top} is a setting of gradual search: gradual {command} would ignore it.")
+        if top in COMPARISON and command != "compare" and (command != "search" or top not in SEARCH_AND_COMPARISON):
             instead = " Did you mean --seed_everything?" if top == "seeds" else ""
+            if command == "search":
+                instead = " Did you mean --confirm_seeds?" if top == "seeds" else ""
             raise InputError(f"--{top} is a setting of gradual compare: gradual {command} would ignore it.{instead}")
         if top == "predictions" and command != "predict":
             raise InputError(f"--{top} is a setting of gradual predict: gradual {command} would ignore it.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gradual.checks import checked, integer
 from gradual.data.arguments import BATCHES, FILES, PATH
@@ -116,6 +116,12 @@ class FileDataModule(MixedDomainDataModule):
     def knows_lengths(self) -> bool:
         """Whether examples have a number of tokens."""
         return bool(self.text_column or self.length_column)
+
+    def without_test(self) -> Self:
+        """Return a copy that leaves the test files unread."""
+        other = super().without_test()
+        other.files, other._tables = {**self.files, "test": None}, None
+        return other
 
     def prepare_data(self) -> None:
         """Convert and tokenize what is not in the cache; safe to call in several processes at once."""

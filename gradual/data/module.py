@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,13 @@ class MixedDomainDataModule(LightningDataModule):
         id_of: Returns the id of an example.
         num_workers: Number of processes that load data; 0 to load in the main process.
         seed: Determines the samples and the order of batches; ``gradual.fit`` replaces it.
+
+    Attributes:
+        reads_test: Whether there is test data; False in what ``without_test`` returns, whose ``load`` should leave the
+            test data unread.
     """
+
+    reads_test = True
 
     @checked(schedule=SCHEDULE, seed=SEED, **BATCHES, **_PARTS)
     def __init__(
@@ -115,7 +122,14 @@ class MixedDomainDataModule(LightningDataModule):
         in_domain, out_of_domain, val, test = self._given
         if in_domain is None:
             raise InputError(f"{type(self).__name__} has no in-domain data: pass in_domain, or implement load().")
-        return Domains(in_domain, out_of_domain, val, test)
+        return Domains(in_domain, out_of_domain, val, test if self.reads_test else None)
+
+    def without_test(self) -> Self:
+        """Return a copy without test data: nothing is known of it, not even which training examples it holds out."""
+        other = copy.copy(self)
+        other.reads_test, other._domains, other._amounts = False, None, None
+        other._left_out = dict.fromkeys(self._left_out, np.empty(0, dtype=np.int64))
+        return other
 
     def content_of(self, part: str) -> str | None:
         """Return a digest of everything that a part of the data is made from, such as the bytes of its files.
@@ -155,6 +169,8 @@ class MixedDomainDataModule(LightningDataModule):
                 raise InputError(
                     f"{type(self).__name__}.load() returned {found(domains)}: it must return a gradual.Domains."
                 )
+            if not self.reads_test:
+                domains = replace(domains, test=None)
             self._drop_held_out(domains)
             self._domains = domains
         if self._amounts is None:

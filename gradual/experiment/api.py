@@ -17,10 +17,21 @@ from gradual.checks import Accepted, checked, integer
 from gradual.config_dataclasses import from_mapping
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError, did_you_mean
-from gradual.experiment.arguments import EXPERIMENT, FACTORY, MODEL, NAMES, SEEDS, STRATEGIES, check_trainer, made_by
+from gradual.experiment.arguments import (
+    EXPERIMENT,
+    FACTORY,
+    FINAL,
+    MODEL,
+    NAMES,
+    SEEDS,
+    STRATEGIES,
+    check_trainer,
+    made_by,
+)
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.executors import in_process, processes
 from gradual.experiment.experiment import Experiment, PathExperiment
+from gradual.experiment.final import Final
 from gradual.experiment.pickling import pickled
 from gradual.experiment.results import RunResult
 from gradual.experiment.strategies import Strategy, parse_strategies
@@ -32,7 +43,7 @@ from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, Optim
 from gradual.stage.loggers import copied
 
 _GROUPS = {"optimizer": OptimizerConfig, "lr_schedule": LRScheduleConfig, "collapse": CollapseConfig}
-_SETTINGS = dict.fromkeys(  # which TrainSettings checks
+SETTINGS = dict.fromkeys(  # which TrainSettings checks
     (setting.name for setting in fields(TrainSettings)), Accepted("a setting", lambda value: None)
 )
 
@@ -40,7 +51,7 @@ Stages = Schedule | Iterable[float | Stage | Mapping[str, Any]]
 """What a schedule is given as."""
 
 
-@checked(model=MODEL, **EXPERIMENT, **_SETTINGS)
+@checked(model=MODEL, final=FINAL, **EXPERIMENT, **SETTINGS)
 def fit(
     model: LightningModule,
     datamodule: MixedDomainDataModule,
@@ -58,6 +69,7 @@ def fit(
     collapse: CollapseConfig | Mapping[str, Any] | None = None,
     checkpoint_every: float = TrainSettings.checkpoint_every,
     seed: int = TrainSettings.seed,
+    final: str | Mapping[str, int] | Final = "last",
     **trainer: Unpack[TrainerArguments],
 ) -> RunResult:
     """Train ``model`` through the stages of ``schedule``, each to convergence, carrying the best weights forward.
@@ -65,8 +77,9 @@ def fit(
     A stage that is finished in ``run_dir`` is not trained again, and one that was interrupted continues from its last
     checkpoint. Test scores are measured after each stage if there is test data; they are reported, never used.
     If the test data alone is new or has changed, finished stages are tested again.
-    Afterwards ``model`` has the last stage's weights. A strategy that divides modules among processes (FSDP) leaves it
-    as it was; the weights are in ``result.best_checkpoint()``.
+    Afterwards ``model`` has the weights of the result, which is the last stage unless ``final`` says otherwise. A
+    strategy that divides modules among processes (FSDP) leaves it as it was; the weights are in
+    ``result.best_checkpoint()``.
 
     In a distributed run every process calls this function; the first one writes. ``batch_size`` is that of each
     process, and ``run_dir`` must be on a file system that all machines share.
@@ -87,6 +100,9 @@ def fit(
         collapse: What to do when a stage collapses, e.g. ``{"attempts": 3}``.
         checkpoint_every: Minutes of training between two checkpoints within an epoch.
         seed: Seed of samples, order and dropout.
+        final: The result of the path, whose weights ``model`` has afterwards: ``last`` for its last stage, ``best`` for
+            the one with the best monitored validation score, ``average`` for the mean of the weights of all stages, or
+            ``{"average": 2}`` for that of the stages from the second on.
         **trainer: Arguments of ``lightning.Trainer``, e.g. ``accelerator="cpu"``; ``max_epochs`` is 100 unless given.
 
     Returns:
@@ -99,7 +115,7 @@ def fit(
         KeyboardInterrupt: After Ctrl-C; the stage was saved before.
         SystemExit: After SIGTERM, with status 143; the stage was saved before.
     """
-    defaults, arguments = _read_settings(
+    defaults, arguments = read_settings(
         trainer,
         monitor=monitor,
         mode=mode,
@@ -116,13 +132,23 @@ def fit(
     model, stages = lightning_module(model), Schedule(schedule)
     run = RunDirectory(run_dir)
     with run.held():
-        experiment = PathExperiment(model, datamodule, stages, run, defaults, lambda: copied(arguments))
+        kept = Final.read(final)
+        experiment = PathExperiment(model, datamodule, stages, run, defaults, lambda: copied(arguments), kept)
         tree = plan_path(experiment)
-        claim_run(experiment, tree, arguments, functools.partial(_config, datamodule, stages, defaults, arguments))
+        claim_run(experiment, tree, arguments, functools.partial(described, datamodule, stages, defaults, arguments))
         return fit_path(experiment, tree)
 
 
-@checked(model=FACTORY, strategies=STRATEGIES, seeds=SEEDS, metrics=NAMES, jobs=integer(1), **EXPERIMENT, **_SETTINGS)
+@checked(
+    model=FACTORY,
+    strategies=STRATEGIES,
+    seeds=SEEDS,
+    metrics=NAMES,
+    jobs=integer(1),
+    final=FINAL,
+    **EXPERIMENT,
+    **SETTINGS,
+)
 def compare(
     model: Callable[[], LightningModule],
     datamodule: MixedDomainDataModule,
@@ -145,6 +171,7 @@ def compare(
     smoothing: int | None = TrainSettings.smoothing,
     collapse: CollapseConfig | Mapping[str, Any] | None = None,
     checkpoint_every: float = TrainSettings.checkpoint_every,
+    final: str | Mapping[str, int] | Final = "last",
     **trainer: Unpack[TrainerArguments],
 ) -> Path:
     """Train several strategies under several seeds, each stage that they share once, and report them.
@@ -177,6 +204,7 @@ def compare(
         smoothing: See ``gradual.fit``.
         collapse: See ``gradual.fit``.
         checkpoint_every: See ``gradual.fit``.
+        final: The result of each path, as in ``gradual.fit``; a strategy may have its own.
         **trainer: Arguments of ``lightning.Trainer``.
 
     Returns:
@@ -189,7 +217,7 @@ def compare(
     given: dict[str, Any] = dict(trainer)
     if "seed" in given:
         raise InputError(f"A comparison takes several seeds: write seeds=[{given['seed']!r}] instead of seed.")
-    defaults, arguments = _read_settings(
+    defaults, arguments = read_settings(
         given,
         monitor=monitor,
         mode=mode,
@@ -206,7 +234,8 @@ def compare(
     chosen = parse_strategies(strategies, stages)
     if any(strategy.data for strategy in chosen.values()):
         raise InputError("A strategy with data settings of its own needs a configuration file: see gradual compare.")
-    make = functools.partial(_make_experiment, model, datamodule, str(run_dir), defaults, arguments, metrics)
+    kept = Final.read(final)
+    make = functools.partial(make_experiment, model, datamodule, str(run_dir), defaults, arguments, metrics, kept)
     parts = {"model": model, "datamodule": datamodule, **arguments}
     with ExitStack() as stack:
         sent = stack.enter_context(pickled(make, parts, jobs)) if jobs > 1 else None  # before the data are loaded
@@ -214,24 +243,25 @@ def compare(
         experiment = make()
         execute = in_process(experiment) if sent is None else processes(sent, jobs)
         tree = plan_tree(experiment, chosen, seeds, controls)
-        claim_run(experiment, tree, arguments, functools.partial(_config, datamodule, stages, defaults, arguments))
+        claim_run(experiment, tree, arguments, functools.partial(described, datamodule, stages, defaults, arguments))
         return compare_tree(experiment, tree, execute, baseline)
 
 
-def _make_experiment(
+def make_experiment(
     model: Callable[[], LightningModule],
     datamodule: MixedDomainDataModule,
     run_dir: str,
     defaults: TrainSettings,
     trainer: Mapping[str, Any],
     metrics: Iterable[str] | None,
+    final: Final,
 ) -> Experiment:
     """Make the experiment of a comparison, in this process or in a worker."""
     run = RunDirectory(run_dir)
-    return Experiment(made_by(model), lambda _: datamodule, run, defaults, lambda: copied(trainer), metrics)
+    return Experiment(made_by(model), lambda _: datamodule, run, defaults, lambda: copied(trainer), metrics, final)
 
 
-def _read_settings(trainer: Mapping[str, Any], **settings: Any) -> tuple[TrainSettings, dict[str, Any]]:
+def read_settings(trainer: Mapping[str, Any], **settings: Any) -> tuple[TrainSettings, dict[str, Any]]:
     """Read keyword arguments as the settings of stages and the arguments of their Trainers.
 
     Args:
@@ -247,7 +277,7 @@ def _read_settings(trainer: Mapping[str, Any], **settings: Any) -> tuple[TrainSe
     for name in trainer:
         if name not in accepted:
             raise InputError(
-                f"There is no setting '{name}'.{_advice(name) or did_you_mean(name, [*_SETTINGS, *accepted])}"
+                f"There is no setting '{name}'.{_advice(name) or did_you_mean(name, [*SETTINGS, *accepted])}"
             )
     arguments = dict(trainer)
     if arguments.get("max_epochs") is None:
@@ -266,7 +296,7 @@ def _advice(name: str) -> str:
     return ""
 
 
-def _config(
+def described(
     datamodule: MixedDomainDataModule,
     schedule: Schedule,
     defaults: TrainSettings,

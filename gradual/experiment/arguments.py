@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from gradual.checks import Accepted, check, found, integer, is_listed, number, of_hint
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
+from gradual.experiment.final import Final
 from gradual.schedule import SCHEDULE
 from gradual.settings import SEED
 
@@ -98,6 +99,14 @@ def _wrong_names(value: Any) -> str | None:
     return None if listed and len(value) and all(isinstance(name, str) for name in value) else ""
 
 
+def _wrong_final(value: Any) -> str | None:
+    try:
+        Final.read(value)
+    except InputError:
+        return ""
+    return None
+
+
 def _wrong_strategies(value: Any) -> str | None:
     return None if isinstance(value, str | Mapping | Sequence) else ""
 
@@ -109,6 +118,9 @@ FOLDER = Accepted("the path of a folder", _wrong_folder)
 SEEDS = Accepted(f"a list of integers from 0 to {2**32 - 1}", _wrong_seeds, _read_seeds)
 NAMES = Accepted("a list of names", _wrong_names, list)
 STRATEGIES = Accepted("a mapping from names to schedules or overrides, or a list of names", _wrong_strategies)
+FINAL = Accepted(
+    "'last', 'best', 'average', or {'average': 2} for the average from stage 2 on", _wrong_final, Final.read
+)
 EXPERIMENT = {"datamodule": DATA, "schedule": SCHEDULE, "run_dir": FOLDER}
 
 

@@ -82,7 +82,7 @@ def controls_of(name: str, strategy: Strategy, amounts: Sequence[int], kinds: It
         stages, copies = _stages(kind, list(strategy.schedule), amounts)
         stages, copies = _shared(stages, copies, list(strategy.schedule))
         control = Control(name, kind, tuple(copies), _EXPLANATIONS[kind])
-        derived = Strategy(Schedule(stages), strategy.data, control=control)
+        derived = Strategy(Schedule(stages), strategy.data, control=control, final=strategy.final)
         if _path(derived, copies) not in seen:
             seen.add(_path(derived, copies))
             controls[f"{name}: {kind}"] = derived

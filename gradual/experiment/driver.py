@@ -52,6 +52,7 @@ def plan_tree(
             there is no control of that name.
     """
     seeds, kinds = SEEDS.check("seeds", seeds), check_controls(controls)
+    strategies = {name: replace(one, final=one.final or experiment.final) for name, one in strategies.items()}
 
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)
@@ -63,7 +64,7 @@ def plan_tree(
     if kinds:
         counts = {name: amounts(strategy) for name, strategy in strategies.items()}
         strategies = with_controls(strategies, counts, kinds)
-    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).resolve(stage))
+    return Tree(strategies, seeds, amounts, experiment.settings_of)
 
 
 @interruptible()
@@ -122,7 +123,7 @@ def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
         The results, also written to ``results.json``.
     """
     results = Results("results.json", experiment, tree)
-    (((strategy, seed), path),) = tree.paths.items()
+    ((strategy, seed),) = tree.paths
 
     def save() -> None:
         results.save()
@@ -134,8 +135,9 @@ def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
         note("%s", remark)
     try:
         trained = _run_tree(experiment, tree, in_process(experiment), save)
-        if path[-1] not in trained:
-            experiment.load_weights(path[-1])
+        final = results.final_node(strategy, seed)
+        if not trained or final is not trained[-1]:
+            experiment.load_weights(final)
     finally:
         experiment.remember()
     return results.of(strategy, seed)
@@ -186,29 +188,31 @@ def _run_tree(
         The stages that were not finished before.
     """
     _repair(experiment, tree)
-    to_do = [node for node in tree.nodes if node.directory(experiment.run).result() is None]
-    if to_do:
+    to_do = [node for node in tree.nodes_with_averages if node.directory(experiment.run).result() is None]
+    if to_train := [node for node in to_do if not node.averaged]:
         with stage_memory():
-            experiment.check(to_do)
+            experiment.check(to_train)
 
     def save_progress() -> None:
-        _give_out_folders(experiment, to_do)  # once, and here: stages that run at the same time must not choose
+        give_out_folders(experiment, to_do)  # once, and here: stages that run at the same time must not choose
         save()
 
     rank_zero_only(save_progress)()
     rank_zero_only(introduce)()
-    to_run = [node for node in tree.nodes if node in to_do or experiment.lacks_test(node)]
+    to_run = [node for node in tree.nodes_with_averages if node in to_do or experiment.lacks_test(node)]
     execute(to_run, rank_zero_only(save_progress))
     return to_do
 
 
 def _repair(experiment: Experiment, tree: Tree) -> None:
     """Reopen stages with a damaged result, and those with damaged weights that are still needed."""
-    directories = {id(node): node.directory(experiment.run) for node in tree.nodes}
-    for node in reversed(tree.nodes):  # children first: a stage that is reopened needs its parent's weights
+    directories = {id(node): node.directory(experiment.run) for node in tree.nodes_with_averages}
+    for node in reversed(
+        tree.nodes_with_averages
+    ):  # children first: a stage that is reopened needs its parent's weights
         directory = directories[id(node)]
         needed = experiment.hands_out_weights or any(
-            not directories[id(child)].is_finished() for child in tree.children(node)
+            not directories[id(other)].is_finished() for other in tree.users(node)
         )
         if load_result_or_reopen(directory, weights=needed) and not needed and experiment.lacks_test(node):
             load_result_or_reopen(directory)
@@ -219,7 +223,7 @@ def _repair(experiment: Experiment, tree: Tree) -> None:
             rank_zero_only(directory.reopen)()
 
 
-def _give_out_folders(experiment: Experiment, nodes: Iterable[Node]) -> None:
+def give_out_folders(experiment: Experiment, nodes: Iterable[Node]) -> None:
     """Reserve the folders of stages whose settings are known: a control's are once what it copies is finished."""
     for node in nodes:
         settings, directory = node.settings_in(experiment.run), node.directory(experiment.run)
@@ -241,7 +245,9 @@ def _print_tree(experiment: Experiment, tree: Tree) -> None:
     """Print the tree: what is done, what is to do, what is shared, and what sharing saves."""
     console = wide_console()
     console.print(drawing(read_comparison(experiment.run.root, details=False)))
-    paths = {name: path for (name, _), path in tree.paths.items()}  # as every seed has them
+    paths: dict[str, list[Any]] = {name: [*path] for (name, _), path in tree.paths.items()}  # as every seed has them
+    for name, strategy in tree.strategies.items():
+        paths[name].append(strategy.final)
     for sentence in same_paths(paths, {name: strategy.also for name, strategy in tree.strategies.items()}):
         console.print(sentence, markup=False)
     with_sharing, without = tree.examples(experiment.data({}).in_domain_size)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from gradual.checks import integer
@@ -34,6 +35,13 @@ _experiment: Any = None  # of a worker process, made with its first stage
 _stopped: BaseException | None = None  # the same process was told to stop
 
 
+Submit = Callable[[Node], Future[Any]]
+"""Begins to train a stage; those that it depends on are done."""
+
+Pool = Callable[[], AbstractContextManager[Submit]]
+"""Opens what trains stages, perhaps several at once; it ends when it is closed."""
+
+
 def in_process(experiment: Trains) -> Executor:
     """One stage after the other, here."""
 
@@ -42,6 +50,16 @@ def in_process(experiment: Trains) -> Executor:
             with stage_memory():
                 experiment.train(node)
             finished()
+
+    return execute
+
+
+def pooled(pool: Pool) -> Executor:
+    """Every stage in a pool, as soon as those that it depends on are done."""
+
+    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
+        with pool() as submit:
+            _run_ready(nodes, submit, finished)
 
     return execute
 
@@ -57,31 +75,55 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
         InputError: ``jobs`` is below 1.
     """
     integer(1).check("jobs", jobs)
-
-    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
-        context = multiprocessing.get_context("spawn")
-        shares = context.Queue()
-        for share in range(jobs):
-            shares.put(share)
-        with ProcessPoolExecutor(jobs, context, _begin_worker, (shares, jobs)) as pool:
-            try:
-                _run_ready(nodes, lambda node: pool.submit(_train, make_experiment, node), finished)
-            except BrokenProcessPool as error:
-                raise InputError(
-                    "A worker process ended before its stage was finished: what it said is above. If it said nothing, "
-                    "it was killed, perhaps for lack of memory. The same command goes on from what is saved."
-                ) from error
-            except Interrupted:
-                for worker in multiprocessing.active_children():
-                    worker.terminate()  # it saves the stage that it trains
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    return execute
+    return pooled(lambda: worker_processes(make_experiment, jobs))
 
 
 def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Executor:
-    """Each stage as a Ray task, as soon as those that it depends on are done; a lost worker's stage is run again.
+    """Each stage as a Ray task, as soon as those that it depends on are done; see ``ray_tasks``."""
+    return pooled(lambda: ray_tasks(make_experiment, address, retries))
+
+
+@contextmanager
+def this_process(experiment: Trains) -> Iterator[Submit]:
+    """A pool that trains each stage here, when it is submitted."""
+
+    def submit(node: Node) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            with stage_memory():
+                future.set_result(experiment.train(node))
+        except InputError as error:
+            future.set_exception(error)
+        return future
+
+    yield submit
+
+
+@contextmanager
+def worker_processes(make_experiment: MakeExperiment, jobs: int) -> Iterator[Submit]:
+    """A pool of ``jobs`` processes, as ``processes`` uses it."""
+    context = multiprocessing.get_context("spawn")
+    shares = context.Queue()
+    for share in range(jobs):
+        shares.put(share)
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (shares, jobs)) as pool:
+        try:
+            yield lambda node: pool.submit(_train, make_experiment, node)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "A worker process ended before its stage was finished: what it said is above. If it said nothing, "
+                "it was killed, perhaps for lack of memory. The same command goes on from what is saved."
+            ) from error
+        except Interrupted:
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # it saves the stage that it trains
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def ray_tasks(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Iterator[Submit]:
+    """A pool that makes each stage a Ray task; a lost worker's stage is run again.
 
     The run directory must be on a file system that all nodes share. A stage asks for one GPU where the cluster has any,
     else for one core.
@@ -91,24 +133,20 @@ def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: i
         address: The cluster's address, ``auto`` for the one of this machine, None or ``local`` to start one here.
         retries: How often a stage whose worker was lost is run again; it goes on from its last checkpoint.
     """
-
-    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise InputError("Ray is not installed: pip install 'gradual[ray]'.") from None
-        started = not ray.is_initialized()
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is not installed: pip install 'gradual[ray]'.") from None
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False)
+    try:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train)
+        yield lambda node: remote.remote(make_experiment, node).future()
+    finally:
         if started:
-            ray.init(address or "local", include_dashboard=False, log_to_driver=False)
-        try:
-            gpus = int(ray.cluster_resources().get("GPU", 0))
-            remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=retries)(_train)
-            _run_ready(nodes, lambda node: remote.remote(make_experiment, node).future(), finished)
-        finally:
-            if started:
-                ray.shutdown()
-
-    return execute
+            ray.shutdown()
 
 
 def check_one_device(devices: Any, num_nodes: int, pattern: str = "{}") -> None:
@@ -131,7 +169,7 @@ def check_one_device(devices: Any, num_nodes: int, pattern: str = "{}") -> None:
         )
 
 
-def _run_ready(nodes: Sequence[Node], submit: Callable[[Node], Future[Any]], finished: Callable[[], None]) -> None:
+def _run_ready(nodes: Sequence[Node], submit: Submit, finished: Callable[[], None]) -> None:
     """Submit every stage as soon as those that it depends on are done; the first failure stops the rest."""
     waiting = list(nodes)
     running: dict[Future[Any], Node] = {}

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
+from gradual.experiment.final import LAST, Final
 from gradual.experiment.tree import Node
 from gradual.nn.compiled import lightning_module
 from gradual.runs.directory import RunDirectory, canonical
@@ -21,11 +22,13 @@ from gradual.runs.fingerprint import model_fingerprint, starting_weights
 from gradual.runs.identity import Identity, identity_of_model, remember
 from gradual.runs.recovery import resume_point
 from gradual.runs.result import StageResult
-from gradual.schedule import Schedule
+from gradual.schedule import Schedule, Stage
 from gradual.score_names import without_split
 from gradual.settings import TrainSettings
+from gradual.stage.average import average_of
 from gradual.stage.callbacks.reported_scores import ReportedScores, names_in
 from gradual.stage.callbacks.weights import load_weights
+from gradual.stage.kept_optimizer import check_saved_state
 from gradual.stage.layers import make_layers
 from gradual.stage.preflight import check_stages
 from gradual.stage.retest import lacks_test, tested_again
@@ -44,6 +47,7 @@ class Experiment:
         defaults: The settings of stages that do not override them.
         trainer_arguments: Makes a Trainer's arguments.
         metrics: Scores to report; None for all but the loss, or the loss alone.
+        final: What the result of a path is, unless its strategy says otherwise.
     """
 
     model: Callable[[], LightningModule]
@@ -52,6 +56,7 @@ class Experiment:
     defaults: TrainSettings
     trainer_arguments: MakeTrainerArguments
     metrics: Iterable[str] | None = None
+    final: Final = LAST
     _data: dict[str, MixedDomainDataModule] = field(default_factory=dict)
 
     hands_out_weights: ClassVar[bool] = False
@@ -69,6 +74,10 @@ class Experiment:
             self._data[key].prepare_data()
             self._data[key].setup("fit")
         return self._data[key]
+
+    def settings_of(self, stage: Stage, seed: int) -> dict[str, Any]:
+        """All that a stage trains with under a seed, as plain data."""
+        return replace(self.defaults, seed=seed).resolve(stage)
 
     def make_model(self, seed: int) -> LightningModule:
         """The untrained model of a seed."""
@@ -94,7 +103,11 @@ class Experiment:
         models: dict[str, tuple[LightningModule, bool | None]] = {}
         seen = set()
         for node in nodes:
-            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data])
+            before = node.parent.stage if node.parent else None
+            if node.keeps_optimizer and node.parent and node.parent.directory(self.run).is_finished():
+                check_saved_state(node.parent.directory(self.run).best)
+            kept_from = node.parent.settings["optimizer"] if node.keeps_optimizer and node.parent else None
+            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data, kept_from])
             if key in seen:
                 continue
             seen.add(key)
@@ -105,7 +118,7 @@ class Experiment:
             model, has_layers = models[variant]
             defaults, k = replace(self.defaults, seed=node.seed), node.index
             titles = {k: self._title(node)}
-            check_stages(model, data, {k: node.stage}, defaults, self.trainer_arguments, titles, has_layers)
+            check_stages(model, data, {k: node.stage}, defaults, self.trainer_arguments, titles, has_layers, before)
 
     def lacks_test(self, node: Node) -> bool:
         """Whether a stage is finished, but was not tested on the test data of now."""
@@ -113,7 +126,7 @@ class Experiment:
         return result is not None and lacks_test(result, self.data(node.data))
 
     def train(self, node: Node) -> StageResult:
-        """Train a stage of the tree; one that is finished is tested again at most."""
+        """Train a stage of the tree, or average several; what is finished is tested again at most."""
         directory = node.directory(self.run)
         done = directory.result()
         if done is not None and not lacks_test(done, self.data(node.data)):
@@ -134,8 +147,13 @@ class Experiment:
             self._reported(model, data),
             later=node.schedule[node.index + 1 :],
             same_training=node.same_training(self.run),
+            passes_on_optimizer=node.passes_on_optimizer,
         )
-        return training.run() if done is None else tested_again(training, done)
+        if done is not None:
+            return tested_again(training, done)
+        if node.averaged:
+            return average_of(training, [stage.directory(self.run) for stage in node.averaged])
+        return training.run()
 
     def _model_to_check(self, node: Node, data: MixedDomainDataModule) -> tuple[LightningModule, bool | None]:
         """A model for ``check_stages``, and whether it has all of its layers."""
@@ -159,7 +177,7 @@ class Experiment:
 
 
 class PathExperiment(Experiment):
-    """What the stages of one path train with: one model object, which holds the weights of the last stage in the end.
+    """What the stages of one path train with: one model object, which holds the weights of the result in the end.
 
     Args:
         model: The model.
@@ -168,6 +186,7 @@ class PathExperiment(Experiment):
         run: The run directory, held.
         defaults: The settings of stages that do not override them.
         trainer_arguments: Makes a Trainer's arguments.
+        final: What the result of the path is, whose weights the model has in the end.
     """
 
     hands_out_weights = True
@@ -180,8 +199,9 @@ class PathExperiment(Experiment):
         run: RunDirectory,
         defaults: TrainSettings,
         trainer_arguments: MakeTrainerArguments,
+        final: Final = LAST,
     ):
-        super().__init__(lambda: model, lambda _: datamodule, run, defaults, trainer_arguments)
+        super().__init__(lambda: model, lambda _: datamodule, run, defaults, trainer_arguments, final=final)
         self.schedule = schedule
         self._given = model
         self._identity, self._is_untouched = identity_of_model(run, model)

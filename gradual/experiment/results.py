@@ -12,9 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gradual.errors import InputError
 from gradual.experiment.experiment import Experiment
+from gradual.experiment.final import LAST, Final
 from gradual.experiment.provenance import command_line, environment, versions
-from gradual.experiment.tree import Tree
+from gradual.experiment.tree import Node, Tree
 from gradual.files import write_atomically
 from gradual.runs.result import CUT_OFF, StageResult, reported_scores
 from gradual.score_names import without_split
@@ -31,6 +33,8 @@ class RunResult:
         run_dir: The run directory.
         monitor: Validation score that decided in each stage.
         mode: ``min`` or ``max``: which value of it is better.
+        kept: What the result of the path is.
+        average: The average of the stages' weights, if this is the result and is there.
     """
 
     stages: list[StageResult]
@@ -39,6 +43,8 @@ class RunResult:
     run_dir: Path
     monitor: str
     mode: str
+    kept: Final = LAST
+    average: StageResult | None = None
 
     @property
     def best_stage(self) -> int | None:
@@ -48,17 +54,30 @@ class RunResult:
         return max((pair for pair in scores if math.isfinite(pair[0])), default=(0.0, None))[1]
 
     @property
-    def final(self) -> dict[str, dict[str, float]]:
-        """Validation and test scores of the last stage."""
-        return {"val": self.stages[-1].val, "test": self.stages[-1].test}
+    def final_stage(self) -> StageResult | None:
+        """The result of the path: of its last stage, of its best one, or of the average; None while there is none."""
+        if self.kept.averages(self.amounts):
+            return self.average
+        index = self.best_stage if self.kept.kind == "best" else None
+        return (self.stages[-1] if index is None else self.stages[index]) if self.stages else None
 
-    def best_checkpoint(self, stage: int = -1) -> Path:
-        """The kept weights of a stage."""
-        return self.run_dir / self.stages[stage].path / "best.ckpt"
+    @property
+    def final(self) -> dict[str, dict[str, float]]:
+        """Validation and test scores of the result of the path."""
+        final = self.final_stage
+        return {"val": final.val, "test": final.test} if final else {"val": {}, "test": {}}
+
+    def best_checkpoint(self, stage: int | None = None) -> Path:
+        """The kept weights of a stage, or else of the result of the path."""
+        chosen = self.final_stage if stage is None else self.stages[stage]
+        if chosen is None:
+            raise InputError(f"{self.run_dir} has no result yet.")
+        return self.run_dir / chosen.path / "best.ckpt"
 
     def to_dict(self) -> dict[str, Any]:
         """The results as plain data: ``stages``, ``best_stage``, and ``final`` once a stage is finished."""
-        final = {"final": self.final} if self.stages else {}
+        chosen = self.final_stage
+        final = {"final": {"path": chosen.path, **self.final}} if chosen else {}
         return {"stages": [asdict(stage) for stage in self.stages], "best_stage": self.best_stage, **final}
 
     def table(self) -> Table:
@@ -68,8 +87,10 @@ class RunResult:
         """
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         table.add_column("stage", no_wrap=True)
-        for stage in self.stages:
-            table.add_column(str(stage.index + 1), justify="right", no_wrap=True)
+        shown = [*self.stages, *([self.average] if self.average else [])]
+        for stage in shown:
+            title = f"mean of {stage.index + 1 - stage.averaged}-{stage.index}" if stage.averaged else stage.index + 1
+            table.add_column(str(title), justify="right", no_wrap=True)
         table.add_row("out-of-domain", *(str(stage.out_of_domain) for stage in self.stages))
         table.add_row("in-domain", *(str(stage.in_domain) for stage in self.stages))
         table.add_row("epochs (best)", *(_epochs(stage) for stage in self.stages))
@@ -77,9 +98,9 @@ class RunResult:
             table.add_row("attempts", *(str(len(stage.collapses) + 1) for stage in self.stages))
         table.add_row("time", *(_duration(stage.seconds) for stage in self.stages), end_section=True)
         for split in ("val", "test"):
-            names = dict.fromkeys(name for stage in self.stages for name in getattr(stage, split))
+            names = dict.fromkeys(name for stage in shown for name in getattr(stage, split))
             for name in names:
-                table.add_row(f"{split} {name}", *(_score(getattr(stage, split).get(name)) for stage in self.stages))
+                table.add_row(f"{split} {name}", *(_score(getattr(stage, split).get(name)) for stage in shown))
             table.add_section()
         return table
 
@@ -97,7 +118,9 @@ class RunResult:
                 + (mend if raised else "A monitored score was no longer finite.")
             )
         best, last = self.best_stage, len(self.stages) - 1
-        if best is not None and best != last:
+        if self.kept != LAST and self.final_stage is not None:
+            lines.append(f"The result of the path is {self._described()}: {self.best_checkpoint()}.")
+        elif best is not None and best != last:
             lines.append(
                 f"The last stage is worse on validation than stage {best + 1}: {self.monitor} is "
                 f"{self._monitored(last):.4g}, and was {self._monitored(best):.4g} ({self.best_checkpoint(best)})."
@@ -110,6 +133,13 @@ class RunResult:
         console.print(self.table())
         for line in self.remarks():
             console.print(line, soft_wrap=True, markup=False)
+
+    def _described(self) -> str:
+        if self.kept.averages(self.amounts):
+            return f"the average of the weights of stages {self.kept.first} to {len(self.amounts)}"
+        if self.kept.kind == "best":
+            return f"stage {(self.best_stage or 0) + 1}, the best on validation ({self.monitor})"
+        return "the last stage, the only one to average"
 
     def _monitored(self, stage: int) -> float:
         return self.stages[stage].val.get(without_split(self.monitor), math.nan)
@@ -127,13 +157,15 @@ class Results:
               "schedule": [2000, {"amount": 0, "patience": 9}],
               "data": {},                         # changed arguments of the data module; left out if there are none
               "also": [],                         # other names of the same path; left out if there are none
+              "final": "best",                    # or {"average": 2}; left out if it is the last stage
               "amounts": [2000, 0],               # out-of-domain examples of each stage, as counts
               "seeds": {
                 "0": {
                   "paths": ["seed-0/2000", "seed-0/2000/0"],  # the folder of each stage, finished or not
                   "stages": [{"index": 0, ...}],  # a gradual.StageResult for each finished stage
                   "best_stage": 0,                # index of the finished stage with the best monitored score, or null
-                  "final": {"val": {"loss": 0.3}, "test": {}}  # scores of the last of them
+                  "final": {"path": "seed-0/2000/0",  # the result of the path: as a rule the last of them
+                            "val": {"loss": 0.3}, "test": {}}
                 }
               }
             }
@@ -167,7 +199,22 @@ class Results:
             if result is None:
                 break
             stages.append(replace(result, index=index, path=run.relative(directory.path)))
-        return RunResult(stages, self._tree.amounts[strategy], seed, run.root, settings.monitor, settings.mode)
+        kept, average = self._tree.strategies[strategy].final or LAST, self._tree.averages.get((strategy, seed))
+        averaged = (
+            average.directory(run).result() if average and len(stages) == len(self._tree.amounts[strategy]) else None
+        )
+        if average and averaged:
+            averaged = replace(averaged, index=len(stages), path=run.relative(average.directory(run).path))
+        return RunResult(
+            stages, self._tree.amounts[strategy], seed, run.root, settings.monitor, settings.mode, kept, averaged
+        )
+
+    def final_node(self, strategy: str, seed: int) -> Node:
+        """The stage or average that is the result of a finished path."""
+        path, result = self._tree.paths[strategy, seed], self.of(strategy, seed)
+        if (strategy, seed) in self._tree.averages:
+            return self._tree.averages[strategy, seed]
+        return path[result.stages.index(result.final_stage)] if result.final_stage else path[-1]
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the file."""

@@ -9,13 +9,14 @@ from typing import Any
 from gradual.checks import did_you_mean, found
 from gradual.config_dataclasses import from_mapping
 from gradual.errors import InputError
+from gradual.experiment.final import LAST, Final
 from gradual.schedule import Schedule
 from gradual.settings import StageOverrides
 
 IN_DOMAIN_ONLY, MIXED, ONE_STAGE, GRADUAL = "in-domain only", "mixed", "one-stage", "gradual"
 PAPER_STRATEGIES = (IN_DOMAIN_ONLY, MIXED, ONE_STAGE, GRADUAL)
 
-_KEYS = ("schedule", "data", *(each.name for each in fields(StageOverrides)))
+_KEYS = ("schedule", "data", "final", *(each.name for each in fields(StageOverrides)))
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,25 @@ class Strategy:
         data: Arguments of the data module that differ from the experiment's, e.g. another pool.
         also: Other strategies that take this same path and get no row of their own.
         control: What makes it a control of another strategy; None if it is none.
+        final: What its result is: ``last``, ``best``, ``average`` or ``{"average": 2}``; None for the experiment's.
     """
 
     schedule: Schedule
     data: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     control: Control | None = None
+    final: Final | None = None
+
+    def __post_init__(self) -> None:
+        if self.final is not None:
+            object.__setattr__(self, "final", Final.read(self.final))
 
     def to_plain(self) -> dict[str, Any]:
         """The strategy as plain data."""
         plain: dict[str, Any] = {"schedule": self.schedule.to_list()}
         plain |= {"data": self.data} if self.data else {}
         plain |= {"also": list(self.also)} if self.also else {}
+        plain |= {"final": self.final.to_plain()} if self.final and self.final != LAST else {}
         return plain | ({"control": asdict(self.control)} if self.control else {})
 
 
@@ -97,7 +105,8 @@ def parse_strategies(
       is used as it is.)
     - a mapping with such a list under ``schedule`` beside the overrides; a stage's own overrides in it take precedence.
 
-    Under ``data`` a mapping may have arguments of the data module that differ from the experiment's.
+    Under ``data`` a mapping may have arguments of the data module that differ from the experiment's, and under
+    ``final`` what the result of the path is.
 
     Args:
         given: Strategies by name, a list of names to select, or None for the paper's four without duplicates.
@@ -146,13 +155,18 @@ def _strategy(name: str, described: Any, schedule: Schedule) -> Strategy:
                 f"{where} has no setting '{key}'; its settings are {', '.join(_KEYS)}.{did_you_mean(key, _KEYS)}"
             )
     own, data = parts.pop("schedule", None), parts.pop("data", None) or {}
+    try:
+        final = None if parts.get("final") is None else Final.read(parts["final"])
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    parts.pop("final", None)
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: data is {found(data)}: it must be a mapping of arguments of the data module.")
     overrides = from_mapping(StageOverrides, parts, where)
     if follows_schedule(described):
-        return Strategy(_followed_path(name, overrides, schedule), dict(data))
+        return Strategy(_followed_path(name, overrides, schedule), dict(data), final=final)
     try:
-        return Strategy(_own_path(own, overrides, schedule), dict(data))
+        return Strategy(_own_path(own, overrides, schedule), dict(data), final=final)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradual.experiment.final import LAST
 from gradual.experiment.strategies import Strategy
 from gradual.runs.directory import RunDirectory, StageDirectory, canonical
 from gradual.schedule import Schedule, Stage
@@ -30,7 +31,9 @@ class Node:
         settings: All that the stage trains with, without what it copies.
         parent: The stage before; None for a first one.
         copies: The stages whose steps it takes, if it is a control's; it cannot be trained before them.
+        averaged: The stages of which it is the average, if it is that and not trained; the parent is the last of them.
         strategies: Names of the strategies that the stage is part of.
+        passes_on_optimizer: Whether a stage after it keeps the state of its optimizer.
     """
 
     seed: int
@@ -41,6 +44,8 @@ class Node:
     parent: Node | None = None
     copies: tuple[Node, ...] = ()
     strategies: list[str] = field(default_factory=list)
+    passes_on_optimizer: bool = False
+    averaged: tuple[Node, ...] = ()
 
     @property
     def index(self) -> int:
@@ -54,9 +59,19 @@ class Node:
         return stage
 
     @property
+    def keeps_optimizer(self) -> bool:
+        """Whether the stage begins with the state of the optimizer of its parent."""
+        return self.parent is not None and self.settings.get("optimizer", {}).get("state") == "keep"
+
+    @property
     def depends_on(self) -> list[Node]:
-        """The stages that must be finished before it: its parent, and those that it copies."""
-        return [*([self.parent] if self.parent else []), *self.copies]
+        """The stages that must be finished before it: its parent, and those that it copies or averages."""
+        return [*([self.parent] if self.parent else []), *self.copies, *self.averaged]
+
+    @property
+    def needs_weights_of(self) -> list[Node]:
+        """The stages whose weights it starts from."""
+        return [*([self.parent] if self.parent else []), *self.averaged]
 
     def same_training(self, run: RunDirectory) -> SameTraining | None:
         """The training that it copies; None if it copies none, or while this is not finished."""
@@ -73,12 +88,14 @@ class Node:
         holds nothing.
         """
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
+        if self.averaged:
+            return run.stage(parent, f"average-from-{self.averaged[0].index + 1}", self.settings)
         copied = [node.directory(run) for node in self.copies]
         name = ""
         if copied:
             weighted = "-weighted" if self.stage.in_domain_weight else ""
             name = f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
-        return run.stage(parent, self.amounts[-1], self._settings_after(copied), name)
+        return run.stage(parent, f"{self.amounts[-1]}{name}", self._settings_after(copied))
 
     def _settings_after(self, copied: Sequence[StageDirectory]) -> dict[str, Any] | None:
         if not copied:
@@ -113,6 +130,8 @@ class Tree:
         self.strategies, self.seeds = dict(strategies), list(dict.fromkeys(map(operator.index, seeds)))
         self.amounts = {name: list(amounts(strategy)) for name, strategy in self.strategies.items()}
         self.paths: dict[tuple[str, int], list[Node]] = {}
+        self.averages: dict[tuple[str, int], Node] = {}
+        """By strategy and seed, the average that is the result of a path; only where it is one."""
         nodes: dict[str, Node] = {}
         for seed in self.seeds:
             for name, strategy in self.strategies.items():
@@ -131,15 +150,31 @@ class Tree:
                     if key not in nodes:
                         parent = path[-1] if path else None
                         nodes[key] = Node(seed, strategy.schedule, amounts_so_far, strategy.data, own, parent, copies)
+                        if parent is not None and nodes[key].keeps_optimizer:
+                            parent.passes_on_optimizer = True
                     nodes[key].strategies.append(name)
                     path.append(nodes[key])
                 self.paths[name, seed] = path
         self.nodes = list(nodes.values())
         """All stages, each after those that it depends on."""
+        averages: dict[tuple[Node, int], Node] = {}
+        for (name, seed), path in self.paths.items():
+            final = self.strategies[name].final or LAST
+            final.check(self.strategies[name].schedule)
+            if final.averages(path):
+                last, own = path[-1], {"average_from": final.first}
+                if (last, final.first) not in averages:
+                    averages[last, final.first] = Node(
+                        seed, last.schedule, last.amounts, last.data, own, last, averaged=tuple(path[final.first - 1 :])
+                    )
+                averages[last, final.first].strategies.append(name)
+                self.averages[name, seed] = averages[last, final.first]
+        self.nodes_with_averages = [*self.nodes, *averages.values()]
+        """All stages and averages, each after those that it depends on."""
 
-    def children(self, node: Node) -> list[Node]:
-        """The stages trained from a stage."""
-        return [child for child in self.nodes if child.parent is node]
+    def users(self, node: Node) -> list[Node]:
+        """The stages and averages that start from the weights of a stage."""
+        return [other for other in self.nodes_with_averages if node in other.needs_weights_of]
 
     @property
     def stages_without_sharing(self) -> int:

@@ -66,6 +66,33 @@ def write_report(run_dir: Path) -> Path:
     return page
 
 
+def write_search(run_dir: Path) -> Path:
+    """Write the report of a search from what its run directory contains so far.
+
+    Args:
+        run_dir: The run directory of ``gradual search``.
+
+    Returns:
+        The path of the page, ``RUN_DIR/report/search.html``; beside it is ``search.md``.
+
+    Raises:
+        InputError: As ``write_report``.
+    """
+    _check_packages()
+    from gradual.report.search import confirmation_tables, lead, paths_table, read_search, render_search, tree_table
+
+    search = read_search(Path(run_dir))
+    tables = [*confirmation_tables(search), tree_table(search), paths_table(search)]
+    sentences = "\n\n".join(lead(search))
+    contents: dict[str, str | bytes] = {
+        "search.md": f"{sentences}\n\n{_markdown([], tables, None, [], [])}",
+        "search.html": render_search(search, tables),
+    }
+    folder = report_page(run_dir).parent
+    _write(contents, folder)
+    return folder / "search.html"
+
+
 def write_several(run_dirs: Sequence[Path], folder: Path, metrics: Sequence[str] = ()) -> Path:
     """Write one report of several comparisons, one a data set: their differences, a forest plot and a pooled estimate.
 
@@ -125,7 +152,10 @@ def report_page(run_dir: Path) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gradual report``."""
-    text = "the run directory of gradual compare; several, one a data set, make one page with a forest plot"
+    text = (
+        "the run directory of gradual compare or gradual search; several of comparisons, one a data set, make one page "
+        "with a forest plot"
+    )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, nargs="+", help=text)
     text = "the folder for the report of several run directories (default: report)"
     parser.add_argument("--out", metavar="DIR", type=Path, help=text)
@@ -139,11 +169,20 @@ def run(arguments: argparse.Namespace) -> None:
         page = write_several(arguments.run_dir, arguments.out or Path("report"), arguments.metric)
     elif arguments.out or arguments.metric:
         raise InputError("--out and --metric are for the report of several run directories; here is one.")
+    elif _is_search(arguments.run_dir[0]):
+        page = write_search(arguments.run_dir[0])
+        print(page.with_suffix(".md").read_text(encoding="utf-8"))
+        print(f"Report: {page}")
+        return
     else:
         page = write_report(arguments.run_dir[0])
     sections = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")
     print("\n## ".join(section for section in sections if not section.startswith("Significance")))
     print(f"Report: {page}")
+
+
+def _is_search(run_dir: Path) -> bool:
+    return (run_dir / "search.json").is_file() and not (run_dir / "compare.json").is_file()
 
 
 def _markdown(

@@ -52,7 +52,7 @@ class Training:
         stages: The results of the stages from the first one to this one; None where a stage has none.
         data: The number of examples of each part that there is.
         run: The results of ``fit`` or ``compare`` that the stage belongs to; None where they are missing.
-        strategy: The strategy in ``run`` whose last stage it is; None where there is none.
+        strategy: The strategy in ``run`` whose result it is; None where there is none.
         seed: The seed that the stage was trained with.
     """
 
@@ -86,12 +86,12 @@ def read_training(run: Path, path: str, stages: Sequence[StageResult | None]) ->
 
 
 def _places(run: Comparison, path: str) -> list[tuple[Strategy, int, bool]]:
-    """The strategies and seeds that have a stage on their way, and whether it is their last one."""
+    """The strategies and seeds that have a stage on their way, and whether it is their result."""
     return [
-        (strategy, seed, number == len(strategy.amounts))
+        (strategy, seed, record is strategy.final(seed))
         for strategy in run.strategies
         for seed, records in strategy.stages.items()
-        for number, record in enumerate(records, start=1)
+        for record in [*records, *([strategy.results_of_paths[seed]] if seed in strategy.results_of_paths else [])]
         if record.path == path
     ]
 
@@ -150,7 +150,7 @@ def _training(training: Training) -> str:
     heading = ["stage", "out-of-domain", "in-domain", "epochs (best)"]
     heading += [f"{SPLITS[split]} {metric_name(name)}" for split, name in values]
     rows = [
-        [Cell(str(number)), *map(Cell, _row(stage, values, percent))]
+        [Cell(_name(number, stage)), *map(Cell, _row(stage, values, percent))]
         for number, stage in enumerate(training.stages, start=1)
     ]
     monitor = "" if training.run is None else f", by `{training.run.monitor}`"
@@ -165,11 +165,15 @@ def _training(training: Training) -> str:
     return f"## Training\n\n{Table('', '', heading, rows, left=0).markdown()}\n{' '.join(notes)}\n"
 
 
+def _name(number: int, stage: StageResult | None) -> str:
+    return f"average of {number - stage.averaged} to {number - 1}" if stage and stage.averaged else str(number)
+
+
 def _row(stage: StageResult | None, scores: Iterable[tuple[Split, str]], percent: Container[str]) -> list[str]:
     """The cells of a stage, after its number; empty if it has no result."""
     if stage is None:
         return ["", "", "not finished", *("" for _ in scores)]
-    epochs = f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else CUT_OFF}"
+    epochs = f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else CUT_OFF}" if not stage.averaged else ""
     found = [score_text(getattr(stage, split).get(name), name in percent) for split, name in scores]
     return [str(stage.out_of_domain), str(stage.in_domain), epochs, *found]
 

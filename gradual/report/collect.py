@@ -79,6 +79,9 @@ class Strategy:
         stages: Its stages by seed, in order; fewer than ``amounts`` if the comparison has not assigned folders yet.
         also: Other strategies with the same path, which have no row of their own.
         control: What makes it a control of another strategy; None if it is none.
+        kept: What its result is: ``last``, ``best`` or ``average``.
+        results_of_paths: The stage or average that is its result, by seed, as far as it exists; where it is left out,
+            the last stage.
     """
 
     name: str
@@ -87,15 +90,19 @@ class Strategy:
     stages: dict[int, list[StageRecord]]
     also: list[str] = field(default_factory=list)
     control: Control | None = None
+    kept: str = "last"
+    results_of_paths: dict[int, StageRecord] = field(default_factory=dict)
 
     def final(self, seed: int) -> StageRecord | None:
-        """The last stage of a seed; None until the path is finished."""
-        return self.stages[seed][-1] if self.is_finished(seed) else None
+        """The result of the path of a seed, as a rule its last stage; None until the path is finished."""
+        return self.results_of_paths.get(seed, self.stages[seed][-1]) if self.is_finished(seed) else None
 
     def is_finished(self, seed: int) -> bool:
-        """Whether all stages of a seed are finished."""
+        """Whether all stages of a seed are finished, and the average of their weights if this is the result."""
         stages = self.stages.get(seed, [])
-        return len(stages) == len(self.amounts) and all(stage.result for stage in stages)
+        if len(stages) != len(self.amounts) or not all(stage.result for stage in stages):
+            return False
+        return self.kept == "last" or (seed in self.results_of_paths and bool(self.results_of_paths[seed].result))
 
     @property
     def finished_seeds(self) -> list[int]:
@@ -281,15 +288,20 @@ def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str],
     if entry.get("data"):  # applies to the whole path
         overrides[0] = {"data": entry["data"], **overrides[0]}
     stages: dict[int, list[StageRecord]] = {}
+    finals: dict[int, StageRecord] = {}
     for seed in seeds:
         of_seed = mapping_in({str(seed): {}, **by_seed}, str(seed), file)
         places = list_in({"paths": [], **of_seed}, "paths", str, file)
         if len(places) > len(amounts):
             raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
         stages[seed] = [stage_at(path) for path in places]
+        path = mapping_in({"final": {}, **of_seed}, "final", file).get("path")
+        if path is not None:
+            finals[seed] = stage_at(str(path))
     also = list_in({"also": [], **entry}, "also", str, file)
     control = _control(mapping_in(entry, "control", file), file) if entry.get("control") else None
-    return Strategy(name, amounts, overrides, stages, also, control)
+    kept = "average" if isinstance(entry.get("final"), dict) else str(entry.get("final") or "last")
+    return Strategy(name, amounts, overrides, stages, also, control, kept, {} if kept == "last" else finals)
 
 
 def _control(entry: dict[str, Any], file: Path) -> Control:

@@ -15,7 +15,9 @@ def remarks(comparison: Comparison) -> list[str]:
     """The remarks on a comparison."""
     strategies = comparison.strategies
     paths = {
-        strategy.name: [record.path for path in strategy.stages.values() for record in path] for strategy in strategies
+        strategy.name: [record.path for path in (*strategy.stages.values(), finals) for record in path]
+        for strategy in strategies
+        for finals in [list(strategy.results_of_paths.values())]
     }
     found = _without_controls(comparison)
     found += _cut_off([strategy for strategy in strategies if not strategy.is_control])  # controls follow from them
@@ -103,6 +105,8 @@ def _limits(cut: Mapping[int, StageResult]) -> str:
 
 def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:
     """A remark if the last stage is worse on validation than an earlier one, otherwise empty."""
+    if strategy.kept != "last":
+        return _result_of_path(strategy, comparison)
     last, examples = len(strategy.amounts) - 1, []
     scores = _monitored(strategy, comparison.monitor)
     for seed, best in best_stages(strategy, comparison.monitor, comparison.mode).items():
@@ -116,6 +120,21 @@ def _worse_in_the_end(strategy: Strategy, comparison: Comparison) -> str:
         f"{strategy.name}: the last stage is worse on validation than an earlier one ({comparison.monitor}; "
         f"{'; '.join(examples)})."
     )
+
+
+def _result_of_path(strategy: Strategy, comparison: Comparison) -> str:
+    """What the result of the path is, if it is not the last stage, with the monitored scores of both."""
+    name, examples = without_split(comparison.monitor), []
+    for seed in strategy.finished_seeds:
+        final, last = strategy.final(seed), strategy.stages[seed][-1]
+        if final is None or final.result is None or last.result is None:
+            continue
+        where = [record.path for record in strategy.stages[seed]]
+        chosen = f"stage {where.index(final.path) + 1}" if final.path in where else "the average"
+        scores = [result.val.get(name, math.nan) for result in (final.result, last.result)]
+        examples.append(f"seed {seed}: {chosen}, {scores[0]:.4g}, and {scores[1]:.4g} after the last stage")
+    what = "best stage on validation" if strategy.kept == "best" else "average of its stages' weights"
+    return f"{strategy.name}: its result is the {what} ({comparison.monitor}; {'; '.join(examples)})." * bool(examples)
 
 
 def _monitored(strategy: Strategy, monitor: str) -> dict[int, dict[int, float]]:

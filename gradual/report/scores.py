@@ -69,9 +69,10 @@ def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Sc
 
 
 def final_score(strategy: Strategy, split: Split, metric: str) -> Score:
-    """A score after the last stage, over the finished seeds."""
-    after_last = stage_score(strategy, len(strategy.amounts) - 1, split, metric).by_seed
-    return Score({seed: after_last[seed] for seed in strategy.finished_seeds if seed in after_last})
+    """A score of the result of the path, as a rule its last stage, over the finished seeds."""
+    finals = {seed: record.result for seed in strategy.finished_seeds if (record := strategy.final(seed))}
+    scores = {seed: getattr(result, split) for seed, result in finals.items()}
+    return Score({seed: found[metric] for seed, found in scores.items() if metric in found})
 
 
 def strategy_scores(comparison: Comparison) -> list[StrategyScores]:

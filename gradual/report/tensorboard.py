@@ -37,10 +37,15 @@ def save_strategies(root: Path) -> None:
     directory = root / "strategies"
     shutil.rmtree(directory, ignore_errors=True)
     finished: dict[str, list[list[StageResult]]] = {}
+    finals: dict[str, list[StageResult]] = {}
     for name, strategy in comparison["strategies"].items():
-        folders = [of_seed["paths"] for of_seed in strategy["seeds"].values()]
-        done = [[StageDirectory(root / folder).result() for folder in path] for path in folders]
-        finished[name] = [[stage for stage in path if stage] for path in done if all(path)]
+        finished[name], finals[name] = [], []
+        for of_seed in strategy["seeds"].values():
+            path = [StageDirectory(root / folder).result() for folder in of_seed["paths"]]
+            if all(path) and "final" in of_seed:
+                finished[name].append([stage for stage in path if stage])
+                final = StageDirectory(root / of_seed["final"].get("path", of_seed["paths"][-1])).result()
+                finals[name] += [final] if final else []
     every = [stage for paths in finished.values() for path in paths for stage in path]
     names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}
     shown = [(split, name) for split in names for name in names[split] if _values(every, split, name)]
@@ -52,16 +57,17 @@ def save_strategies(root: Path) -> None:
                 "seeds": len(paths),
                 "converged": all(stage.converged for path in paths for stage in path),
             }
-            _save_strategy(directory / name.replace("/", "-"), paths, shown, hyperparameters)
+            _save_strategy(directory / name.replace("/", "-"), paths, finals[name], shown, hyperparameters)
 
 
 def _save_strategy(
     directory: Path,
     paths: Sequence[Sequence[StageResult]],
+    finals: Sequence[StageResult],
     shown: Sequence[tuple[str, str]],
     hyperparameters: dict[str, str | int],
 ) -> None:
-    """Write one run; ``paths`` are the stages of each seed, ``shown`` the splits and metrics to write."""
+    """Write one run; ``paths`` are the stages of each seed, ``finals`` their results, ``shown`` what to write."""
     with SummaryWriter(str(directory)) as writer:
         # every run gets the layout: the dashboard merges them and draws each selected run in every chart
         writer.add_custom_scalars({"strategies": _charts(shown)})
@@ -73,11 +79,10 @@ def _save_strategy(
                     for tag, value in (("mean", mean), ("low", mean - spread), ("high", mean + spread)):
                         writer.add_scalar(f"{split}/{metric}/{tag}", value, number)
             writer.add_scalar("converged", float(all(stage.converged for stage in stages)), number)
-        last = [path[-1] for path in paths]
         final = {
             f"hparam/{metric}" if split == "test" else f"hparam/{split}/{metric}": fmean(values)
             for split, metric in shown
-            if (values := _values(last, split, metric))
+            if (values := _values(finals, split, metric))
         }
         writer.add_hparams(hyperparameters, final, run_name=".")
 

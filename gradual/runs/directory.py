@@ -5,7 +5,8 @@ A stage's folder is inside its parent's and named after its amount of out-of-dom
     runs/restaurant/config.yaml
     runs/restaurant/seed-0/2000/500/0/{best.ckpt,last.ckpt,sample.txt,stage.json,result.json}
 
-A stage of a control is also named after the folders of the stages whose steps it takes: ``2000/2000-as-500``.
+A stage of a control is also named after the folders of the stages whose steps it takes: ``2000/2000-as-500``. An
+average of the weights of a path's stages is in the folder of the last one: ``2000/500/0/average-from-2``.
 ``result.json`` is written last, by an atomic rename: a stage is finished if and only if it exists. ``checksums.json``
 has the checksums of the small files beside it; a checkpoint ends with its own.
 """
@@ -242,19 +243,19 @@ class RunDirectory:
         """Return the folder of the stages with one seed, the parent of every first stage."""
         return self.root / f"seed-{seed}"
 
-    def stage(self, parent: Path, amount: int, settings: Mapping[str, Any] | None, copies: str = "") -> StageDirectory:
-        """Find the folder of the stage below ``parent`` with this amount and these settings.
+    def stage(self, parent: Path, name: int | str, settings: Mapping[str, Any] | None) -> StageDirectory:
+        """Find the folder of the stage below ``parent`` with this name and these settings.
 
-        Stages that differ only in their settings are different stages: the first one is named after its amount, the
-        second one has ``-2`` appended, and so on.
+        Stages that differ only in their settings are different stages: the first one has the name, the second one has
+        ``-2`` appended, and so on.
 
         Args:
             parent: The folder of the stage before, or of the seed.
-            amount: The stage's out-of-domain examples.
+            name: The stage's out-of-domain examples, with what the name of a control's stage says beside them, such as
+                ``2000-as-500``; or the name of an average of stages.
             settings: All that it trains with; None while this is unknown, for the next folder that is free.
-            copies: What the name of a control's stage says beside the amount, such as ``-as-500``.
         """
-        name = f"{amount}{copies}"
+        name = str(name)
         found = [re.fullmatch(re.escape(name) + r"-(\d+)", path.name) for path in parent.glob(f"{name}-*")]
         last = max([1, *(int(match[1]) for match in found if match)])
         free: list[StageDirectory] = []

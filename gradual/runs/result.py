@@ -40,6 +40,7 @@ class StageResult:
             no limit.
         validations: Number of validations.
         examples_seen: Training examples in all batches; None if an earlier version trained the stage.
+        averaged: For the average of the weights of several stages, how many; 0 for a stage that was trained.
     """
 
     index: int
@@ -60,6 +61,7 @@ class StageResult:
     planned_steps: int | None = None
     validations: int = 0
     examples_seen: int | None = None
+    averaged: int = 0
 
 
 def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:

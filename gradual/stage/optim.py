@@ -19,7 +19,7 @@ from gradual.errors import InputError
 from gradual.settings import LRScheduleConfig, OptimizerConfig
 from gradual.stage.resume.lightning_internals import allow_clipping
 
-_DEFAULT_CLASS = "torch.optim.AdamW"
+DEFAULT_CLASS = "torch.optim.AdamW"
 _EVERYTHING_ELSE = "other"
 _BERT_LINEAR = "bert_linear"
 # those of transformers that need neither arguments nor a metric, and our own
@@ -88,7 +88,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     Raises:
         InputError: The class does not exist, is not an optimizer, or does not accept the arguments.
     """
-    class_path = config.class_path or _DEFAULT_CLASS
+    class_path = config.class_path or DEFAULT_CLASS
     groups = parameter_groups(module, config)
     arguments = dict(config.init_args or {})
     cls = _optimizer_class(class_path)
@@ -268,7 +268,7 @@ def _optimizer_class(class_path: str) -> type[Optimizer]:
     except (ImportError, AttributeError, ValueError):
         raise InputError(
             f"optimizer.class_path is '{class_path}', which cannot be imported: it must be the full path of a class, "
-            f"such as {_DEFAULT_CLASS}."
+            f"such as {DEFAULT_CLASS}."
         ) from None
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise InputError(f"optimizer.class_path is '{class_path}', which is not a torch.optim.Optimizer.")

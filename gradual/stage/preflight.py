@@ -39,6 +39,7 @@ from gradual.runs.directory import StageDirectory
 from gradual.schedule import Stage
 from gradual.settings import TrainSettings
 from gradual.stage.adapter import check_adapter
+from gradual.stage.kept_optimizer import check_kept_optimizer
 from gradual.stage.requirements import check_requirements
 from gradual.stage.resume.lightning_internals import attach_data, make_optimizers, verify_loop_configuration
 from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
@@ -94,6 +95,7 @@ def check_stages(
     trainer_arguments: MakeTrainerArguments,
     titles: Mapping[int, str] | None = None,
     has_layers: bool | None = None,
+    before: Stage | None = None,
 ) -> None:
     """Check stages of the data module's schedule against Lightning's rules, before any of them trains.
 
@@ -105,6 +107,7 @@ def check_stages(
         trainer_arguments: The arguments of a stage's Trainer.
         titles: What stages are called, where not by their places.
         has_layers: As ``Check.has_layers``.
+        before: The stage before the first of them; None for a first one.
 
     Raises:
         InputError: One of them could not be trained; the message names it.
@@ -119,6 +122,9 @@ def check_stages(
             check_callbacks(callbacks_of(arguments))
             trainer = stage_trainer(model, stage, nowhere, [], {**arguments, "callbacks": [], "logger": False})
             check_adapter(model, stage, trainer.strategy)
+            if before is not None:
+                check_kept_optimizer(model, stage, before, defaults, trainer.strategy)
+            before = stage
             check.stage(k, trainer, stage_optimizer(model, stage, defaults), (titles or {}).get(k, ""))
     finally:
         model.trainer = datamodule.trainer = None

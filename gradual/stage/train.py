@@ -38,6 +38,7 @@ from gradual.stage.callbacks.smoothing import SmoothedScore
 from gradual.stage.callbacks.training_modes import TrainingModes
 from gradual.stage.callbacks.trial_checkpoint import TrialCheckpoint
 from gradual.stage.callbacks.weights import LoadWeights, is_sharded, load_weights
+from gradual.stage.kept_optimizer import KeptOptimizer, keeps_optimizer
 from gradual.stage.loggers import finish_runs
 from gradual.stage.preflight import lightning_refusals, names_without_state, stage_title
 from gradual.stage.resume.last_checkpoint import LastCheckpoint
@@ -67,6 +68,7 @@ class StageTraining:
         reported: Checks that the scores to report are logged; None where nothing needs checking.
         later: The stages after it, whose optimizers are checked where this one's is made, before it trains.
         same_training: The training that a stage of a control copies; None for a stage that trains to convergence.
+        passes_on_optimizer: Whether a stage after it keeps the state of its optimizer.
     """
 
     model: LightningModule
@@ -81,6 +83,7 @@ class StageTraining:
     reported: ReportedScores | None = None
     later: Sequence[Stage] = ()
     same_training: SameTraining | None = None
+    passes_on_optimizer: bool = False
 
     def run(self) -> StageResult:
         """Train the data module's current stage to convergence and measure its scores.
@@ -167,7 +170,8 @@ class _Attempt:
             smoothed = SmoothedScore(monitor, defaults.smoothing)
             steadier.append(smoothed)
             monitor, is_ready = smoothed.name, smoothed.is_ready
-        self.best, self.clock = BestCheckpoint(directory.path, monitor, mode, is_ready), TrainingClock()
+        self.best = BestCheckpoint(directory.path, monitor, mode, is_ready, training.passes_on_optimizer)
+        self.clock = TrainingClock()
         start, guards = self._start_and_guards()
         new_adapter = None
         if training.stage.adapter == "merge":
@@ -198,8 +202,15 @@ class _Attempt:
             EpochHistory(directory.history),
             LastCheckpoint(directory.last, defaults.checkpoint_every),
             Trainable(self.model),
+            *self._kept_optimizer(),
             TrialCheckpoint(),
         ]
+
+    def _kept_optimizer(self) -> list[Callback]:
+        """What begins the stage with the state of the optimizer of the one before, if it keeps that."""
+        start = self.training.start
+        keeps = start is not None and self.resume is None and keeps_optimizer(self.training.stage, self.defaults)
+        return [KeptOptimizer(start)] if start is not None and keeps else []
 
     def _start_and_guards(self) -> tuple[Path | None, list[Callback]]:
         """The checkpoint to start from, and what looks out for a collapse.

@@ -240,7 +240,10 @@ def test_names_select_from_what_is_defined():
         ({"a": [1, 2]}, "'a': The schedule rises"),
         ({"a": {"schedule": [1], "daata": {}}}, "'a' has no setting 'daata'; .*Did you mean 'data'?"),
         ({"mixed": {"max_epoch": 3}}, "'mixed' has no setting 'max_epoch'; .*Did you mean 'max_epochs'?"),
-        ({"mixed": {"amount": 3}}, "'mixed' has no setting 'amount'; its settings are schedule, data, optimizer"),
+        (
+            {"mixed": {"amount": 3}},
+            "'mixed' has no setting 'amount'; its settings are schedule, data, final, optimizer",
+        ),
         ({"mixed": {"optimizer": {"lrr": 3}}}, "'mixed', optimizer has no setting 'lrr'.*Did you mean 'lr'?"),
         ({"mixed": {"max_epochs": 0}}, "'mixed': max_epochs of a stage is 0: it must be an integer of at least 1"),
         ({"mixed": {"max_epochs": "3"}}, "'mixed': max_epochs is '3'"),

@@ -20,6 +20,7 @@ class BestCheckpoint(ModelCheckpoint):
         monitor: The validation score to select by.
         mode: ``min`` or ``max``.
         is_ready: Whether there have been enough validations to select by; until then the latest one is kept.
+        with_optimizer: Whether to keep all else of the training with the weights, such as the optimizer's state.
 
     Attributes:
         scores: All logged metrics, as of the best validation.
@@ -27,14 +28,16 @@ class BestCheckpoint(ModelCheckpoint):
         validations: Number of validations.
     """
 
-    def __init__(self, directory: Path, monitor: str, mode: str, is_ready: Callable[[], bool]):
+    def __init__(
+        self, directory: Path, monitor: str, mode: str, is_ready: Callable[[], bool], with_optimizer: bool = False
+    ):
         super().__init__(
             dirpath=directory,
             filename="best",
             monitor=monitor,
             mode=mode,
             save_top_k=1,
-            save_weights_only=True,
+            save_weights_only=not with_optimizer,
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )

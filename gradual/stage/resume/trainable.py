@@ -73,7 +73,7 @@ class Trainable(Callback):
         self._reset(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The names of what is frozen, in each optimizer group, and in evaluation mode."""
+        """The names of what is frozen, in each optimizer group, and in evaluation mode, and the optimizers' classes."""
         assert self._trainer is not None
         module = self._trainer.lightning_module
         names = {id(parameter): plain_name(name) for name, parameter in module.named_parameters()}
@@ -84,6 +84,7 @@ class Trainable(Callback):
         return {
             "frozen": [plain_name(name) for name, trains in _requires_grad(module).items() if not trains],
             "groups": groups,
+            "optimizers": [type(optimizer).__qualname__ for optimizer in self._trainer.optimizers],
             "evaluating": _evaluating(module) if self._trainer.training else self._evaluating,
             "untracked": [
                 plain_name(name)

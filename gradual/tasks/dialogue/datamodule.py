@@ -97,7 +97,7 @@ class DialogueDataModule(MixedDomainDataModule):
             features(train),
             features(pool, self._missing_slots(train, pool)) if pool else None,
             features(self._read(folder / "dev.tsv")),
-            features(self._read(folder / "test.tsv")),
+            features(self._read(folder / "test.tsv")) if self.reads_test else None,
             features(self._read(Path(self.predict_file))) if self.predict_file else None,
         )
         truncated = sum(part.truncated for part in vars(datasets).values() if part is not None)

@@ -81,7 +81,8 @@ class EventDataModule(MixedDomainDataModule):
 
     def load(self) -> Domains:
         """Read the files and tokenize the documents."""
-        documents = {name: self._read(path) for name, path in self.files.items() if path is not None}
+        files = {name: path for name, path in self.files.items() if name != "test" or self.reads_test}
+        documents = {name: self._read(path) for name, path in files.items() if path is not None}
         pool = documents.get("out_of_domain", [])
         self.labels = LabelSpace.of(*documents.values())
         self._note_pool_labels(documents)

@@ -1,0 +1,122 @@
+"""The paths that a search chooses from: falling amounts of a grid, then 0, each stage with a factor of its rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from gradual.config_dataclasses import merge
+from gradual.errors import InputError
+from gradual.experiment.search.settings import SearchConfig
+from gradual.schedule import Schedule, Stage
+from gradual.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One stage of a path.
+
+    Attributes:
+        amount: Its out-of-domain examples; 0 ends the path.
+        factor: The factor of its learning rates.
+    """
+
+    amount: int
+    factor: float = 1.0
+
+
+class Suggests(Protocol):
+    """What makes the choices: a trial of Optuna."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """Choose an integer."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Choose one of several values."""
+
+
+class Space:
+    """The paths to choose from.
+
+    The first amount is any of the grid. Each further stage may end the path, with no out-of-domain data, or go down to
+    any smaller amount of the grid; the last stage that is allowed ends it.
+
+    Args:
+        schedule: The schedule of the configuration.
+        pool_size: The size of the pool.
+        config: The settings of the search.
+        defaults: The settings of stages that do not override them.
+
+    Attributes:
+        amounts: The grid, falling.
+
+    Raises:
+        InputError: The schedule begins without out-of-domain data, or nothing of the grid is within the pool.
+    """
+
+    def __init__(self, schedule: Schedule, pool_size: int, config: SearchConfig, defaults: TrainSettings):
+        self._schedule, self._config, self._defaults = schedule, config, defaults
+        given = schedule.amounts(pool_size)
+        if not given[0]:
+            raise InputError(
+                "The schedule begins with 0 out-of-domain examples, but the search takes its first amount as the unit "
+                "of the amounts that it tries: give a schedule such as [0.5, 0]."
+            )
+        grid = {round(multiple * given[0]) for multiple in config.multiples} | set(given)
+        self.amounts = sorted((amount for amount in grid if 0 < amount <= pool_size), reverse=True)
+        self._most = max(config.max_stages, len(schedule))
+        self._factors = list(dict.fromkeys(config.lr_scales))
+        self._given = given
+        self._schedules: dict[tuple[Choice, ...], Schedule] = {}
+
+    def choose(self, path: Sequence[Choice], suggests: Suggests) -> Choice:
+        """Choose the stage that follows after ``path``, which has not ended."""
+        k = len(path) + 1
+        below = self.amounts.index(path[-1].amount) + 1 if path else 0
+        factor = 1.0
+        if path and len(self._factors) > 1:
+            factor = float(suggests.suggest_categorical(f"lr_scale {k}", self._factors))
+        must_end = below == len(self.amounts) or k == self._most
+        if path and (must_end or suggests.suggest_categorical(f"end {k}", [True, False])):
+            return Choice(0, factor)
+        return Choice(self.amounts[suggests.suggest_int(f"amount {k}", below, len(self.amounts) - 1)], factor)
+
+    def default(self) -> dict[str, Any] | None:
+        """The choices that lead to the schedule of the configuration; None where none do.
+
+        None do where amounts repeat, the last one is not 0, or a single stage has overrides of its own.
+        """
+        path = [Choice(amount) for amount in self._given]
+        falls = len(set(self._given)) == len(path) > 1 and path[-1].amount == 0
+        if not falls or self.schedule(path).to_list() != self._counted().to_list():
+            return None
+        choices: dict[str, Any] = {"amount 1": self.amounts.index(path[0].amount)}
+        for k, stage in enumerate(path[1:], start=2):
+            choices |= {f"lr_scale {k}": 1.0, f"end {k}": stage.amount == 0}
+            choices |= {f"amount {k}": self.amounts.index(stage.amount)} if stage.amount else {}
+        return choices
+
+    def schedule(self, path: Sequence[Choice]) -> Schedule:
+        """The schedule of a path; one that has not ended is given its end, so that its stages are what they will be."""
+        key = tuple(path)
+        if key not in self._schedules:
+            self._schedules[key] = self._made(key)
+        return self._schedules[key]
+
+    def _made(self, path: Sequence[Choice]) -> Schedule:
+        whole = [*path, *([] if path and not path[-1].amount else [Choice(0)])]
+        plain = self._schedule.with_stages(choice.amount for choice in whole)
+        return self._schedule.with_stages(
+            self._scaled(stage, choice.factor) if choice.factor != 1 else choice.amount
+            for stage, choice in zip(plain, whole)
+        )
+
+    def _scaled(self, stage: Stage, factor: float) -> Stage:
+        before = merge(self._defaults.optimizer, stage.optimizer).lr_scale
+        own = Stage(stage.amount)
+        return replace(own, optimizer=replace(own.optimizer, lr_scale=factor * (1.0 if before is None else before)))
+
+    def _counted(self) -> Schedule:
+        """The schedule of the configuration with numbers of examples instead of fractions."""
+        return Schedule(replace(stage, amount=count) for stage, count in zip(self._schedule, self._given))

@@ -1,0 +1,342 @@
+"""The search for a schedule: what it finds and costs, how it goes on, and what it never looks at."""
+
+import json
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from interrupted_runs import in_a_process
+from planted_search import (
+    BEST,
+    CHOICES,
+    FIRST,
+    POOL,
+    SETTINGS,
+    Planted,
+    Unread,
+    data,
+    record,
+    score_of,
+    search,
+    trained,
+)
+
+import gradual
+from gradual import InputError, Schedule, SearchConfig, TrainSettings
+from gradual.experiment.search import api
+from gradual.experiment.search import growth as growth_module
+from gradual.experiment.search.space import Choice, Space
+from gradual.report.search import read_search
+
+IN_DOMAIN = 4
+SMALL = {"budget": 150}
+
+
+def without_settings(content: dict) -> dict:
+    """What a search has written down, without the machine and the budget that it was given."""
+    kept = {name: content[name] for name in ("paths", "best", "default")}
+    return {**kept, "spent": content["budget"]["spent"]}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search that found the planted schedule; nobody may read its test data."""
+    root = tmp_path_factory.mktemp("whole")
+    return root, search(root, test=Unread())
+
+
+def test_it_finds_the_planted_schedule_within_its_budget(whole):
+    root, result = whole
+    assert result.schedule == Schedule(BEST)
+    assert result.score == score_of(BEST) == 1
+    assert result.spent <= 600
+    assert yaml.safe_load((root / "run/search.yaml").read_text()) == {"schedule": BEST}
+    assert Schedule(record(root)["paths"][0]["schedule"]) == Schedule(FIRST), "it begins with the given schedule"
+    assert len(trained(root)) < 30, "a part of all stages was enough"
+
+
+def test_a_stage_is_trained_and_paid_once_whatever_paths_share_it(whole):
+    root, result = whole
+    stages = trained(root)
+    assert len(stages) == len({tuple(path) for path in stages})
+    assert result.spent == sum(IN_DOMAIN + path[-1] for path in stages)
+    paths = record(root)["paths"]
+    new = [stage for path in paths for stage in path["stages"] if stage["new"]]
+    assert sum(stage["cost"] for stage in new) == result.spent
+    shared = [stage for path in paths for stage in path["stages"] if not stage["new"]]
+    assert {stage["path"] for stage in shared} <= {stage["path"] for stage in new}
+    assert shared
+
+
+def test_scores_are_those_of_validation(whole):
+    root, _ = whole
+    for path in record(root)["paths"]:
+        amounts = [stage["amount"] for stage in path["stages"]]
+        for k, stage in enumerate(path["stages"], start=1):
+            assert stage["score"] == pytest.approx(score_of(amounts[:k]))
+        if path["state"] == "finished":
+            assert amounts[-1] == 0
+            assert path["score"] == path["stages"][-1]["score"]
+    for result in (root / "run").rglob("result.json"):
+        assert json.loads(result.read_text())["test"] == {}
+
+
+def test_validation_ends_paths_that_are_worse(whole):
+    root, _ = whole
+    paths = record(root)["paths"]
+    pruned = [path for path in paths if path["state"] == "pruned"]
+    assert pruned
+    for path in pruned:
+        assert len(path["stages"]) == len(path["schedule"]), "it ended after a stage, before the next was chosen"
+        k = len(path["stages"]) - 1
+        scores = sorted(one["stages"][k]["score"] for one in paths if len(one["stages"]) > k and one is not path)
+        assert path["stages"][k]["score"] <= scores[-1]
+        assert path["score"] is None
+
+
+def test_the_same_search_again_trains_nothing(whole):
+    root, result = whole
+    before, stages = record(root), trained(root)
+    journal = root / "run/search.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')  # a process was killed while it wrote
+    Path(f"{journal}.lock").symlink_to(journal)
+    assert search(root).schedule == result.schedule
+    assert without_settings(record(root)) == without_settings(before)
+    assert trained(root) == stages
+
+
+def test_the_report_shows_the_tree_with_costs_and_gains(whole):
+    root, result = whole
+    text = (root / "run/report/search.md").read_text()
+    assert "The best on validation is 32 → 8 → 0: score 1." in text
+    assert "so that a part of the difference is luck" in text
+    assert f"trained {result.spent} of 600 examples" in text
+    assert "| **· 8**" in text
+    gain = score_of([32, 8]) - score_of([32])
+    assert f"**+{gain:.4g}**" in text
+    page = (root / "run/report/search.html").read_text()
+    assert "The tree: what each choice cost and gave" in page
+    read = read_search(root / "run")
+    assert read.paths[read.best].name == "32 → 8 → 0"
+
+
+@pytest.mark.parametrize("kill_at", [2, 6])
+def test_a_search_that_was_killed_goes_on_to_the_same_result(tmp_path, kill_at):
+    root, undisturbed = tmp_path / "cut", tmp_path / "whole"
+    for folder in (root, undisturbed):
+        folder.mkdir()
+    search(undisturbed, **SMALL)
+    assert in_a_process(lambda: search(root, kill_at=kill_at, **SMALL)) == -9
+    assert len(trained(root)) == kill_at
+    result = search(root, **SMALL)
+    assert without_settings(record(root)) == without_settings(record(undisturbed))
+    assert result.spent == record(undisturbed)["budget"]["spent"]
+    assert len(trained(root)) == len(trained(undisturbed)) + 1, "one stage began twice"
+
+
+def test_a_larger_budget_goes_on_as_if_it_had_been_given_at_once(tmp_path):
+    for name in ("once", "twice"):
+        (tmp_path / name).mkdir()
+    search(tmp_path / "once", budget=200)
+    first = search(tmp_path / "twice", budget=95)
+    assert 95 <= first.spent < 95 + POOL + IN_DOMAIN
+    search(tmp_path / "twice", budget=200)
+    assert without_settings(record(tmp_path / "twice")) == without_settings(record(tmp_path / "once"))
+    assert trained(tmp_path / "twice") == trained(tmp_path / "once")
+
+
+def test_the_budget_may_be_in_steps(tmp_path):
+    result = search(tmp_path, budget=8, budget_in="steps")
+    per_stage = [2 if path[-1] == POOL else 1 for path in trained(tmp_path)]  # batches of 64 examples
+    assert result.spent == sum(per_stage)
+    assert 8 <= result.spent <= 9
+
+
+def test_two_jobs_share_stages_and_train_each_once(tmp_path, monkeypatch):
+    """Stages are trained here, but only when the search waits for them, and the last one first."""
+    submitted = []
+
+    @contextmanager
+    def pool(experiment):
+        def submit(node):
+            submitted.append((Future(), node, experiment))
+            return submitted[-1][0]
+
+        yield submit
+
+    def opened(stack, make, parts, jobs):
+        experiment = make()
+        return experiment, lambda: pool(experiment)
+
+    def last_one_first(running, return_when):
+        assert 1 <= len(running) <= 2
+        future, node, experiment = submitted.pop()
+        future.set_result(experiment.train(node))
+        return {future}, set()
+
+    monkeypatch.setattr(api, "_opened", opened)
+    monkeypatch.setattr(growth_module, "wait", last_one_first)
+    result = search(tmp_path, budget=250, jobs=2)
+    stages = trained(tmp_path)
+    assert len(stages) == len({tuple(path) for path in stages})
+    assert result.spent == sum(IN_DOMAIN + path[-1] for path in stages)
+    assert 250 <= result.spent < 250 + 2 * (POOL + IN_DOMAIN)
+
+
+class Diverging(Planted):
+    """Its validation score is not finite once it has trained on 32 examples."""
+
+    def validation_step(self, batch, batch_idx):
+        score = float("nan") if 32 in self.path() else score_of(self.path())
+        self.log("val/score", score, batch_size=len(batch[0]))
+
+
+def test_a_path_that_collapses_ends_alone(tmp_path):
+    arguments = {**SETTINGS, "search": CHOICES, "confirm_seeds": [], "budget": 300, "collapse": {"attempts": 1}}
+    make = lambda: Diverging(str(tmp_path / "trained.txt"))  # noqa: E731 - a new one on each call
+    result = gradual.search(make, data(), FIRST, tmp_path / "run", **arguments)
+    paths = record(tmp_path)["paths"]
+    failed = [path for path in paths if path["state"] == "failed"]
+    assert failed
+    assert all(32 in path["schedule"] for path in failed)
+    assert 32 not in [stage.amount for stage in result.schedule]
+
+
+def test_the_best_stage_of_a_path_may_be_its_result(tmp_path):
+    search(tmp_path, budget=120, final="best")
+    for path in record(tmp_path)["paths"]:
+        if path["state"] == "finished":
+            assert path["score"] == max(stage["score"] for stage in path["stages"])
+
+
+def test_the_average_of_a_path_may_be_its_result(tmp_path):
+    search(tmp_path, budget=120, final="average")
+    finished = [path for path in record(tmp_path)["paths"] if path["state"] == "finished"]
+    for path in finished:
+        amounts = [stage["amount"] for stage in path["stages"]]
+        weights = [[*amounts[:k], *[-1] * (6 - k)] for k in range(1, len(amounts) + 1)]
+        mean = [sum(column) / len(weights) for column in zip(*weights)]
+        assert path["score"] == pytest.approx(score_of([int(amount) for amount in mean if amount >= 0]))
+    assert finished
+
+
+def test_several_devices_for_a_stage_are_refused(tmp_path):
+    with pytest.raises(InputError, match="a search trains each stage on one: set devices to 1"):
+        search(tmp_path, devices=2)
+    assert not (tmp_path / "trained.txt").exists()
+
+
+def test_the_best_schedule_is_compared_under_fresh_seeds_with_test_data(tmp_path):
+    result = search(tmp_path, test=list(data().domains.val), budget=260, confirm_seeds=[7])
+    assert result.schedule == Schedule(BEST)
+    compared = json.loads((tmp_path / "run/confirm/compare.json").read_text())
+    assert compared["seeds"] == [7]
+    assert [*compared["strategies"]][:2] == ["default schedule", "searched schedule"]
+    assert compared["strategies"]["default schedule"]["schedule"] == FIRST
+    assert compared["strategies"]["searched schedule"]["schedule"] == BEST
+    controls = [one for one in compared["strategies"].values() if "control" in one]
+    assert {one["control"]["of"] for one in controls} == {"searched schedule"}
+    assert len(controls) >= 2
+    final = compared["strategies"]["searched schedule"]["seeds"]["7"]["final"]
+    assert final["test"] == {"score": pytest.approx(score_of(BEST) / 2)}
+    text = (tmp_path / "run/report/search.md").read_text()
+    gain = score_of(BEST) - score_of(FIRST)
+    assert f"Under 1 fresh seed it is +{gain:.4g} against that schedule" in text
+    assert "Against the best control of equal training" in text
+    assert "The searched schedule against the default one, under fresh seeds" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": 0}, "budget is 0: it must be a number above 0"),
+        ({"budget_in": "epochs"}, "budget_in is 'epochs': it must be 'examples' or 'steps'"),
+        ({"confirm_seeds": [0, 1]}, "confirm_seeds has 0, the seed of the search"),
+        ({"search": {"max_stages": 1}}, "max_stages is 1: it must be an integer of at least 2"),
+        ({"search": {"lr_scales": [0.5]}}, "it must have 1"),
+        ({"search": {"stages": 3}}, "search has no setting 'stages'"),
+        ({"search": {"sampler": "TPE"}}, "search.sampler is 'TPE': it must be a class of optuna.samplers"),
+        ({"search": {"pruner_args": {"startup": 3}}}, "pruner_args: MedianPruner cannot be made"),
+        ({"schedule": [0]}, "begins with 0 out-of-domain examples"),
+        ({"budget": 20}, "budget of 20 examples was spent before a path was finished"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        search(tmp_path, **changes)
+
+
+# The paths to choose from
+
+
+class Scripted:
+    """Makes the choices that it is given, as numbers from 0 to 1."""
+
+    def __init__(self, choices):
+        self.choices = iter(choices)
+
+    def suggest_int(self, name, low, high):
+        return low + round(next(self.choices) * (high - low))
+
+    def suggest_categorical(self, name, choices):
+        return choices[round(next(self.choices) * (len(choices) - 1))]
+
+
+class Fixed(Scripted):
+    """Makes the choices of a mapping."""
+
+    def __init__(self, choices):
+        self.choices = choices
+
+    def suggest_int(self, name, low, high):
+        assert low <= self.choices[name] <= high
+        return self.choices[name]
+
+    def suggest_categorical(self, name, choices):
+        assert self.choices[name] in choices
+        return self.choices[name]
+
+
+def path_of(space: Space, suggests) -> list[Choice]:
+    path: list[Choice] = []
+    while not path or path[-1].amount:
+        path.append(space.choose(path, suggests))
+    return path
+
+
+@given(st.lists(st.floats(0, 1), min_size=40, max_size=40), st.integers(2, 6), st.integers(3, 500))
+def test_paths_fall_to_0_within_their_length_and_the_pool(choices, longest, pool):
+    space = Space(Schedule([0.5, 0]), pool, SearchConfig(max_stages=longest), TrainSettings())
+    amounts = [choice.amount for choice in path_of(space, Scripted(choices))]
+    assert amounts == sorted(set(amounts), reverse=True)
+    assert amounts[-1] == 0
+    assert 2 <= len(amounts) <= longest
+    assert amounts[0] <= pool
+
+
+@pytest.mark.parametrize("schedule", [[64, 16, 0], [0.5, 0], [64, 48, 32, 20, 4, 0]])
+def test_the_given_schedule_is_one_of_the_paths(schedule):
+    later = {"optimizer": {"lr_scale": 0.4}, "max_epochs": 3}
+    given = Schedule(schedule, later, {"patience": 9})
+    space = Space(given, 64, SearchConfig(max_stages=2), TrainSettings())
+    path = path_of(space, Fixed(space.default()))
+    assert [choice.amount for choice in path] == given.amounts(64)
+    assert [one.overrides() for one in space.schedule(path)] == [one.overrides() for one in given]
+
+
+@pytest.mark.parametrize("schedule", [[64, 64, 0], [64, 16], [{"amount": 64, "patience": 2}, 0]])
+def test_a_schedule_that_is_none_of_the_paths_is_known(schedule):
+    assert Space(Schedule(schedule), 64, SearchConfig(), TrainSettings()).default() is None
+
+
+def test_factors_multiply_the_rates_of_the_configuration():
+    given = Schedule([64, 16, 0], {"optimizer": {"lr_scale": 0.4}}, {"optimizer": {"lr_scale": 0.1}})
+    space = Space(given, 64, SearchConfig(), TrainSettings())
+    schedule = space.schedule([Choice(64), Choice(16, 0.5), Choice(0, 0.5)])
+    assert [stage.optimizer.lr_scale for stage in schedule] == [None, pytest.approx(0.2), pytest.approx(0.05)]
+    unfinished = space.schedule([Choice(64), Choice(16, 0.5)])
+    assert unfinished[1] == schedule[1], "a stage does not change when its path goes on"
