@@ -47,7 +47,7 @@ def test_the_settings_of_a_run_come_before_the_trainer_s(capsys):
 def test_a_help_fits_into_a_terminal_and_says_what_works(command, capsys, monkeypatch):
     text = help_of(capsys, command, "--help")
     assert max(map(len, text.splitlines())) <= 80
-    assert len(text.splitlines()) < 300
+    assert len(text.splitlines()) < 330
     assert text.splitlines()[2].lower().startswith(LIGHTNING_COMMANDS[command][:20])
     for foreign in ("ENV:", "known subclasses", "Linked arguments", "LightningCLI", "A Trainer with"):
         assert foreign not in text
@@ -70,11 +70,13 @@ def test_what_a_command_ignores_is_not_shown(capsys):
     names = {command: set(shown(help_of(capsys, command, "--help"))) for command in LIGHTNING_COMMANDS}
     comparison = {"strategies", "seeds", "metrics", "baseline", "jobs", "ray"}
     for command, some in names.items():
-        assert (some & comparison) == (comparison if command == "compare" else set())
+        used = {"compare": comparison, "search": {"metrics", "jobs", "ray"}}.get(command, set())
+        assert some & comparison == used
+        assert ({"budget", "search.max_stages"} <= some) == (command == "search")
         assert ("predictions" in some) == (command == "predict")
         assert ("ckpt_path" in some) == (command in ("validate", "test", "predict"))
-        assert ("optimizer.lr" in some) == (command in ("fit", "compare", "plan"))
-        assert ("trainer.max_epochs" in some) == (command in ("fit", "compare"))
+        assert ("optimizer.lr" in some) == (command in ("fit", "compare", "search", "plan"))
+        assert ("trainer.max_epochs" in some) == (command in ("fit", "compare", "search"))
         assert ("trainer.devices" in some) == (command not in ("plan", "stats"))
         assert {"model", "data", "config", "help"} <= some
     assert "seed_everything" not in names["compare"]
@@ -85,7 +87,7 @@ def test_every_setting_of_a_file_is_in_a_help(capsys):
     """Whatever is added later: it is shown where it is used."""
     printed = yaml.safe_load(help_of(capsys, "fit", "--print_config"))
     everywhere = {name for command in LIGHTNING_COMMANDS for name in shown(help_of(capsys, command, "--help"))}
-    groups = ("optimizer", "lr_schedule", "collapse", "trainer")
+    groups = ("optimizer", "lr_schedule", "collapse", "search", "trainer")
     settings = {name for name in printed if name not in groups}
     settings |= {f"{group}.{name}" for group in groups for name in printed[group]}
     never = {"fast_dev_run", "enable_checkpointing", "barebones", "default_root_dir", "use_distributed_sampler"}
