@@ -19,6 +19,7 @@ _WHERE = {
     "OptimizerConfig": "gradual.settings",
     "RunResult": "gradual.experiment.results",
     "Schedule": "gradual.schedule",
+    "Source": "gradual.data.sources",
     "Stage": "gradual.schedule",
     "StageOverrides": "gradual.settings",
     "StageResult": "gradual.runs.result",
@@ -39,6 +40,7 @@ __all__ = [
     "OptimizerConfig",
     "RunResult",
     "Schedule",
+    "Source",
     "Stage",
     "StageOverrides",
     "StageResult",
@@ -52,6 +54,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gradual.data.files import FileDataModule
     from gradual.data.module import Domains, MixedDomainDataModule
+    from gradual.data.sources import Source
     from gradual.errors import InputError
     from gradual.experiment.api import compare, fit
     from gradual.experiment.results import RunResult

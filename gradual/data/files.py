@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from gradual.checks import checked, integer
-from gradual.data.arguments import BATCHES, FILES, PATH
+from gradual.data.arguments import BATCHES, FILES, PATH, POOL_FILES
 from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
 from gradual.data.collate import PaddingCollator
 from gradual.data.features import LENGTH
 from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
-from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.module import AmountIn, Domains, MixedDomainDataModule, source_row
+from gradual.data.sources import POOL, Source, files_of_sources, is_pool, is_training, part_of, sources_of
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
-_FILES = dict.fromkeys(_PARTS, FILES)
+_FILES = dict.fromkeys(_PARTS, FILES) | {POOL: POOL_FILES}
 
 
 class FileDataModule(MixedDomainDataModule):
@@ -40,7 +41,8 @@ class FileDataModule(MixedDomainDataModule):
 
     Args:
         in_domain: Training examples of the target domain.
-        out_of_domain: The pool.
+        out_of_domain: The pool: files, or a mapping of named sources, each files or ``{files: FILES, weight: NUMBER}``.
+            The sources may differ in format.
         val: Validation examples.
         test: Test examples.
         predict: Examples to predict, labelled or not; None for the test examples.
@@ -63,6 +65,7 @@ class FileDataModule(MixedDomainDataModule):
         batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         collate_fn: Makes a batch from a list of examples; None for ``PaddingCollator``.
         num_workers: Number of processes that load data; 0 loads in the main process.
+        amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.
 
     Attributes:
         label_names: Labels that are text, sorted, as found in the training files; available after ``setup``.
@@ -72,7 +75,7 @@ class FileDataModule(MixedDomainDataModule):
     def __init__(
         self,
         in_domain: str | list[str],
-        out_of_domain: str | list[str] | None = None,
+        out_of_domain: str | list[str] | dict[str, Any] | None = None,
         val: str | list[str] | None = None,
         test: str | list[str] | None = None,
         predict: str | list[str] | None = None,
@@ -90,15 +93,23 @@ class FileDataModule(MixedDomainDataModule):
         batch_tokens: int | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
+        amount_in: AmountIn = "examples",
     ):
         super().__init__(
+            amount_in=amount_in,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             batch_tokens=batch_tokens,
             collate_fn=collate_fn,
             num_workers=num_workers,
         )
-        self.files = dict(zip(_PARTS, (in_domain, out_of_domain, val, test, predict)))
+        self.files: dict[str, Any] = dict(zip(_PARTS, (in_domain, out_of_domain, val, test, predict)))
+        """The files of each part, and in place of a pool with named sources those of each ``out_of_domain.NAME``."""
+        self.weights: tuple[float, ...] | None = None
+        if isinstance(out_of_domain, Mapping):
+            sources, self.weights = files_of_sources(out_of_domain, FILES)
+            del self.files[POOL]
+            self.files |= {part_of(name): files for name, files in sources.items()}
         self.text_column = [text_column] if isinstance(text_column, str) else list(text_column or ())
         self.tokenizer, self.max_length = tokenizer, max_length
         self.label_column, self.id_column, self.length_column = label_column, id_column, length_column
@@ -111,6 +122,8 @@ class FileDataModule(MixedDomainDataModule):
             raise InputError("text_column needs a tokenizer: set tokenizer to an encoder's folder or name on the hub.")
         if batch_tokens and not self.knows_lengths:
             raise InputError("batch_tokens needs the lengths of examples: set text_column or length_column.")
+        if amount_in == "tokens" and not self.knows_lengths:
+            raise InputError("amount_in: tokens needs the lengths of examples: set text_column or length_column.")
 
     @property
     def knows_lengths(self) -> bool:
@@ -127,12 +140,21 @@ class FileDataModule(MixedDomainDataModule):
         tables = self._read()
         self.label_names = self._found_labels(tables)
         lengths = LENGTH if self.text_column else self.length_column
-        return Domains(
-            **{
+        return self._domains_of(
+            {
                 name: FileDataset(table, self.id_column, lengths, self.label_column, self.label_names)
                 for name, table in tables.items()
             }
         )
+
+    def _domains_of(self, parts: Mapping[str, Any]) -> Domains:
+        """Return the datasets of the parts, with those of named sources as one pool."""
+        datasets = {part: dataset for part, dataset in parts.items() if part == POOL or not is_pool(part)}
+        names = [part.partition(".")[2] for part in parts if part not in datasets]
+        if names:
+            weights = self.weights or [None] * len(names)
+            datasets[POOL] = {name: Source(parts[part_of(name)], weight) for name, weight in zip(names, weights)}
+        return Domains(**datasets)
 
     def content_of(self, part: str) -> str | None:
         """Compute a digest of all bytes of a part's files."""
@@ -143,9 +165,12 @@ class FileDataModule(MixedDomainDataModule):
         columns = super().statistics()
         domains = self.domains
         if self.knows_lengths:
-            parts = (domains.in_domain, domains.out_of_domain, domains.val, domains.test)
-            tokens = (0 if part is None else int(part.lengths.sum()) for part in parts)  # type: ignore[attr-defined]
-            columns["tokens"] = dict(zip(columns["examples"], tokens))
+            parts = dict(zip(("train (in-domain)", "pool (out-of-domain)", "dev", "test"), vars(domains).values()))
+            if self.sources:
+                parts |= {source_row(name): part for name, _, part in sources_of(domains.out_of_domain) if name}
+            columns["tokens"] = {
+                row: 0 if parts[row] is None else int(parts[row].lengths.sum()) for row in columns["examples"]
+            }
         return columns
 
     def _read(self) -> dict[str, Any]:
@@ -192,14 +217,15 @@ class FileDataModule(MixedDomainDataModule):
         if str(found["in_domain"].type) != "string":
             return []
         labels = {name: set(column.unique().to_pylist()) for name, column in found.items()}
-        training = labels["in_domain"] | labels.get("out_of_domain", set())
+        training = set().union(*(labels[name] for name in labels if is_training(name)))
         for name, values in labels.items():
             if values - training:
                 unknown = sorted(map(str, values - training))[0]
                 where = f"{name} ({expand(name, self.files[name] or ())[0]})"
                 raise InputError(f"{where} has the {self.label_column} '{unknown}', which is in no training file.")
-        others = set().union(*(values for name, values in labels.items() if name != "out_of_domain"))
-        note_pool_labels(f"Column '{self.label_column}'", labels.get("out_of_domain", ()), others)
+        others = set().union(*(values for name, values in labels.items() if not is_pool(name)))
+        pool = set().union(*(values for name, values in labels.items() if is_pool(name)))
+        note_pool_labels(f"Column '{self.label_column}'", pool, others)
         return sorted(training)
 
 

@@ -28,7 +28,7 @@ from gradual.runs.directory import canonical
 from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.runs.identity import claim
 from gradual.runs.recovery import load_result_or_reopen
-from gradual.schedule import remark_on_end
+from gradual.schedule import Stage, remark_on_end
 from gradual.stage.callbacks.reported_scores import check_logged, names_in
 from gradual.stage.interruption import interruptible
 from gradual.stage.memory import stage_memory
@@ -56,14 +56,21 @@ def plan_tree(
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)
         try:
-            return strategy.schedule.amounts(experiment.data(strategy.data).pool_size)
+            return experiment.data(strategy.data).amounts_of(strategy.schedule)
         except InputError as error:
             raise InputError(f"The strategy '{name}': {error}") from error
 
     if kinds:
         counts = {name: amounts(strategy) for name, strategy in strategies.items()}
         strategies = with_controls(strategies, counts, kinds)
-    return Tree(strategies, seeds, amounts, lambda stage, seed: replace(experiment.defaults, seed=seed).resolve(stage))
+
+    def samples(strategy: Strategy, seed: int) -> list[dict[str, int]]:
+        return experiment.data(strategy.data).compositions(strategy.schedule, seed)
+
+    def settings(stage: Stage, seed: int) -> dict[str, Any]:
+        return replace(experiment.defaults, seed=seed).resolve(stage)
+
+    return Tree(strategies, seeds, amounts, settings, samples)
 
 
 @interruptible()
@@ -130,7 +137,7 @@ def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
             curve = experiment.run.seed(seed) / "by-stage" / "-".join(map(str, tree.amounts[strategy]))
             save_stage_curve(curve, stages)
 
-    if remark := remark_on_end(tree.amounts[strategy]):
+    if remark := remark_on_end(tree.amounts[strategy], experiment.data({}).amount_in):
         note("%s", remark)
     try:
         trained = _run_tree(experiment, tree, in_process(experiment), save)
@@ -246,9 +253,13 @@ def _print_tree(experiment: Experiment, tree: Tree) -> None:
         console.print(sentence, markup=False)
     with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
     done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
+    stages = f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done"
+    if experiment.data({}).amount_in == "tokens":
+        console.print(f"{stages}.")
+        return
     console.print(
-        f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done; an epoch of each is "
-        f"{with_sharing} examples instead of {without}: sharing saves {1 - with_sharing / without:.0%}."
+        f"{stages}; an epoch of each is {with_sharing} examples instead of {without}: sharing saves "
+        f"{1 - with_sharing / without:.0%}."
     )
 
 

@@ -94,7 +94,7 @@ class Experiment:
         models: dict[str, tuple[LightningModule, bool | None]] = {}
         seen = set()
         for node in nodes:
-            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data])
+            key = canonical([node.settings | {"seed": None, "sources": None}, node.amounts[-1], node.data])
             if key in seen:
                 continue
             seen.add(key)
