@@ -48,7 +48,7 @@ from gradual.stage.trainer import trainer_errors
 # what may change between two runs of one experiment: where data is kept, how it is read, what is evaluated on
 _NOT_IDENTITY_OF_DATA = (
     *("test", "predict", "predict_file", "cache_dir", "num_proc", "num_workers", "eval_batch_size"),
-    *("batch_size", "batch_tokens", "amount_in"),  # which every data module has, whatever its class
+    *("batch_size", "batch_tokens", "amount_in", "order"),  # which every data module has, whatever its class
 )
 
 

@@ -16,6 +16,7 @@ from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import AmountIn, Domains, MixedDomainDataModule, source_row
+from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, Source, files_of_sources, is_pool, is_training, part_of, sources_of
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
@@ -66,6 +67,8 @@ class FileDataModule(MixedDomainDataModule):
         collate_fn: Makes a batch from a list of examples; None for ``PaddingCollator``.
         num_workers: Number of processes that load data; 0 loads in the main process.
         amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``. All but ``column`` need ``text_column``.
 
     Attributes:
         label_names: Labels that are text, sorted, as found in the training files; available after ``setup``.
@@ -94,9 +97,11 @@ class FileDataModule(MixedDomainDataModule):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
         amount_in: AmountIn = "examples",
+        order: Order | dict[str, Any] | str = "uniform",
     ):
         super().__init__(
             amount_in=amount_in,
+            order=order,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             batch_tokens=batch_tokens,
@@ -160,6 +165,19 @@ class FileDataModule(MixedDomainDataModule):
         """Compute a digest of all bytes of a part's files."""
         return content_of_files(expand(part, self.files[part] or ()), self._cache())
 
+    def cache_folder(self) -> Path:
+        """Return the folder of converted files."""
+        return self._cache()
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return load_tokenizer(str(self.tokenizer)) if self.tokenizer else None
+
+    def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
+        """Return a column of the files."""
+        table = self._read()[part]
+        return table.data.column(column) if column in table.column_names else None
+
     def statistics(self) -> dict[str, dict[str, int]]:
         """Count the examples of each part, and their tokens if lengths are known."""
         columns = super().statistics()
@@ -187,7 +205,8 @@ class FileDataModule(MixedDomainDataModule):
 
     def _columns(self, part: str) -> Columns:
         label = None if part == "predict" else self.label_column
-        needed = tuple(filter(None, [self.id_column, self.length_column, label]))
+        order = self.order.column if is_pool(part) else None
+        needed = tuple(filter(None, [self.id_column, self.length_column, label, order]))
         return Columns(
             None if self.columns is None else tuple(dict.fromkeys([*self.columns, *self.text_column, *needed])),
             needed=needed,

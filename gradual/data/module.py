@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ from gradual.data.kept_pool import AmountIn, KeptPool
 from gradual.data.loader import EpochBatches, ResumableLoader, Share
 from gradual.data.order import derive_seed, draw
 from gradual.data.pool_order import PoolOrder, UniformOrder
+from gradual.data.relevance.of_data import pool_scores
+from gradual.data.relevance.ranking import ranked
+from gradual.data.relevance.settings import Order
 from gradual.data.sources import IN_DOMAIN, Pool, sources_of
 from gradual.data.subsets import Joined, entries_at, lengths_of, positions_of, size_of, skipping, subset
 from gradual.data.text import is_line
@@ -89,6 +94,10 @@ class MixedDomainDataModule(LightningDataModule):
             override the batch size.
         collate_fn: Makes a batch from a list of examples; None for torch's default.
         id_of: Returns the id of an example.
+        order: The order in which the pool is kept, see ``gradual.data.relevance.settings.Order``: ``uniform``,
+            ``relevance``, or a mapping such as ``{"by": "classifier", "noise": 0.5}``. A column is an attribute of the
+            datasets of the pool, with a number for each example.
+        text_of: Returns the text of an example, which an order by relevance reads; not needed for datasets of files.
         num_workers: Number of processes that load data; 0 to load in the main process.
         seed: Determines the samples and the order of batches; ``gradual.fit`` replaces it.
     """
@@ -108,6 +117,8 @@ class MixedDomainDataModule(LightningDataModule):
         batch_tokens: int | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         id_of: Callable[[Any], str] | None = None,
+        order: Order | dict[str, Any] | str = "uniform",
+        text_of: Callable[[Any], str] | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ):
@@ -118,13 +129,14 @@ class MixedDomainDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size or batch_size
         self.batch_tokens = batch_tokens
         self.collate_fn = collate_fn
-        self.id_of = id_of
+        self.id_of, self.text_of = id_of, text_of
+        self.order = Order.of(order)
         self.num_workers = num_workers
         self._seed = seed
         self._domains: Domains | None = None
         self._counts: list[tuple[int, ...]] | None = None
         self._kept_pool: KeptPool | None = None
-        self._order: tuple[int, PoolOrder] | None = None
+        self._pool_order: tuple[int, PoolOrder] | None = None
         self._left_out = dict.fromkeys(("in_domain", "out_of_domain"), np.empty(0, dtype=np.int64))
         self.schedule = schedule
 
@@ -146,6 +158,24 @@ class MixedDomainDataModule(LightningDataModule):
                 pool with named sources; only called for parts that exist.
         """
         return None
+
+    def cache_folder(self) -> Path:
+        """Return the folder in which the relevance of the pool is kept."""
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradual"
+
+    def scoring_tokenizer(self) -> Any:
+        """Return what decodes the tokens of the datasets, if they have any; None by default."""
+        return None
+
+    def column_of_pool(self, part: str, dataset: Dataset[Any], column: str) -> Any:
+        """Return a column of the pool that it can be ordered by: a number for each example; None where there is none.
+
+        Args:
+            part: The pool, or a source of it.
+            dataset: Its examples.
+            column: The name of the column, by default that of an attribute of the dataset.
+        """
+        return getattr(dataset, column, None)
 
     def spec(self) -> Any:
         """Return what a model must know about the data, such as its labels; None by default.
@@ -441,9 +471,13 @@ class MixedDomainDataModule(LightningDataModule):
 
     def _order_under(self, seed: int) -> PoolOrder:
         """The order of the pool under a seed, made once."""
-        if self._order is None or self._order[0] != seed:
-            self._order = seed, UniformOrder(self._kept.sizes, self._kept.weights, seed)
-        return self._order[1]
+        if self._pool_order is None or self._pool_order[0] != seed:
+            sizes, weights = self._kept.sizes, self._kept.weights
+            order: PoolOrder = UniformOrder(sizes, weights, seed)
+            if not self.order.is_uniform and self.pool_size:
+                order = ranked(pool_scores(self, self.order), sizes, weights, seed, self.order.noise)
+            self._pool_order = seed, order
+        return self._pool_order[1]
 
     def _drop_held_out(self, domains: Domains) -> None:
         held_out: set[Any] = set()

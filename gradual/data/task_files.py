@@ -53,6 +53,7 @@ from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
 from gradual.data.module import AmountIn, Domains
+from gradual.data.relevance.settings import Order
 from gradual.data.sources import is_pool, is_training
 from gradual.errors import InputError
 from gradual.logging import note
@@ -60,6 +61,8 @@ from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 ID = "id"
 """The role of ids, and their name in examples."""
+_ORDER = "order"
+"""The role of the column that the pool is ordered by."""
 SOURCE = "source"
 """The name, in training examples, of the number of their source: 0 for in-domain data, then 1, 2, ... by name."""
 
@@ -142,6 +145,8 @@ class TaskFileDataModule(FileDataModule):
         batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         num_workers: Number of processes that load data; 0 loads in the main process.
         amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``, of which ``column`` is a column of the pool's files.
         trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
 
     Attributes:
@@ -167,16 +172,18 @@ class TaskFileDataModule(FileDataModule):
         batch_tokens: int | None = None,
         num_workers: int = 0,
         amount_in: AmountIn = "examples",
+        order: Order | dict[str, Any] | str = "uniform",
         trust_remote_code: bool = False,
     ):
         super().__init__(
             in_domain, out_of_domain, val, test, predict,
             tokenizer=tokenizer, max_length=max_length, id_column=id_column, cache_dir=cache_dir, num_proc=num_proc,
             batch_size=batch_size, eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers,
-            amount_in=amount_in,
+            amount_in=amount_in, order=order,
         )  # fmt: skip
         self.trust_remote_code = trust_remote_code
-        self.roles = (*roles, Role(ID, id_column, (ID, "idx"), needed=False))
+        ordered_by = [Role(_ORDER, self.order.column, (), needed=False)] if self.order.column else []
+        self.roles = (*roles, *ordered_by, Role(ID, id_column, (ID, "idx"), needed=False))
         self.tables: dict[str, Any] = {}
         self.column_of: dict[str, str] = {}
         if max_length is not None:
@@ -248,6 +255,14 @@ class TaskFileDataModule(FileDataModule):
         """The number of a training part among those with names: 0 for in-domain data; None where there are no names."""
         named = any("." in part for part in self.pool_parts)
         return self.schema_of(part) if named and is_training(part) else None
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return self.fast_tokenizer
+
+    def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
+        """Return a column of the files."""
+        return self.values_of(_ORDER, part)
 
     def values_of(self, role: str, part: str) -> Any:
         """Return the column of a role in a part as a ``pyarrow.ChunkedArray``; None where there is none."""
@@ -321,6 +336,7 @@ class TaskFileDataModule(FileDataModule):
                 for role in known
                 if (role.needed or role.given or self.column_of[role.name] in there)
                 and not (part == "predict" and role.predicted)
+                and (is_pool(part) or role.name != _ORDER)
             ]
             for part, there in names.items()
         }
@@ -337,7 +353,7 @@ class TaskFileDataModule(FileDataModule):
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]
-        columns = {role: name for role, name in self.column_of.items() if name in table.column_names}
+        columns = {role: of for role, of in self.column_of.items() if role != _ORDER and of in table.column_names}
         return read_features(table, columns, self.features(part), files, options)
 
     def _ids_are_of_each_file(self) -> bool:

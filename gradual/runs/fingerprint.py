@@ -104,6 +104,8 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
     }
     if datamodule.amount_in != "examples":
         found["amount_in"] = datamodule.amount_in
+    if not datamodule.order.is_uniform:
+        found["order"] = datamodule.order.to_plain()
     for name in PARTS:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
