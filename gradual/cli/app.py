@@ -30,6 +30,8 @@ from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
 from gradual.cli.precedence import check_command, named_settings, ordered, settle
+from gradual.cli.relevance import print_relevance
+from gradual.cli.sample import write_samples
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
@@ -64,6 +66,9 @@ class StageTrainer(Trainer):
     def stats(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print the sizes of the data."""
 
+    def sample(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Write the examples of each stage as JSON lines, for other trainers."""
+
 
 class GradualCLI(WeightsOnlyCLI):
     """The command line: model, data, trainer, and the settings of a gradual run.
@@ -87,7 +92,7 @@ class GradualCLI(WeightsOnlyCLI):
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
         own = {"fit": lightning["fit"] | skipped} | {
-            name: {"model", "datamodule"} for name in ("compare", "plan", "stats")
+            name: {"model", "datamodule"} for name in ("compare", "plan", "stats", "sample")
         }
         # checkpoints run no code, and no option can make them
         own |= {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
@@ -114,6 +119,15 @@ class GradualCLI(WeightsOnlyCLI):
             default=None,
             help="file to write the predictions to; default: predictions.jsonl beside the checkpoint",
         )
+        if self._command == "stats":
+            parser.add_argument(
+                "--relevance",
+                action="store_true",
+                help="also print how far each source of the pool is from the in-domain data, and the ten most and "
+                "least relevant examples",
+            )
+        if self._command == "sample":
+            parser.add_argument("--out", type=str | None, default=None, help="folder to write to")
         add_comparison_arguments(parser)
         parser.add_class_arguments(TrainSettings, nested_key=None, skip={"seed"}, sub_configs=True)
         parser.set_defaults({"trainer.max_epochs": MAX_EPOCHS})
@@ -148,7 +162,7 @@ class GradualCLI(WeightsOnlyCLI):
             check_command(self.subcommand, self._named)
         if self.subcommand == "compare":
             self._settings.strategies = self._selected_strategies()
-        if self.subcommand in ("fit", "compare", "plan"):
+        if self.subcommand in ("fit", "compare", "plan", "sample"):
             for sentence in settle(self._settings, self.subcommand, self._named):
                 note(sentence)
         data = self._settings.data
@@ -163,7 +177,7 @@ class GradualCLI(WeightsOnlyCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a Trainer for the subcommands that evaluate; the stages make their own."""
-        if self.subcommand in (None, "fit", "compare", "plan", "stats"):
+        if self.subcommand in (None, "fit", "compare", "plan", "stats", "sample"):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
@@ -250,6 +264,15 @@ class GradualCLI(WeightsOnlyCLI):
         datamodule.prepare_data()
         datamodule.setup()
         print_statistics(datamodule.statistics())
+        if self._settings.relevance:
+            print_relevance(datamodule)
+
+    def sample(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Write the examples of each stage as JSON lines, for other trainers."""
+        if not self._settings.out:
+            raise InputError("--out is not set: give the folder to write the stages to.")
+        datamodule.seed = self._defaults().seed
+        print(f"Stages: {write_samples(datamodule, self._schedule(), Path(self._settings.out))}")
 
     def validate(self, model: LightningModule, **arguments: Any) -> None:
         """Print the validation scores of a checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ class FileDataModule(MixedDomainDataModule):
         self.columns, self.cache_dir, self.num_proc = columns, cache_dir, num_proc
         self.label_names: list[str] = []
         self._tables: dict[str, Any] | None = None
+        self._text: dict[str, Any] | None = None  # the same, without tokenization
         if len(self.text_column) > 2:
             raise InputError(f"text_column has {len(self.text_column)} columns: it must have one, or two for pairs.")
         if self.text_column and tokenizer is None:
@@ -164,6 +166,17 @@ class FileDataModule(MixedDomainDataModule):
     def content_of(self, part: str) -> str | None:
         """Compute a digest of all bytes of a part's files."""
         return content_of_files(expand(part, self.files[part] or ()), self._cache())
+
+    def rows(self, part: str) -> Any:
+        """Return the examples of a part with the columns of its files."""
+        if not self.text_column:
+            return self._read()[part]
+        if self._text is None:
+            files = {name: expand(name, given) for name, given in self.files.items() if given and is_training(name)}
+            columns = {name: self._columns(name) for name in files}
+            options = replace(self._read_options(), tokenizer=None, max_length=None)
+            self._text = read_tables(files, columns, options, self.label_column)
+        return self._text[part]
 
     def cache_folder(self) -> Path:
         """Return the folder of converted files."""

@@ -24,7 +24,7 @@ from gradual.data.pool_order import PoolOrder, UniformOrder
 from gradual.data.relevance.of_data import pool_scores
 from gradual.data.relevance.ranking import ranked
 from gradual.data.relevance.settings import Order
-from gradual.data.sources import IN_DOMAIN, Pool, sources_of
+from gradual.data.sources import IN_DOMAIN, Pool, part_of, sources_of
 from gradual.data.subsets import Joined, entries_at, lengths_of, positions_of, size_of, skipping, subset
 from gradual.data.text import is_line
 from gradual.errors import InputError
@@ -306,7 +306,7 @@ class MixedDomainDataModule(LightningDataModule):
     @property
     def examples_per_epoch(self) -> int:
         """The number of examples in an epoch of the current stage, each as often as it occurs."""
-        return len(self._in_domain_positions()) + self.amounts[self._stage]
+        return len(self.in_domain_positions()) + self.amounts[self._stage]
 
     @property
     def pool_size(self) -> int:
@@ -343,12 +343,37 @@ class MixedDomainDataModule(LightningDataModule):
         Raises:
             InputError: An id is empty or contains a line break: ids are written to a file, one per line.
         """
-        sample, pool = self.sample(), self.domains.out_of_domain
+        return self.pool_ids(self.sample())
+
+    def pool_ids(self, positions: npt.NDArray[np.int64]) -> list[str]:
+        """Return the ids of out-of-domain examples, as ``sample_ids`` does.
+
+        Args:
+            positions: Positions in the out-of-domain dataset, one source after the other.
+        """
         ids: list[str] = []
-        for name, start, part in sources_of(pool) if len(sample) else ():
-            inside = sample[(start <= sample) & (sample < start + size_of(part))] - start
+        for name, start, part in sources_of(self.domains.out_of_domain) if len(positions) else ():
+            inside = positions[(start <= positions) & (positions < start + size_of(part))] - start
             ids += [f"{name}/{id_}" if name else id_ for id_ in self._ids_at(part, inside)]
         return ids
+
+    def pool_positions(self, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Convert positions among the out-of-domain examples that are not held out to positions in the dataset."""
+        return self._kept.positions(kept)
+
+    def ids_of(self, part: str, positions: npt.NDArray[np.int64]) -> list[str]:
+        """Return the ids of examples of a part other than the pool."""
+        return self._ids_at(getattr(self.domains, part), positions)
+
+    def rows(self, part: str) -> Any:
+        """Return the examples of a training part as they were read, for ``gradual sample``: by default, the dataset.
+
+        Args:
+            part: ``in_domain``, ``out_of_domain`` or ``out_of_domain.NAME``.
+        """
+        if part == "in_domain":
+            return self.domains.in_domain
+        return next(own for name, _, own in sources_of(self.domains.out_of_domain) if part_of(name) == part)
 
     def _ids_at(self, dataset: Any, positions: npt.NDArray[np.int64]) -> list[str]:
         if self.id_of is not None:
@@ -359,11 +384,11 @@ class MixedDomainDataModule(LightningDataModule):
             found = [str(id_) for id_ in entries_at(dataset.ids, positions)]
         for id_ in found:
             if not is_line(id_):
-                raise InputError(f"An out-of-domain example has the id {id_!r:.80}: it must be a single line of text.")
+                raise InputError(f"A training example has the id {id_!r:.80}: it must be a single line of text.")
         return found
 
-    def _in_domain_positions(self) -> npt.NDArray[np.int64]:
-        """The positions of an epoch's in-domain examples, each as often as the current stage has it."""
+    def in_domain_positions(self) -> npt.NDArray[np.int64]:
+        """Return the positions of an epoch's in-domain examples, each as often as the current stage has it."""
         size, weight = self.in_domain_size, self._schedule[self._stage].in_domain_weight or 1.0
         times, rest = divmod(round(weight * size), size) if size else (0, 0)
         again = draw(size, rest, derive_seed(self.seed, "in-domain"))
@@ -391,7 +416,7 @@ class MixedDomainDataModule(LightningDataModule):
         domains, stage = self.domains, self._schedule[self._stage]
         parts: list[Dataset[Any]] = [domains.in_domain]
         if len(self._left_out["in_domain"]) or stage.in_domain_weight is not None:
-            parts = [subset(domains.in_domain, self._in_domain_positions())]
+            parts = [subset(domains.in_domain, self.in_domain_positions())]
         sample = self.sample()
         if len(sample):
             assert domains.out_of_domain is not None

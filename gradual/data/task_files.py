@@ -256,6 +256,11 @@ class TaskFileDataModule(FileDataModule):
         named = any("." in part for part in self.pool_parts)
         return self.schema_of(part) if named and is_training(part) else None
 
+    def rows(self, part: str) -> Any:
+        """Return the examples of a part with the columns of its files that the task reads."""
+        self._read()
+        return self.tables[part]
+
     def scoring_tokenizer(self) -> Any:
         """Return the tokenizer."""
         return self.fast_tokenizer

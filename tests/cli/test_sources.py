@@ -1,5 +1,6 @@
 """Named sources on the command line: files, a plan, a run that goes on, its report, and other data refused."""
 
+import hashlib
 import json
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_run_records_its_sources_and_refuses_others(folder, tmp_path, capsys):
     assert all({f"train/loss/{name}" for name in ("in-domain", "books", "dvd")} <= {*epoch} for epoch in history)
     assert "train/loss/books" not in (first / "6/0/history.jsonl").read_text()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines if line.strip().startswith("dvd")][0][1:2] == ["8"]
+    assert next(line.split() for line in lines if line.strip().startswith("dvd"))[1:2] == ["8"]
     main(["fit", config(folder, tmp_path)])  # nothing is left to train
     refused = {
         "data.out_of_domain.dvd": {"out_of_domain": dict.fromkeys(("books", "dvd"), str(folder / "books.jsonl"))},
@@ -150,3 +151,67 @@ def test_weights_on_the_command_line(folder, tmp_path, capsys):
     main(["plan", config(folder, tmp_path, out_of_domain=pool), "--schedule=[16, 8, 0]"])
     rows = [line.split()[3:5] for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
     assert rows == [["12", "4"], ["6", "2"], ["0", "0"]]
+
+
+def test_statistics_of_relevance(folder, tmp_path, capsys):
+    given = config(folder, tmp_path, order="ngrams")
+    main(["stats", given, "--relevance"])
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith(("books ", "dvd "))]
+    assert [row[:2] for row in rows] == [["books", "30"], ["dvd", "20"]]
+    assert all(-2 <= float(row[2]) <= 2 and 0 < float(row[3]) < 2 for row in rows)
+    most, least = printed.split("The most relevant")[1].split("The least relevant")
+    for part in (most, least):
+        lines = [line.split() for line in part.splitlines() if "books/" in line or "dvd/" in line]
+        assert len(lines) == 10
+    scores = [float(line.split()[0]) for line in printed.splitlines() if "books/" in line or "dvd/" in line]
+    assert scores == sorted(scores, reverse=True)
+    assert "by ngrams" in most
+    assert "bad food" in printed
+
+
+@pytest.mark.parametrize("order", ["uniform", "classifier"])
+def test_each_stage_is_written_for_other_trainers(folder, tmp_path, capsys, order):
+    given = config(folder, tmp_path, order=order)
+    out = tmp_path / "stages"
+    main(["sample", given, f"--out={out}", "--schedule=[{books: 12, dvd: 8}, {amount: 6, max_epochs: 3}, 0]"])
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seed"] == 0
+    assert [stage["examples"] for stage in manifest["stages"]] == [32, 18, 12]
+    assert manifest["stages"][1]["overrides"] == {"max_epochs": 3}
+    assert manifest["stages"][0]["sources"] == {"books": 12, "dvd": 8}
+    before = None
+    for stage in manifest["stages"]:
+        for name in ("", "ids_"):
+            content = (out / stage[f"{name}file"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == stage[f"{name}sha256"]
+        rows = [json.loads(line) for line in (out / stage["file"]).read_text().splitlines()]
+        ids = [json.loads(line) for line in (out / stage["ids_file"]).read_text().splitlines()]
+        assert [row["id"] for row in rows] == [entry["id"] for entry in ids]
+        assert all({*row} == {"id", "text", "label"} for row in rows)
+        entries = {(entry["id"], entry["source"]) for entry in ids}
+        assert len(entries) == stage["examples"] == len(rows)
+        assert sum(source == "in-domain" for _, source in entries) == 12
+        assert before is None or entries < before, "nested"
+        before = entries
+    main(["fit", given, "--schedule=[{books: 12, dvd: 8}, 6, 0]"])
+    sample = (tmp_path / "run/seed-0/20/sample.txt").read_text().split()
+    first = [json.loads(line) for line in (out / "stage-1.ids.jsonl").read_text().splitlines()]
+    written = {f"{entry['source']}/{entry['id']}" for entry in first if entry["source"] != "in-domain"}
+    assert written == {*sample}, "as gradual fit draws it"
+    with pytest.raises(SystemExit):
+        main(["sample", given, f"--out={out}"])
+    assert "exists: choose another folder" in capsys.readouterr().err
+
+
+def test_a_folder_to_write_to_is_needed(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", config(folder, tmp_path)])
+    assert "--out is not set" in capsys.readouterr().err
+
+
+def test_an_order_is_part_of_an_experiment(folder, tmp_path, capsys):
+    main(["fit", config(folder, tmp_path, order={"by": "ngrams", "noise": 0.5}), "--schedule=[6, 0]"])
+    with pytest.raises(SystemExit):
+        main(["fit", config(folder, tmp_path, order="ngrams"), "--schedule=[6, 0]"])
+    assert "data.order.noise: 0.5, now 0.0" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def order_of(data):
 
 def naive_ngrams(text):
     words = text.split()
-    return Counter([*words, *map(" ".join, zip(words, words[1:]))])
+    return Counter([*words, *map(" ".join, pairwise(words))])
 
 
 def test_ngrams_are_scored_as_by_hand():
@@ -107,7 +108,7 @@ def test_every_unigram_and_bigram_is_hashed_once(lists):
     example, values = ngrams.hashed_ngrams(Tokens.of(lists), 1 << 40)
     wanted = Counter()
     for at, ids in enumerate(lists):
-        wanted.update((at, gram) for gram in [*ids, *zip(ids, ids[1:])])
+        wanted.update((at, gram) for gram in [*ids, *pairwise(ids)])
     found = Counter(zip(example.tolist(), values.tolist()))
     assert sorted(found.values()) == sorted(wanted.values())
     assert len({value for _, value in found}) == len({gram for _, gram in wanted})
@@ -406,7 +407,7 @@ def test_orders_that_cannot_be_meant(order, says):
 def test_what_an_order_needs():
     with pytest.raises(InputError, match="needs the text of each example, but out_of_domain has none: pass text_of"):
         MixedDomainDataModule(TARGET, POOL, schedule=[1], order="ngrams").setup()
-    with pytest.raises(InputError, match="needs an encoder: set order.encoder"):
+    with pytest.raises(InputError, match="needs an encoder: set order"):
         module("relevance")
     with pytest.raises(InputError, match="at least 2 in-domain examples, but there are 1"):
         module("classifier", target=["one"])

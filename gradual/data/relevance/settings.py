@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gradual.checks import check_fields, number
+from gradual.config_dataclasses import as_plain, from_mapping
 from gradual.errors import InputError
-from gradual.overrides import as_plain, from_mapping
 
 By = Literal["uniform", "embedding", "classifier", "ngrams", "column"]
 
