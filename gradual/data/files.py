@@ -18,7 +18,7 @@ from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import AmountIn, Domains, MixedDomainDataModule, source_row
 from gradual.data.relevance.settings import Order
-from gradual.data.sources import POOL, Source, files_of_sources, is_pool, is_training, part_of, sources_of
+from gradual.data.sources import POOL, files_of_sources, is_pool, is_training, part_of, pool_of, sources_of
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
@@ -156,12 +156,8 @@ class FileDataModule(MixedDomainDataModule):
 
     def _domains_of(self, parts: Mapping[str, Any]) -> Domains:
         """Return the datasets of the parts, with those of named sources as one pool."""
-        datasets = {part: dataset for part, dataset in parts.items() if part == POOL or not is_pool(part)}
-        names = [part.partition(".")[2] for part in parts if part not in datasets]
-        if names:
-            weights = self.weights or [None] * len(names)
-            datasets[POOL] = {name: Source(parts[part_of(name)], weight) for name, weight in zip(names, weights)}
-        return Domains(**datasets)
+        others = {part: dataset for part, dataset in parts.items() if not is_pool(part)}
+        return Domains(**others, out_of_domain=pool_of(parts, self.weights))
 
     def content_of(self, part: str) -> str | None:
         """Compute a digest of all bytes of a part's files."""

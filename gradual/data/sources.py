@@ -97,6 +97,20 @@ def part_of(name: str | None) -> str:
     return POOL if name is None else f"{POOL}.{name}"
 
 
+def pool_of(parts: Mapping[str, Any], weights: tuple[float, ...] | None) -> Any:
+    """Return the pool that datasets make up: a dataset, or named sources; None for none.
+
+    Args:
+        parts: The datasets by part, of which those of the pool are taken.
+        weights: The weights of named sources in their order; None for none.
+    """
+    if POOL in parts:
+        return parts[POOL]
+    names = [part.partition(".")[2] for part in parts if is_pool(part)]
+    given = weights or [None] * len(names)
+    return {name: Source(parts[part_of(name)], weight) for name, weight in zip(names, given)} or None
+
+
 def is_pool(part: str) -> bool:
     """Whether a part of the data is the pool or a source of it."""
     return part.partition(".")[0] == POOL
