@@ -215,3 +215,22 @@ def test_an_order_is_part_of_an_experiment(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["fit", config(folder, tmp_path, order="ngrams"), "--schedule=[6, 0]"])
     assert "data.order.noise: 0.5, now 0.0" in capsys.readouterr().err
+
+
+def test_sources_and_orders_as_options(folder, tmp_path, capsys):
+    given, run = config(folder, tmp_path, order="ngrams"), tmp_path / "run"
+    pool = f"{{books: {folder / 'books.jsonl'}}}"
+    options = [f"--data.out_of_domain={pool}", "--data.order={by: classifier, noise: 2}", "--schedule=[{books: 3}, 0]"]
+    main(["fit", given, *options])
+    content = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]
+    assert content["order"] == {"by": "classifier", "column": None, "encoder": None, "noise": 2.0}
+    assert content["out_of_domain"] == {"books": str(folder / "books.jsonl")}
+    capsys.readouterr()
+    main(["plan", f"--config={run}/config.yaml", "--data.order=uniform"])
+    assert "Pool: 30 out-of-domain examples (30 books)" in capsys.readouterr().out
+    (run / "seed-0/3/0/result.json").unlink()
+    sample = (run / "seed-0/3/sample.txt").read_text()
+    for path in (folder / "cache/relevance").glob("*"):
+        path.unlink()
+    main(["fit", f"--config={run}/config.yaml"])  # it goes on, with an order that is computed again
+    assert (run / "seed-0/3/sample.txt").read_text() == sample

@@ -322,6 +322,24 @@ def test_scores_are_found_again_by_content(monkeypatch, tmp_path, caplog):
     assert len(made) == 5
 
 
+def test_a_process_that_ends_while_it_scores_leaves_nothing_behind(monkeypatch, tmp_path):
+    whole = order_of(module("ngrams"))
+    for path in (tmp_path / "cache/gradual/relevance").glob("*.npy"):
+        path.unlink()
+    original = gradual.data.relevance.scores.importance_scores
+
+    def dies(in_domain, pool, out, *rest):
+        out[:4] = 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gradual.data.relevance.scores, "importance_scores", dies)
+    with pytest.raises(KeyboardInterrupt):
+        module("ngrams")
+    assert list((tmp_path / "cache/gradual/relevance").glob("*.npy")) == []
+    monkeypatch.setattr(gradual.data.relevance.scores, "importance_scores", original)
+    assert order_of(module("ngrams")) == whole
+
+
 def test_files_are_found_again_without_reading_them(monkeypatch, tmp_path):
     made = count_of_computations(monkeypatch)
     encoder = write_model(tmp_path / "bert", "bert", WORDS)
