@@ -96,12 +96,12 @@ class KeptPool:
             return schedule.amounts_by_source(sizes, self.amount_in)
         return [*schedule.amounts(sum(sizes.values()), self.amount_in)]
 
-    def counts(self, schedule: Schedule, order: PoolOrder) -> list[tuple[int, ...]]:
+    def counts(self, schedule: Schedule, order: Callable[[], PoolOrder]) -> list[tuple[int, ...]]:
         """Return the number of examples of each source in each stage of a schedule.
 
         Args:
             schedule: The schedule.
-            order: The order in which the pool is kept.
+            order: Returns the order in which the pool is kept; only called where the numbers depend on it.
 
         Raises:
             InputError: The schedule does not fit the pool, or a source has more examples in a later stage.
@@ -116,13 +116,17 @@ class KeptPool:
                     )
         return counts
 
-    def _count(self, amount: int | dict[str, int], order: PoolOrder) -> tuple[int, ...]:
+    def _count(self, amount: int | dict[str, int], order: Callable[[], PoolOrder]) -> tuple[int, ...]:
         if self.amount_in == "examples":
-            return tuple(amount.values()) if isinstance(amount, dict) else tuple(order.counts(amount))
+            if isinstance(amount, dict):
+                return tuple(amount.values())
+            if len(self.sizes) == 1 or amount in (0, self.size):
+                return tuple(min(amount, size) for size in self.sizes.values())
+            return tuple(order().counts(amount))
         if isinstance(amount, int):
-            return tuple(order.counts(self._within(amount, order.first, self.size)))
+            return tuple(order().counts(self._within(amount, order().first, self.size)))
         return tuple(
-            self._within(tokens, lambda count, at=at: order.of_source(at, count), size)  # type: ignore[misc]
+            self._within(tokens, lambda count, at=at: order().of_source(at, count), size)  # type: ignore[misc]
             for at, (tokens, size) in enumerate(zip(amount.values(), self.sizes.values()))
         )
 

@@ -292,7 +292,9 @@ class MixedDomainDataModule(LightningDataModule):
         Raises:
             InputError: The schedule does not fit the pool.
         """
-        return [dict(zip(self.sources, counts)) for counts in self._kept.counts(schedule, self._order_under(seed))]
+        return [
+            dict(zip(self.sources, counts)) for counts in self._kept.counts(schedule, lambda: self._order_under(seed))
+        ]
 
     @property
     def in_domain_size(self) -> int:
@@ -324,6 +326,8 @@ class MixedDomainDataModule(LightningDataModule):
         They are in random order, or for a pool with named sources one source after the other, each in its own order.
         """
         counts = self._counts_of_stages()[self._stage]
+        if not sum(counts):
+            return np.empty(0, dtype=np.int64)
         return self._kept.positions(self._order_under(self.seed).of_each(counts))
 
     def sample_tokens(self) -> int:
@@ -475,7 +479,7 @@ class MixedDomainDataModule(LightningDataModule):
         )
 
     def _checked(self, schedule: Schedule) -> list[tuple[int, ...]]:
-        counts = self._kept.counts(schedule, self._order_under(self.seed))
+        counts = self._kept.counts(schedule, lambda: self._order_under(self.seed))
         if self.in_domain_size + sum(counts[-1]) == 0:
             why = "is empty" if not len(self._left_out["in_domain"]) else "is also in the validation or test data"
             raise InputError(f"There are no training examples: the in-domain data {why}.")

@@ -64,13 +64,10 @@ def plan_tree(
         counts = {name: amounts(strategy) for name, strategy in strategies.items()}
         strategies = with_controls(strategies, counts, kinds)
 
-    def samples(strategy: Strategy, seed: int) -> list[dict[str, int]]:
-        return experiment.data(strategy.data).compositions(strategy.schedule, seed)
-
     def settings(stage: Stage, seed: int) -> dict[str, Any]:
         return replace(experiment.defaults, seed=seed).resolve(stage)
 
-    return Tree(strategies, seeds, amounts, settings, samples)
+    return Tree(strategies, seeds, amounts, settings, experiment.samples_of)
 
 
 @interruptible()

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
+from gradual.experiment.strategies import Strategy
 from gradual.experiment.tree import Node
 from gradual.nn.compiled import lightning_module
 from gradual.runs.directory import RunDirectory, canonical
@@ -69,6 +70,10 @@ class Experiment:
             self._data[key].prepare_data()
             self._data[key].setup("fit")
         return self._data[key]
+
+    def samples_of(self, strategy: Strategy, seed: int) -> list[dict[str, int]]:
+        """The number of out-of-domain examples of each named source in a strategy's stages; empty without names."""
+        return self.data(strategy.data).compositions(strategy.schedule, seed)
 
     def make_model(self, seed: int) -> LightningModule:
         """The untrained model of a seed."""

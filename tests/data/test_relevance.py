@@ -66,12 +66,15 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def module(order, pool=None, target=None, schedule=(1.0,), **settings):
+def module(order, pool=None, target=None, schedule=(1.0,), draws=True, **settings):
+    """A data module of texts that has drawn a sample, unless it should not."""
     data = MixedDomainDataModule(
         Texts(target or TARGET, "in"), pool or Texts(POOL, "out"), settings.pop("val", None), schedule=schedule,
         order=order, text_of=str, collate_fn=list, **settings,
     )  # fmt: skip
     data.setup()
+    if draws:
+        data.sample()
     return data
 
 
@@ -424,7 +427,7 @@ def test_orders_that_cannot_be_meant(order, says):
 
 def test_what_an_order_needs():
     with pytest.raises(InputError, match="needs the text of each example, but out_of_domain has none: pass text_of"):
-        MixedDomainDataModule(TARGET, POOL, schedule=[1], order="ngrams").setup()
+        MixedDomainDataModule(TARGET, POOL, schedule=[1], order="ngrams").sample()
     with pytest.raises(InputError, match="needs an encoder: set order"):
         module("relevance")
     with pytest.raises(InputError, match="at least 2 in-domain examples, but there are 1"):
@@ -447,3 +450,16 @@ def test_relevance_stands_for_the_embedding():
     assert Order.of("relevance") == Order.of({"by": "relevance"}) == Order("embedding")
     assert Order.of({"by": "relevance", "noise": 1}).noise == 1.0
     assert Order.of({"noise": 0.5}).by == "embedding"
+
+
+def test_an_order_is_only_computed_for_a_stage_that_needs_it(monkeypatch):
+    made = count_of_computations(monkeypatch)
+    data = module("ngrams", schedule=[5, 0], draws=False)
+    assert data.amounts == [5, 0]
+    data.set_stage(1)
+    assert data.sample_ids() == []
+    data.statistics()
+    assert made == []
+    data.set_stage(0)
+    assert len(data.sample()) == 5
+    assert made == ["ngrams"]
