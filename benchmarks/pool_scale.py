@@ -1,6 +1,9 @@
 """Time and memory as the pool grows but the sample does not: the order, a stage, held-out ids, and real files.
 
-python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000]
+python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000] [--orders-only]
+
+With ``--orders-only`` only the orders of a pool of 10 million are measured: drawn, divided among sources, and by
+relevance.
 
 All data is generated in a temporary folder. Memory is the peak of what Python and numpy allocate (tracemalloc), in a
 separate run from the timed one; for files it is the growth of the process, with and without the pages of the files that
@@ -14,7 +17,9 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -29,6 +34,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gradual import FileDataModule, MixedDomainDataModule
 from gradual.data.order import draw
+from gradual.data.pool_order import UniformOrder
+from gradual.data.relevance.ranking import ranked
+from gradual.data.relevance.scores import Scorer
+from gradual.data.relevance.settings import Order
+from gradual.data.relevance.tokens import Corpus, Tokens
 
 IN_DOMAIN = 1000
 WORDS = [f"word{index}" for index in range(5000)]
@@ -155,6 +165,98 @@ def files(largest: int, sample: int) -> None:
     table(f"JSON lines of 5 to 35 words, tokenized; a sample of {sample:,} and {IN_DOMAIN:,} in-domain", heads, rows)
 
 
+ORDERED, LENGTH = 10**7, 20  # examples, and tokens of each
+
+
+class Generated(Numbers):
+    """A pool whose tokens are made when they are read, some of them more often than others."""
+
+    def token_ids(self, start: int, stop: int) -> Tokens:
+        """The tokens of some examples, always the same."""
+        random = np.random.default_rng(start)
+        ids = random.integers(0, 1000, (stop - start) * LENGTH) ** 2 // 33
+        return Tokens(ids, np.full(stop - start, LENGTH))
+
+    @property
+    def token_key(self) -> str:
+        """What tells the pool from others."""
+        return str(self.size)
+
+
+def orders() -> None:
+    """Draw and order a pool of 10 million examples, each in a process of its own."""
+    rows = []
+    for name, work in (
+        ("uniform, all of it", _uniform), ("uniform, 3 sources, half of it", _sources),
+        ("by weights, 3 sources, half of it", _weighted), ("by given scores, all of it", _ranked),
+        ("the same with noise", _noisy), ("n-grams scored", _ngrams), ("classifier scored", _classifier),
+    ):  # fmt: skip
+        took, peak = in_a_process(_measured, work)
+        rows.append([name, f"{took:.1f}", f"{peak:.0f}", f"{peak * MB / ORDERED:.0f}"])
+        print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
+    heads = ["order", "s", "MB", "bytes per example"]
+    table(f"A pool of {ORDERED:,}, of {LENGTH} tokens each where these are read; growth of the process", heads, rows)
+
+
+def _measured(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds, and the growth of the peak of the process in MB, without pages of files."""
+    peak, start_memory, ended = [0.0], resident()[0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            peak[0] = max(peak[0], resident()[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    work()
+    took = time.perf_counter() - start
+    ended.set()
+    watcher.join()
+    return took, peak[0] - start_memory
+
+
+def _uniform() -> None:
+    UniformOrder({"": ORDERED}, None, 0).first(ORDERED)
+
+
+SIZES = {"a": ORDERED // 2, "b": ORDERED // 4, "c": ORDERED // 4}
+
+
+def _sources() -> None:
+    order = UniformOrder(SIZES, None, 0)
+    order.of_each(order.counts(ORDERED // 2))
+
+
+def _weighted() -> None:
+    order = UniformOrder(SIZES, [1.0, 5.0, 2.0], 0)
+    order.of_each(order.counts(ORDERED // 2))
+
+
+def _ranked(noise: float = 0.0) -> None:
+    scores = np.random.default_rng(0).random(ORDERED, dtype=np.float32)
+    ranked(scores, {"": ORDERED}, None, 0, noise).first(ORDERED)
+
+
+def _noisy() -> None:
+    _ranked(0.5)
+
+
+def _scored(by: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        empty = np.empty(0, dtype=np.int64)
+        parts = (Corpus(Generated(size), empty, None, None, "the pool") for size in (IN_DOMAIN, ORDERED))
+        Scorer(Order(by), Path(folder), processes=1).scores(*parts)
+
+
+def _ngrams() -> None:
+    _scored("ngrams")
+
+
+def _classifier() -> None:
+    _scored("classifier")
+
+
 def write_examples(path: Path, size: int, name: str) -> None:
     random = np.random.default_rng(0)
     lengths = random.integers(5, 36, size)
@@ -215,8 +317,12 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=10**6, help="examples in the largest file, a power of ten")
     parser.add_argument("--largest-ids", type=int, default=10**7, help="most ids to compare, a power of ten")
     parser.add_argument("--sample", type=int, default=10_000, help="out-of-domain examples of a stage")
+    parser.add_argument("--orders-only", action="store_true", help="measure the orders of 10 million examples only")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
+    orders()
+    if arguments.orders_only:
+        return
     stages(arguments.sample)
     files(arguments.largest, arguments.sample)  # first, since the size of this process is measured
     held_out(arguments.largest_ids)

@@ -21,6 +21,7 @@ _WHERE = {
     "Schedule": "gradual.schedule",
     "SearchConfig": "gradual.experiment.search.settings",
     "SearchResult": "gradual.experiment.search.driver",
+    "Source": "gradual.data.sources",
     "Stage": "gradual.schedule",
     "StageOverrides": "gradual.settings",
     "StageResult": "gradual.runs.result",
@@ -44,6 +45,7 @@ __all__ = [
     "Schedule",
     "SearchConfig",
     "SearchResult",
+    "Source",
     "Stage",
     "StageOverrides",
     "StageResult",
@@ -58,6 +60,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gradual.data.files import FileDataModule
     from gradual.data.module import Domains, MixedDomainDataModule
+    from gradual.data.sources import Source
     from gradual.errors import InputError
     from gradual.experiment.api import compare, fit
     from gradual.experiment.results import RunResult

@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 from gradual.checks import Accepted, is_listed, is_number
 from gradual.config_dataclasses import as_plain, from_mapping, merge
-from gradual.errors import InputError
+from gradual.errors import InputError, did_you_mean
 from gradual.settings import StageOverrides
 
-Amount = int | float
+Number = int | float
 """A number of out-of-domain examples (an int, or a whole float above 1) or a fraction of the pool (a float, 0 to 1)."""
+Amount = Number | dict[str, Number]
+"""A number or a fraction of all out-of-domain examples, or one for each source, by name; none of sources left out."""
 
 SCHEDULE = Accepted(
     "a list of amounts, such as [4000, 2000, 500, 0]", lambda value: None if is_listed(value) else _advice(value)
@@ -31,7 +33,8 @@ class Stage(StageOverrides):
     """One stage: an amount of out-of-domain data and the settings that this stage overrides.
 
     Attributes:
-        amount: The number of out-of-domain examples, or a fraction (a float from 0 to 1) of the pool.
+        amount: The number of out-of-domain examples, or a fraction (a float from 0 to 1) of the pool; or, for a pool
+            with named sources, a mapping with a number or a fraction for each source, such as ``{"books": 500}``.
     """
 
     amount: Amount
@@ -53,12 +56,16 @@ class Stage(StageOverrides):
         return merge(self, Stage(self.amount, **vars(overrides)))
 
 
+_OF_STAGES = {field.name for field in fields(Stage)}
+
+
 class Schedule(Sequence[Stage]):
     """The stages in order, with non-increasing amounts (the paper's ``S``).
 
-    ``Schedule([4000, 2000, 500, 0])`` is the short form; an element may also be a ``Stage`` or a mapping with the
-    fields of one, e.g. ``{"amount": 0, "optimizer": {"lr": 4e-5}}``. A stage's own overrides take precedence over
-    ``last_stage``, and ``last_stage`` over ``later_stages``.
+    ``Schedule([4000, 2000, 500, 0])`` is the short form; an element may also be a mapping of amounts by source
+    (``{"books": 500, "dvd": 100}``), a ``Stage``, or a mapping with the fields of one, e.g.
+    ``{"amount": 0, "optimizer": {"lr": 4e-5}}``. A stage's own overrides take precedence over ``last_stage``, and
+    ``last_stage`` over ``later_stages``.
 
     Args:
         stages: The stages. Another schedule passes its ``later_stages`` and ``last_stage`` on.
@@ -98,6 +105,9 @@ class Schedule(Sequence[Stage]):
         self._stages = (first, *(stage.with_defaults(self._later) for stage in listed[1:]))
         for kind in (int, float):
             _check_falls([stage.amount for stage in self._stages if type(stage.amount) is kind])
+            by_source = [stage.amount for stage in self._stages if isinstance(stage.amount, dict)]
+            for name in dict.fromkeys(name for amounts in by_source for name in amounts):
+                _check_falls([amounts[name] for amounts in by_source if type(amounts.get(name)) is kind], name)
 
     def __len__(self) -> int:
         return len(self._stages)
@@ -122,48 +132,103 @@ class Schedule(Sequence[Stage]):
         """Other stages with the same ``later_stages`` and ``last_stage``."""
         return Schedule(stages, self._later, self._last)
 
-    def amounts(self, pool_size: int) -> list[int]:
-        """The number of out-of-domain examples of each stage, for a pool of ``pool_size``.
+    def amounts(self, pool_size: int, unit: str = "examples") -> list[int]:
+        """The number of out-of-domain examples of each stage, for a pool of ``pool_size`` without named sources.
+
+        Args:
+            pool_size: The size of the pool.
+            unit: What is counted, for messages: ``examples`` or ``tokens``.
 
         Raises:
-            InputError: A stage needs more examples than the pool has, or the amounts rise.
+            InputError: A stage needs more examples than the pool has, the amounts rise, or a stage names sources.
         """
-        counts = []
+        counts: list[int] = []
         for position, stage in enumerate(self._stages, start=1):
-            amount = stage.amount
-            count = round(amount * pool_size) if isinstance(amount, float) else amount
-            if count > pool_size:
+            if isinstance(stage.amount, dict):
                 raise InputError(
-                    f"Stage {position} of the schedule asks for {count} out-of-domain examples, but the pool holds "
-                    f"{pool_size}: ask for at most {pool_size}, or for a fraction of the pool such as 1.0."
+                    f"Stage {position} of the schedule has amounts for {', '.join(stage.amount)}, but the pool has no "
+                    "named sources: give it some, such as out_of_domain: {books: books.jsonl}, or write one amount."
                 )
-            counts.append(count)
+            counts.append(_count(stage.amount, pool_size, position, unit, "the pool"))
         _check_falls(counts)
         return counts
 
+    def amounts_by_source(self, sizes: Mapping[str, int], unit: str = "examples") -> list[int | dict[str, int]]:
+        """The amounts of each stage as numbers: one in all, or one for each source, where the stage names sources.
+
+        Args:
+            sizes: The size of each source, by name.
+            unit: What is counted, for messages: ``examples`` or ``tokens``.
+
+        Raises:
+            InputError: A stage needs more examples than a source or the pool has, names a source that the pool does not
+                have, or the amounts of a source or in all rise.
+        """
+        found: list[int | dict[str, int]] = []
+        for position, stage in enumerate(self._stages, start=1):
+            amount = stage.amount
+            if not isinstance(amount, dict):
+                found.append(_count(amount, sum(sizes.values()), position, unit, "the pool"))
+                continue
+            for name in amount:
+                if name not in sizes:
+                    hint = did_you_mean(name, sizes)
+                    raise InputError(
+                        f"Stage {position} of the schedule asks for examples of '{name}', but the pool's sources are "
+                        f"{', '.join(sizes)}.{hint}"
+                    )
+            found.append(
+                {name: _count(amount.get(name, 0), sizes[name], position, unit, f"'{name}'") for name in sizes}
+            )
+        for name in sizes:
+            _check_falls([amount[name] for amount in found if isinstance(amount, dict)], name)
+        _check_falls([sum(amount.values()) if isinstance(amount, dict) else amount for amount in found])
+        return found
+
     def to_list(self) -> list[Any]:
         """The short form as plain data: a number for a stage without overrides, a mapping for one with."""
-        return [{"amount": stage.amount, **stage.overrides()} if stage.overrides() else stage.amount for stage in self]
+        return [
+            {"amount": stage.amount, **stage.overrides()}
+            if stage.overrides() or isinstance(stage.amount, dict)
+            else stage.amount
+            for stage in self
+        ]
 
 
-def remark_on_end(amounts: Sequence[int]) -> str:
-    """A remark on a schedule that does not end with in-domain data alone; empty for one that does."""
+def remark_on_end(amounts: Sequence[int], unit: str = "examples") -> str:
+    """A remark on a schedule that does not end with in-domain data alone; empty for one that does.
+
+    Args:
+        amounts: The amounts of the stages.
+        unit: What they count: ``examples`` or ``tokens``.
+    """
     if not amounts[-1]:
         return ""
-    return f"The schedule ends with {amounts[-1]} out-of-domain examples; the paper's ends with 0."
+    return f"The schedule ends with {amounts[-1]} out-of-domain {unit}; the paper's ends with 0."
 
 
 def check_amount(amount: Any) -> Amount:
     """Return ``amount`` as an int (a number of examples) or as a float from 0 to 1 (a fraction of the pool).
 
+    The amounts of a mapping by source are each returned like this.
+
     Raises:
-        InputError: It is not a number, negative, not finite, or above 1 and not whole.
+        InputError: It is not a number, negative, not finite, or above 1 and not whole; or it is a mapping without
+            entries.
     """
+    if isinstance(amount, Mapping):
+        if not amount:
+            raise InputError("The schedule holds an amount without any source: it must name one, such as {books: 500}.")
+        return {str(name): _check_number(number) for name, number in amount.items()}
+    return _check_number(amount)
+
+
+def _check_number(amount: Any) -> Number:
     if not is_number(amount):
         raise InputError(
             f"The schedule holds {amount!r}: an amount must be a number of examples or a fraction of the pool."
         )
-    number: Amount = int(amount) if isinstance(amount, numbers.Integral) else float(amount)
+    number: Number = int(amount) if isinstance(amount, numbers.Integral) else float(amount)
     if not math.isfinite(number) or number < 0:
         raise InputError(f"The schedule holds {number}: an amount must be finite and at least 0.")
     if isinstance(number, float) and number > 1:
@@ -185,6 +250,8 @@ def _stage(element: Any, position: int) -> Stage:
         return element
     if isinstance(element, Mapping):
         if "amount" not in element:
+            if element and all(is_number(value) for value in element.values()) and not {*element} & _OF_STAGES:
+                return Stage(check_amount(element))
             raise InputError(f"Stage {position} of the schedule has no 'amount'.")
         return from_mapping(Stage, element, f"Stage {position} of the schedule")
     return Stage(check_amount(element))
@@ -200,10 +267,22 @@ def _overrides(name: str, given: StageOverrides | Mapping[str, Any] | None) -> S
     return given
 
 
-def _check_falls(amounts: Sequence[Amount]) -> None:
+def _count(amount: Number, size: int, position: int, unit: str, where: str) -> int:
+    """The number of examples that an amount is, of a source or pool of this size."""
+    count = round(amount * size) if isinstance(amount, float) else amount
+    if count > size:
+        raise InputError(
+            f"Stage {position} of the schedule asks for {count} out-of-domain {unit}, but {where} holds {size}: ask "
+            f"for at most {size}, or for a fraction of {where} such as 1.0."
+        )
+    return count
+
+
+def _check_falls(amounts: Sequence[Number], source: str = "") -> None:
     for before, after in pairwise(amounts):
         if after > before:
+            of_source = f" for '{source}'" if source else ""
             raise InputError(
-                f"The schedule rises from {before} to {after}: each stage's sample is part of the one before, so the "
-                "amounts must not rise."
+                f"The schedule rises from {before} to {after}{of_source}: each stage's sample is part of the one "
+                "before, so the amounts must not rise."
             )

@@ -30,6 +30,8 @@ from gradual.cli.links import link_encoder
 from gradual.cli.parser import Parser
 from gradual.cli.plan import print_plan, print_statistics
 from gradual.cli.precedence import check_command, named_settings, ordered, settle
+from gradual.cli.relevance import print_relevance
+from gradual.cli.sample import write_samples
 from gradual.cli.search import add_search_arguments, schedule_of, search_and_confirm
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
@@ -52,7 +54,7 @@ from gradual.stage.trainer import trainer_errors
 # what may change between two runs of one experiment: where data is kept, how it is read, what is evaluated on
 _NOT_IDENTITY_OF_DATA = (
     *("test", "predict", "predict_file", "cache_dir", "num_proc", "num_workers", "eval_batch_size"),
-    *("batch_size", "batch_tokens"),  # which every data module has, whatever its class
+    *("batch_size", "batch_tokens", "amount_in", "order"),  # which every data module has, whatever its class
 )
 
 
@@ -70,6 +72,9 @@ class StageTrainer(Trainer):
 
     def stats(self, model: LightningModule, datamodule: Any = None) -> None:
         """Print the sizes of the data."""
+
+    def sample(self, model: LightningModule, datamodule: Any = None) -> None:
+        """Write the examples of each stage as JSON lines, for other trainers."""
 
 
 class GradualCLI(WeightsOnlyCLI):
@@ -94,7 +99,7 @@ class GradualCLI(WeightsOnlyCLI):
         skipped = {"ckpt_path", "weights_only", "verbose"}
         lightning = LightningCLI.subcommands()
         own = {"fit": lightning["fit"] | skipped} | {
-            name: {"model", "datamodule"} for name in ("compare", "search", "plan", "stats")
+            name: {"model", "datamodule"} for name in ("compare", "search", "plan", "stats", "sample")
         }
         # checkpoints run no code, and no option can make them
         own |= {name: lightning[name] | {"weights_only"} for name in ("validate", "test", "predict")}
@@ -128,6 +133,15 @@ class GradualCLI(WeightsOnlyCLI):
             default=None,
             help="file to write the predictions to; default: predictions.jsonl beside the checkpoint",
         )
+        if self._command == "stats":
+            parser.add_argument(
+                "--relevance",
+                action="store_true",
+                help="also print how far each source of the pool is from the in-domain data, and the ten most and "
+                "least relevant examples",
+            )
+        if self._command == "sample":
+            parser.add_argument("--out", type=str | None, default=None, help="folder to write to")
         add_comparison_arguments(parser)
         add_search_arguments(parser)
         parser.add_class_arguments(TrainSettings, nested_key=None, skip={"seed"}, sub_configs=True)
@@ -164,7 +178,7 @@ class GradualCLI(WeightsOnlyCLI):
         if self.subcommand == "compare":
             self._settings.strategies = self._selected_strategies()
         self._settings.schedule = schedule_of(self._settings.schedule)
-        if self.subcommand in ("fit", "compare", "search", "plan"):
+        if self.subcommand in ("fit", "compare", "search", "plan", "sample"):
             for sentence in settle(self._settings, self.subcommand, self._named):
                 note(sentence)
         data = self._settings.data
@@ -179,7 +193,7 @@ class GradualCLI(WeightsOnlyCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make a Trainer for the subcommands that evaluate; the stages make their own."""
-        if self.subcommand in (None, "fit", "compare", "search", "plan", "stats"):
+        if self.subcommand in (None, "fit", "compare", "search", "plan", "stats", "sample"):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
@@ -294,6 +308,15 @@ class GradualCLI(WeightsOnlyCLI):
         datamodule.prepare_data()
         datamodule.setup()
         print_statistics(datamodule.statistics())
+        if self._settings.relevance:
+            print_relevance(datamodule)
+
+    def sample(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
+        """Write the examples of each stage as JSON lines, for other trainers."""
+        if not self._settings.out:
+            raise InputError("--out is not set: give the folder to write the stages to.")
+        datamodule.seed = self._defaults().seed
+        print(f"Stages: {write_samples(datamodule, self._schedule(), Path(self._settings.out))}")
 
     def validate(self, model: LightningModule, **arguments: Any) -> None:
         """Print the validation scores of a checkpoint."""

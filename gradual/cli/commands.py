@@ -6,6 +6,7 @@ LIGHTNING_COMMANDS = {
     "search": "search for a schedule within a budget, and confirm the best under fresh seeds",
     "plan": "print what each stage would train on, without training",
     "stats": "print the sizes of the data",
+    "sample": "write the examples of each stage as JSON lines, for other trainers",
     "validate": "print the validation scores of a checkpoint",
     "test": "print the test scores of a checkpoint",
     "predict": "write the predictions of a checkpoint as JSON lines",

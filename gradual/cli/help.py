@@ -41,7 +41,19 @@ class _Section:
 
 
 _RUN = _Section(
-    "The run", ("schedule", "final", "run_dir", "ckpt_path", "predictions", "seed_everything", *STAGES, "verbose")
+    "The run",
+    (
+        "schedule",
+        "final",
+        "run_dir",
+        "ckpt_path",
+        "predictions",
+        "seed_everything",
+        *STAGES,
+        "verbose",
+        "relevance",
+        "out",
+    ),
 )
 _COMPARISON = _Section("The comparison", ("strategies", "controls", "seeds", "metrics", "baseline", "jobs", "ray"))
 _SEARCH = _Section("The search", ("budget", "budget_in", "confirm_seeds", "search"))
@@ -74,7 +86,9 @@ def _shows(command: str, section: _Section, name: str) -> bool:
         own = ("schedule", "seed_everything", "patience", *STAGES)
         return section in (_OPTIMIZER, _LR_SCHEDULE) or name in own
     if command == "stats":
-        return False
+        return name == "relevance"
+    if command == "sample":
+        return name in ("schedule", "seed_everything", "out", *STAGES)
     if section is _TRAINER:
         split = {"validate": "val"}.get(command, command)
         return name.partition(".")[2] in (*_MEASURING, f"limit_{split}_batches")
@@ -192,14 +206,16 @@ def _sorted(
 
 def _epilog(command: str) -> str:
     variable = f"GRADUAL_{command.upper()}__"
-    example = {"validate": "TRAINER__PRECISION", "test": "TRAINER__PRECISION", "stats": "MODEL"}.get(command, "")
+    example = {"validate": "TRAINER__PRECISION", "test": "TRAINER__PRECISION", "stats": "MODEL", "sample": "MODEL"}.get(
+        command, ""
+    )
     example = example or ("CKPT_PATH" if command == "predict" else "PATIENCE")
     text = (
         f"Settings that are neither on the command line nor in a file are read from environment variables: {variable}"
         f"{example} for --{example.lower().replace('__', '.')}. This does not apply to --model.SETTING and "
         "--data.SETTING (init_args in a file)."
     )
-    if command not in ("plan", "stats"):
+    if command not in ("plan", "stats", "sample"):
         text += (
             "\n\nClasses are given by their path. --trainer.logger.help CLASS shows the settings of a logger; the same "
             "works for --trainer.callbacks, strategy, profiler, plugins and accelerator. More about the Trainer: "

@@ -25,6 +25,8 @@ def print_plan(
 ) -> None:
     """Print one row per stage: its examples and their ratio, batch size, steps per epoch, limits and learning rates.
 
+    The out-of-domain examples are followed by their tokens, where amounts count these, and by those of each source.
+
     Args:
         model: The model.
         datamodule: The data.
@@ -39,7 +41,9 @@ def print_plan(
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
     limited = any(stage.max_steps for stage in schedule)
-    for heading in (*headings, *(["max steps"] if limited else [])):
+    tokens = datamodule.amount_in == "tokens"
+    sample = [*(["tokens"] if tokens else []), *datamodule.sources]
+    for heading in (*headings[:3], *sample, *headings[3:], *(["max steps"] if limited else [])):
         table.add_column(heading, justify="right")
     table.add_column("learning rates", overflow="fold")
     for k, stage in enumerate(schedule):
@@ -49,6 +53,8 @@ def print_plan(
             k + 1,
             in_domain,
             amount,
+            *([datamodule.sample_tokens()] if tokens else []),
+            *datamodule.composition.values(),
             f"1:{amount / in_domain:.2f}" if in_domain else "-",
             datamodule.train_batch_size(),
             datamodule.steps_per_epoch(),
@@ -67,7 +73,14 @@ def print_plan(
     console.print(table)
     if remark := remark_on_end(datamodule.amounts):
         console.print(remark)
-    console.print(f"Pool: {datamodule.pool_size} out-of-domain examples. Steps are per process.")
+    console.print(
+        f"Pool: {datamodule.pool_size} out-of-domain examples{_of_sources(datamodule)}. Steps are per process."
+    )
+
+
+def _of_sources(datamodule: MixedDomainDataModule) -> str:
+    sizes = ", ".join(f"{size} {name}" for name, size in datamodule.source_sizes.items())
+    return f" ({sizes})" if sizes else ""
 
 
 def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:

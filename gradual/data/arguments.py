@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gradual.checks import Accepted, integer
 from gradual.data.formats import FORMATS
+from gradual.data.sources import Source
 
 _OF_FILES = "files are read by gradual.FileDataModule"
-_SOURCES = "join several datasets into one, such as torch.utils.data.ConcatDataset([first, second])"
+_JOINED = "join several datasets into one, such as torch.utils.data.ConcatDataset([first, second])"
 
 BATCHES = {
     "batch_size": integer(1),
@@ -34,7 +35,7 @@ def _wrong_dataset(value: Any) -> str | None:
     if isinstance(value, IterableDataset):
         return "a stage draws examples by index, which a stream does not support"
     if isinstance(value, dict) or (isinstance(value, list | tuple) and _is_dataset(next(iter(value), None))):
-        return _SOURCES
+        return _JOINED
     if type(value).__name__ in ("DataFrame", "Series"):  # these are indexed by column, or by the labels of an index
         return "convert it to a list, with frame.to_dict('records') or series.tolist()"
     if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")) or getattr(value, "ndim", 1) == 0:
@@ -65,8 +66,20 @@ def _wrong_files(value: Any) -> str | None:
     if all(isinstance(part, str | os.PathLike) for part in given):
         return None
     if isinstance(value, dict):
-        return "put the files of several sources into one list"
+        return "only the pool, out_of_domain, has named sources"
     return "datasets are taken by gradual.MixedDomainDataModule" if hasattr(value, "__getitem__") else ""
+
+
+def _wrong_pool(value: Any) -> str | None:
+    """Return None for a dataset or a mapping of named sources, and otherwise what to pass instead."""
+    if not isinstance(value, Mapping):
+        return _wrong_dataset(value)
+    wrong = (_wrong_dataset(source.dataset if isinstance(source, Source) else source) for source in value.values())
+    return next(filter(None, wrong), None)
+
+
+def _wrong_pool_files(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else _wrong_files(value)
 
 
 def _wrong_path(value: Any) -> str | None:
@@ -74,5 +87,7 @@ def _wrong_path(value: Any) -> str | None:
 
 
 DATASET = Accepted("a map-style dataset (with __len__ and __getitem__) or a list of examples", _wrong_dataset)
+POOL_DATA = Accepted(f"{DATASET.words}, or a mapping of these by the names of sources", _wrong_pool)
 FILES = Accepted("a file, a pattern or a list of these", _wrong_files)
+POOL_FILES = Accepted(f"{FILES.words}, or a mapping of these by the names of sources", _wrong_pool_files)
 PATH = Accepted("a path", _wrong_path)

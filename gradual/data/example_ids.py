@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradual.data.file_dataset import ArrowColumn
+from gradual.data.sources import is_training
 from gradual.data.subsets import positions_of
 
 _COMPARED = 100  # examples of a part
@@ -25,8 +26,8 @@ def other_example(tables: Mapping[str, Any], column: str, inputs: Sequence[str])
     evaluated = {part: tables[part].select_columns(list(inputs)) for part in ("val", "test") if part in tables}
     ids = {part: ArrowColumn(tables[part], column) for part in tables}
     held_out = {id_ for part in evaluated for id_ in ids[part] if id_ is not None}
-    for part in ("in_domain", "out_of_domain") if held_out else ():
-        shared = positions_of(ids[part], held_out)[:_COMPARED].tolist() if part in tables else []
+    for part in tables if held_out else ():
+        shared = positions_of(ids[part], held_out)[:_COMPARED].tolist() if is_training(part) else []
         for position in shared:
             id_, example = ids[part][position], tables[part].select_columns(list(inputs))[position]
             same = [

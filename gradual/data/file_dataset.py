@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from torch.utils.data import Dataset
 
 from gradual.data.collate import IGNORED_LABEL
 from gradual.data.features import LENGTH
+from gradual.data.relevance.tokens import Tokens
+from gradual.errors import InputError
 
 _ISIN_ROWS = 1 << 20
+_TOKENS = ("input_ids", "pieces")  # columns of token ids
 
 
 class FileDataset(Dataset[dict[str, Any]]):
@@ -49,6 +53,24 @@ class FileDataset(Dataset[dict[str, Any]]):
     def lengths(self) -> ArrowColumn | None:
         """Tokens per example; None where unknown."""
         return None if self._length_column is None else ArrowColumn(self.table, self._length_column)
+
+    def token_ids(self, start: int, stop: int) -> Tokens:
+        """Return the tokens of consecutive examples.
+
+        Raises:
+            InputError: The files are not tokenized.
+        """
+        column = next((name for name in _TOKENS if name in self.table.column_names), None)
+        if column is None:
+            raise InputError("An order by relevance needs text: set text_column.")
+        lists = self.table.data.column(column).slice(start, stop - start).combine_chunks()
+        lengths = _pyarrow().compute.list_value_length(lists).to_numpy(zero_copy_only=False)
+        return Tokens(lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64), lengths.astype(np.int64))
+
+    @property
+    def token_key(self) -> str:
+        """What identifies the tokens: the key of the table in the cache, which has the content of its files."""
+        return Path(self.table.cache_files[0]["filename"]).parent.name
 
     def __len__(self) -> int:
         return len(self.table)

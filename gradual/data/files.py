@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from gradual.checks import checked, integer
-from gradual.data.arguments import BATCHES, FILES, PATH
+from gradual.data.arguments import BATCHES, FILES, PATH, POOL_FILES
 from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
 from gradual.data.collate import PaddingCollator
 from gradual.data.features import LENGTH
 from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
 from gradual.data.labels import note_pool_labels
-from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.module import AmountIn, Domains, MixedDomainDataModule, source_row
+from gradual.data.relevance.settings import Order
+from gradual.data.sources import POOL, files_of_sources, is_pool, is_training, part_of, pool_of, sources_of
 from gradual.errors import InputError
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 _PARTS = ("in_domain", "out_of_domain", "val", "test", "predict")
-_FILES = dict.fromkeys(_PARTS, FILES)
+_FILES = dict.fromkeys(_PARTS, FILES) | {POOL: POOL_FILES}
 
 
 class FileDataModule(MixedDomainDataModule):
@@ -40,7 +43,8 @@ class FileDataModule(MixedDomainDataModule):
 
     Args:
         in_domain: Training examples of the target domain.
-        out_of_domain: The pool.
+        out_of_domain: The pool: files, or a mapping of named sources, each files or ``{files: FILES, weight: NUMBER}``.
+            The sources may differ in format.
         val: Validation examples.
         test: Test examples.
         predict: Examples to predict, labelled or not; None for the test examples.
@@ -63,6 +67,9 @@ class FileDataModule(MixedDomainDataModule):
         batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         collate_fn: Makes a batch from a list of examples; None for ``PaddingCollator``.
         num_workers: Number of processes that load data; 0 loads in the main process.
+        amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``. All but ``column`` need ``text_column``.
 
     Attributes:
         label_names: Labels that are text, sorted, as found in the training files; available after ``setup``.
@@ -72,7 +79,7 @@ class FileDataModule(MixedDomainDataModule):
     def __init__(
         self,
         in_domain: str | list[str],
-        out_of_domain: str | list[str] | None = None,
+        out_of_domain: str | list[str] | dict[str, Any] | None = None,
         val: str | list[str] | None = None,
         test: str | list[str] | None = None,
         predict: str | list[str] | None = None,
@@ -90,27 +97,40 @@ class FileDataModule(MixedDomainDataModule):
         batch_tokens: int | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
+        amount_in: AmountIn = "examples",
+        order: Order | dict[str, Any] | str = "uniform",
     ):
         super().__init__(
+            amount_in=amount_in,
+            order=order,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             batch_tokens=batch_tokens,
             collate_fn=collate_fn,
             num_workers=num_workers,
         )
-        self.files = dict(zip(_PARTS, (in_domain, out_of_domain, val, test, predict)))
+        self.files: dict[str, Any] = dict(zip(_PARTS, (in_domain, out_of_domain, val, test, predict)))
+        """The files of each part, and in place of a pool with named sources those of each ``out_of_domain.NAME``."""
+        self.weights: tuple[float, ...] | None = None
+        if isinstance(out_of_domain, Mapping):
+            sources, self.weights = files_of_sources(out_of_domain, FILES)
+            del self.files[POOL]
+            self.files |= {part_of(name): files for name, files in sources.items()}
         self.text_column = [text_column] if isinstance(text_column, str) else list(text_column or ())
         self.tokenizer, self.max_length = tokenizer, max_length
         self.label_column, self.id_column, self.length_column = label_column, id_column, length_column
         self.columns, self.cache_dir, self.num_proc = columns, cache_dir, num_proc
         self.label_names: list[str] = []
         self._tables: dict[str, Any] | None = None
+        self._text: dict[str, Any] | None = None  # the same, without tokenization
         if len(self.text_column) > 2:
             raise InputError(f"text_column has {len(self.text_column)} columns: it must have one, or two for pairs.")
         if self.text_column and tokenizer is None:
             raise InputError("text_column needs a tokenizer: set tokenizer to an encoder's folder or name on the hub.")
         if batch_tokens and not self.knows_lengths:
             raise InputError("batch_tokens needs the lengths of examples: set text_column or length_column.")
+        if amount_in == "tokens" and not self.knows_lengths:
+            raise InputError("amount_in: tokens needs the lengths of examples: set text_column or length_column.")
 
     @property
     def knows_lengths(self) -> bool:
@@ -133,25 +153,57 @@ class FileDataModule(MixedDomainDataModule):
         tables = self._read()
         self.label_names = self._found_labels(tables)
         lengths = LENGTH if self.text_column else self.length_column
-        return Domains(
-            **{
+        return self._domains_of(
+            {
                 name: FileDataset(table, self.id_column, lengths, self.label_column, self.label_names)
                 for name, table in tables.items()
             }
         )
 
+    def _domains_of(self, parts: Mapping[str, Any]) -> Domains:
+        """Return the datasets of the parts, with those of named sources as one pool."""
+        others = {part: dataset for part, dataset in parts.items() if not is_pool(part)}
+        return Domains(**others, out_of_domain=pool_of(parts, self.weights))
+
     def content_of(self, part: str) -> str | None:
         """Compute a digest of all bytes of a part's files."""
         return content_of_files(expand(part, self.files[part] or ()), self._cache())
+
+    def rows(self, part: str) -> Any:
+        """Return the examples of a part with the columns of its files."""
+        if not self.text_column:
+            return self._read()[part]
+        if self._text is None:
+            files = {name: expand(name, given) for name, given in self.files.items() if given and is_training(name)}
+            columns = {name: self._columns(name) for name in files}
+            options = replace(self._read_options(), tokenizer=None, max_length=None)
+            self._text = read_tables(files, columns, options, self.label_column)
+        return self._text[part]
+
+    def cache_folder(self) -> Path:
+        """Return the folder of converted files."""
+        return self._cache()
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return load_tokenizer(str(self.tokenizer)) if self.tokenizer else None
+
+    def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
+        """Return a column of the files."""
+        table = self._read()[part]
+        return table.data.column(column) if column in table.column_names else None
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Count the examples of each part, and their tokens if lengths are known."""
         columns = super().statistics()
         domains = self.domains
         if self.knows_lengths:
-            parts = (domains.in_domain, domains.out_of_domain, domains.val, domains.test)
-            tokens = (0 if part is None else int(part.lengths.sum()) for part in parts)  # type: ignore[attr-defined]
-            columns["tokens"] = dict(zip(columns["examples"], tokens))
+            parts = dict(zip(("train (in-domain)", "pool (out-of-domain)", "dev", "test"), vars(domains).values()))
+            if self.sources:
+                parts |= {source_row(name): part for name, _, part in sources_of(domains.out_of_domain) if name}
+            columns["tokens"] = {
+                row: 0 if parts[row] is None else int(parts[row].lengths.sum()) for row in columns["examples"]
+            }
         return columns
 
     def _read(self) -> dict[str, Any]:
@@ -168,7 +220,8 @@ class FileDataModule(MixedDomainDataModule):
 
     def _columns(self, part: str) -> Columns:
         label = None if part == "predict" else self.label_column
-        needed = tuple(filter(None, [self.id_column, self.length_column, label]))
+        order = self.order.column if is_pool(part) else None
+        needed = tuple(filter(None, [self.id_column, self.length_column, label, order]))
         return Columns(
             None if self.columns is None else tuple(dict.fromkeys([*self.columns, *self.text_column, *needed])),
             needed=needed,
@@ -198,14 +251,15 @@ class FileDataModule(MixedDomainDataModule):
         if str(found["in_domain"].type) != "string":
             return []
         labels = {name: set(column.unique().to_pylist()) for name, column in found.items()}
-        training = labels["in_domain"] | labels.get("out_of_domain", set())
+        training = set().union(*(labels[name] for name in labels if is_training(name)))
         for name, values in labels.items():
             if values - training:
                 unknown = sorted(map(str, values - training))[0]
                 where = f"{name} ({expand(name, self.files[name] or ())[0]})"
                 raise InputError(f"{where} has the {self.label_column} '{unknown}', which is in no training file.")
-        others = set().union(*(values for name, values in labels.items() if name != "out_of_domain"))
-        note_pool_labels(f"Column '{self.label_column}'", labels.get("out_of_domain", ()), others)
+        others = set().union(*(values for name, values in labels.items() if not is_pool(name)))
+        pool = set().union(*(values for name, values in labels.items() if is_pool(name)))
+        note_pool_labels(f"Column '{self.label_column}'", pool, others)
         return sorted(training)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from gradual.data.sources import is_pool
+
 log = logging.getLogger(__name__)
 
 
@@ -41,9 +43,10 @@ def note_labels(what: str, parts: Mapping[str, Iterable[Any]]) -> None:
         parts: The labels of each part.
     """
     labels = {part: set(map(str, found)) for part, found in parts.items()}
-    others = set().union(*(found for part, found in labels.items() if part != "out_of_domain"))
-    note_pool_labels(what, labels.get("out_of_domain", ()), others)
-    training = labels["in_domain"] | labels.get("out_of_domain", set())
+    others = set().union(*(found for part, found in labels.items() if not is_pool(part)))
+    pool = set().union(*(found for part, found in labels.items() if is_pool(part)))
+    note_pool_labels(what, pool, others)
+    training = labels["in_domain"] | pool
     unseen = sorted(others - training)
     if unseen:
         rank_zero_only(log.warning)("%s: no training example has %s.", what, _named(unseen))

@@ -50,13 +50,25 @@ def draw(pool_size: int, amount: int, seed: int) -> npt.NDArray[np.int64]:
     return drawn
 
 
+def scrambled(values: npt.NDArray[np.uint64], key: str) -> npt.NDArray[np.uint64]:
+    """Map numbers to numbers that look random, one to one; another key gives another map."""
+    return _mix(values ^ _round_keys(key)[0])
+
+
+def gumbel_noise(positions: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.float32]:
+    """Draw a number from the standard Gumbel distribution for each position, whichever others there are."""
+    bits = scrambled(positions.astype(np.uint64), f"noise {seed}") >> np.uint64(11)
+    uniform = (bits.astype(np.float64) + 0.5) / 2.0**53
+    return (-np.log(-np.log(uniform))).astype(np.float32)
+
+
 def derive_seed(*parts: object) -> int:
     """Derive a separate 32-bit seed for what ``parts`` name, such as a stage's from the experiment's."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
 
-def _round_keys(seed: int) -> list[np.uint64]:
+def _round_keys(seed: int | str) -> list[np.uint64]:
     digest = hashlib.sha512(f"gradual pool order {seed}".encode()).digest()
     return [np.uint64(int.from_bytes(digest[8 * i : 8 * i + 8], "little")) for i in range(_ROUNDS)]
 

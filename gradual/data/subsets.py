@@ -1,9 +1,9 @@
-"""Map-style datasets joined, and parts of them by position."""
+"""Map-style datasets and their columns joined, and parts of them by position."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,38 @@ class Joined(ConcatDataset[Any]):
             for place, example in zip(places, found, strict=True):
                 examples[place] = example
         return examples
+
+
+class JoinedColumn:
+    """A column of several datasets as one, such as their lengths; every operation needs memory for its result only.
+
+    Args:
+        columns: The column of each dataset, in the order of the datasets.
+    """
+
+    def __init__(self, columns: Sequence[Any]):
+        self._columns = list(columns)
+        self._ends = np.cumsum([len(column) for column in columns])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the entries at an array of indices."""
+        part_of = np.searchsorted(self._ends, indices, side="right")
+        starts = self._ends - [len(column) for column in self._columns]
+        found = np.zeros(len(indices), dtype=np.int64)
+        for part, column in enumerate(self._columns):
+            places = np.flatnonzero(part_of == part)
+            found[places] = entries_at(column, indices[places] - starts[part])
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.concatenate([np.asarray(column) for column in self._columns]).astype(dtype or np.int64)
+
+    def sum(self) -> int:
+        """Sum the entries."""
+        return sum(int(np.sum(column) if not hasattr(column, "sum") else column.sum()) for column in self._columns)
 
 
 def subset(dataset: Dataset[Any], indices: npt.NDArray[np.int64]) -> Subset[Any]:
@@ -61,10 +93,18 @@ def size_of(dataset: Dataset[Any]) -> int:
     return len(dataset)  # type: ignore[arg-type]
 
 
-def lengths_of(dataset: Dataset[Any]) -> npt.NDArray[np.integer]:
-    """Return the number of tokens in each example."""
+def lengths_of(dataset: Dataset[Any], needed_for: str = "batch_tokens") -> npt.NDArray[np.integer]:
+    """Return the number of tokens in each example.
+
+    Args:
+        dataset: The examples.
+        needed_for: The setting that needs them, for the message.
+
+    Raises:
+        InputError: The dataset does not know them.
+    """
     whole = dataset.dataset if isinstance(dataset, Subset) else dataset
     lengths = getattr(whole, "lengths", None)
     if lengths is None:
-        raise InputError(f"batch_tokens needs the length of each example, but {type(whole).__name__} has no lengths.")
+        raise InputError(f"{needed_for} needs the length of each example, but {type(whole).__name__} has no lengths.")
     return np.asarray(entries_at(lengths, np.asarray(dataset.indices)) if isinstance(dataset, Subset) else lengths)

@@ -29,7 +29,8 @@ lengths. A sketch::
         def spec(self):
             return ...
 
-An example is a dict of its features and ``id``, which is text: that of the file, or else the example's position.
+An example is a dict of its features and ``id``, which is text: that of the file, or else the example's position. Where
+the pool has named sources, a training example also has the number of its ``source``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
 from gradual.data.example_ids import other_example
@@ -48,13 +52,19 @@ from gradual.data.features import LENGTH, Features
 from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
-from gradual.data.module import Domains
+from gradual.data.module import AmountIn, Domains
+from gradual.data.relevance.settings import Order
+from gradual.data.sources import is_pool, is_training
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 ID = "id"
 """The role of ids, and their name in examples."""
+_ORDER = "order"
+"""The role of the column that the pool is ordered by."""
+SOURCE = "source"
+"""The name, in training examples, of the number of their source: 0 for in-domain data, then 1, 2, ... by name."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,11 @@ class Role:
     predicted: bool = False
 
 
+def source_numbers(examples: Sequence[Mapping[str, Any]]) -> Tensor | None:
+    """Return the number of each example's source, shape ``(n,)``; None where sources have no names."""
+    return torch.tensor([example[SOURCE] for example in examples]) if SOURCE in examples[0] else None
+
+
 class TaskDataset(FileDataset):
     """The features of the examples of a part, each with its ``id``: that of the file, or its position.
 
@@ -85,17 +100,22 @@ class TaskDataset(FileDataset):
         table: A ``datasets.Dataset`` of features.
         identified: Whether ids from the files identify examples across parts, so that an example with the id of a
             validation or test example is not trained on.
+        source: The number of the source, which each example then has as ``source``; None for none.
     """
 
-    def __init__(self, table: Any, identified: bool):
+    def __init__(self, table: Any, identified: bool, source: int | None = None):
         super().__init__(table, ID if identified and ID in table.column_names else None, LENGTH)
+        self._source = {} if source is None else {SOURCE: source}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         found = super().__getitems__([int(index) for index in indices])
-        return [{**row, ID: str(int(at)) if row.get(ID) is None else row[ID]} for at, row in zip(indices, found)]
+        return [
+            {**row, ID: str(int(at)) if row.get(ID) is None else row[ID], **self._source}
+            for at, row in zip(indices, found)
+        ]
 
 
 class TaskFileDataModule(FileDataModule):
@@ -107,7 +127,7 @@ class TaskFileDataModule(FileDataModule):
     Args:
         in_domain: Training examples of the target domain.
         roles: The columns that the task reads.
-        out_of_domain: The pool.
+        out_of_domain: The pool: files, or a mapping of named sources, each files or ``{files: FILES, weight: NUMBER}``.
         val: Validation examples.
         test: Test examples.
         predict: Examples to predict, labelled or not; None for the test examples.
@@ -124,6 +144,9 @@ class TaskFileDataModule(FileDataModule):
         eval_batch_size: Examples per evaluation batch; None for ``batch_size``.
         batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         num_workers: Number of processes that load data; 0 loads in the main process.
+        amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``, of which ``column`` is a column of the pool's files.
         trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
 
     Attributes:
@@ -135,7 +158,7 @@ class TaskFileDataModule(FileDataModule):
         self,
         in_domain: str | list[str],
         roles: Sequence[Role],
-        out_of_domain: str | list[str] | None = None,
+        out_of_domain: str | list[str] | dict[str, Any] | None = None,
         val: str | list[str] | None = None,
         test: str | list[str] | None = None,
         predict: str | list[str] | None = None,
@@ -148,15 +171,19 @@ class TaskFileDataModule(FileDataModule):
         eval_batch_size: int | None = None,
         batch_tokens: int | None = None,
         num_workers: int = 0,
+        amount_in: AmountIn = "examples",
+        order: Order | dict[str, Any] | str = "uniform",
         trust_remote_code: bool = False,
     ):
         super().__init__(
             in_domain, out_of_domain, val, test, predict,
             tokenizer=tokenizer, max_length=max_length, id_column=id_column, cache_dir=cache_dir, num_proc=num_proc,
             batch_size=batch_size, eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers,
+            amount_in=amount_in, order=order,
         )  # fmt: skip
         self.trust_remote_code = trust_remote_code
-        self.roles = (*roles, Role(ID, id_column, (ID, "idx"), needed=False))
+        ordered_by = [Role(_ORDER, self.order.column, (), needed=False)] if self.order.column else []
+        self.roles = (*roles, *ordered_by, Role(ID, id_column, (ID, "idx"), needed=False))
         self.tables: dict[str, Any] = {}
         self.column_of: dict[str, str] = {}
         if max_length is not None:
@@ -167,7 +194,8 @@ class TaskFileDataModule(FileDataModule):
         """Return what turns the rows of a part into features; ``tables`` and ``column_of`` are known.
 
         Args:
-            part: ``in_domain``, ``out_of_domain``, ``val``, ``test`` or ``predict``.
+            part: ``in_domain``, ``out_of_domain``, ``val``, ``test`` or ``predict``; ``out_of_domain.NAME`` for each
+                source of a pool with named sources.
         """
 
     @abstractmethod
@@ -204,12 +232,42 @@ class TaskFileDataModule(FileDataModule):
         made = self._read()
         own = self._ids_are_of_each_file()
         self.collate_fn = self.collator()
-        return Domains(
-            **{
-                part: TaskDataset(table, not (own and part in ("in_domain", "out_of_domain")))
+        return self._domains_of(
+            {
+                part: TaskDataset(table, not (own and is_training(part)), self._number_of(part))
                 for part, table in made.items()
             }
         )
+
+    def schema_of(self, part: str) -> int:
+        """The annotation scheme of a part: 0 for that of the target domain, and 1, 2, ... for those of the pool.
+
+        Each source of a pool with named sources has its own.
+        """
+        return self.pool_parts.index(part) + 1 if is_pool(part) else 0
+
+    @property
+    def pool_parts(self) -> list[str]:
+        """The parts of the data that make up the pool: one, none, or one for each source with a name."""
+        return [part for part, files in self.files.items() if is_pool(part) and files]
+
+    def _number_of(self, part: str) -> int | None:
+        """The number of a training part among those with names: 0 for in-domain data; None where there are no names."""
+        named = any("." in part for part in self.pool_parts)
+        return self.schema_of(part) if named and is_training(part) else None
+
+    def rows(self, part: str) -> Any:
+        """Return the examples of a part with the columns of its files that the task reads."""
+        self._read()
+        return self.tables[part]
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return self.fast_tokenizer
+
+    def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
+        """Return a column of the files."""
+        return self.values_of(_ORDER, part)
 
     def values_of(self, role: str, part: str) -> Any:
         """Return the column of a role in a part as a ``pyarrow.ChunkedArray``; None where there is none."""
@@ -283,6 +341,7 @@ class TaskFileDataModule(FileDataModule):
                 for role in known
                 if (role.needed or role.given or self.column_of[role.name] in there)
                 and not (part == "predict" and role.predicted)
+                and (is_pool(part) or role.name != _ORDER)
             ]
             for part, there in names.items()
         }
@@ -299,7 +358,7 @@ class TaskFileDataModule(FileDataModule):
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]
-        columns = {role: name for role, name in self.column_of.items() if name in table.column_names}
+        columns = {role: of for role, of in self.column_of.items() if role != _ORDER and of in table.column_names}
         return read_features(table, columns, self.features(part), files, options)
 
     def _ids_are_of_each_file(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from gradual.checks import did_you_mean, found
 from gradual.errors import InputError
 from gradual.experiment.strategies import Control, Strategy
-from gradual.schedule import Schedule, Stage
+from gradual.schedule import Amount, Schedule, Stage
 
 SAME_STEPS = "same training, one stage"
 SAME_RESTARTS = "same training, same restarts"
@@ -130,7 +130,17 @@ def _stages(kind: str, stages: list[Stage], amounts: Sequence[int]) -> tuple[lis
         weighted = [_weighted(stage, first, largest, amount) for stage, amount in zip(middle, amounts[1:])]
         return [first, *weighted, last], list(every)
     kept = min(amounts[-2], max(amounts[-1], round(REPLAY_SHARE * largest)))
-    return [first, *middle, last if kept == amounts[-1] else replace(last, amount=kept)], list(every)
+    if kept == amounts[-1]:
+        return [first, *middle, last], list(every)
+    return [first, *middle, replace(last, amount=_part_of(stages[-2].amount, kept, amounts[-2]))], list(every)
+
+
+def _part_of(amount: Amount, kept: int, whole: int) -> Amount:
+    """Reduce an amount, whose value is ``whole``, to ``kept``; where it names sources, each by the same factor."""
+    if not isinstance(amount, dict):
+        return kept
+    factor = kept / whole
+    return {name: part * factor if isinstance(part, float) else int(part * factor) for name, part in amount.items()}
 
 
 def _weighted(stage: Stage, first: Stage, largest: int, amount: int) -> Stage:

@@ -57,14 +57,14 @@ def plan_tree(
     def amounts(strategy: Strategy) -> list[int]:
         name = next(name for name, value in strategies.items() if value is strategy)
         try:
-            return strategy.schedule.amounts(experiment.data(strategy.data).pool_size)
+            return experiment.data(strategy.data).amounts_of(strategy.schedule)
         except InputError as error:
             raise InputError(f"The strategy '{name}': {error}") from error
 
     if kinds:
         counts = {name: amounts(strategy) for name, strategy in strategies.items()}
         strategies = with_controls(strategies, counts, kinds)
-    return Tree(strategies, seeds, amounts, experiment.settings_of)
+    return Tree(strategies, seeds, amounts, experiment.settings_of, experiment.samples_of)
 
 
 @interruptible()
@@ -131,7 +131,7 @@ def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
             curve = experiment.run.seed(seed) / "by-stage" / "-".join(map(str, tree.amounts[strategy]))
             save_stage_curve(curve, stages)
 
-    if remark := remark_on_end(tree.amounts[strategy]):
+    if remark := remark_on_end(tree.amounts[strategy], experiment.data({}).amount_in):
         note("%s", remark)
     try:
         trained = _run_tree(experiment, tree, in_process(experiment), save)
@@ -252,9 +252,13 @@ def _print_tree(experiment: Experiment, tree: Tree) -> None:
         console.print(sentence, markup=False)
     with_sharing, without = tree.examples(experiment.data({}).in_domain_size)
     done = sum(node.directory(experiment.run).result() is not None for node in tree.nodes)
+    stages = f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done"
+    if experiment.data({}).amount_in == "tokens":
+        console.print(f"{stages}.")
+        return
     console.print(
-        f"{len(tree.nodes)} stages instead of {tree.stages_without_sharing}, {done} of them done; an epoch of each is "
-        f"{with_sharing} examples instead of {without}: sharing saves {1 - with_sharing / without:.0%}."
+        f"{stages}; an epoch of each is {with_sharing} examples instead of {without}: sharing saves "
+        f"{1 - with_sharing / without:.0%}."
     )
 
 

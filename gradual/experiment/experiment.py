@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.final import LAST, Final
+from gradual.experiment.strategies import Strategy
 from gradual.experiment.tree import Node
 from gradual.nn.compiled import lightning_module
 from gradual.runs.directory import RunDirectory, canonical
@@ -79,6 +80,10 @@ class Experiment:
         """All that a stage trains with under a seed, as plain data."""
         return replace(self.defaults, seed=seed).resolve(stage)
 
+    def samples_of(self, strategy: Strategy, seed: int) -> list[dict[str, int]]:
+        """The number of out-of-domain examples of each named source in a strategy's stages; empty without names."""
+        return self.data(strategy.data).compositions(strategy.schedule, seed)
+
     def make_model(self, seed: int) -> LightningModule:
         """The untrained model of a seed."""
         seed_everything(seed, verbose=False)
@@ -107,7 +112,7 @@ class Experiment:
             if node.keeps_optimizer and node.parent and node.parent.directory(self.run).is_finished():
                 check_saved_state(node.parent.directory(self.run).best)
             kept_from = node.parent.settings["optimizer"] if node.keeps_optimizer and node.parent else None
-            key = canonical([node.settings | {"seed": None}, node.amounts[-1], node.data, kept_from])
+            key = canonical([node.settings | {"seed": None, "sources": None}, node.amounts[-1], node.data, kept_from])
             if key in seen:
                 continue
             seen.add(key)

@@ -92,6 +92,10 @@ class RunResult:
             title = f"mean of {stage.index + 1 - stage.averaged}-{stage.index}" if stage.averaged else stage.index + 1
             table.add_column(str(title), justify="right", no_wrap=True)
         table.add_row("out-of-domain", *(str(stage.out_of_domain) for stage in self.stages))
+        for name in dict.fromkeys(name for stage in self.stages for name in stage.sources):
+            table.add_row(f"  {name}", *(str(stage.sources.get(name, 0)) for stage in self.stages))
+        if any(stage.tokens is not None for stage in self.stages):
+            table.add_row("  tokens", *("" if stage.tokens is None else str(stage.tokens) for stage in self.stages))
         table.add_row("in-domain", *(str(stage.in_domain) for stage in self.stages))
         table.add_row("epochs (best)", *(_epochs(stage) for stage in self.stages))
         if any(stage.collapses for stage in self.stages):
@@ -226,6 +230,7 @@ class Results:
                 name: {**strategy.to_plain(), "amounts": tree.amounts[name], "seeds": self._by_seed(name)}
                 for name, strategy in tree.strategies.items()
             },
+            "amount_in": self._experiment.data({}).amount_in,
             "seeds": tree.seeds,
             "baseline": self._baseline,
             "metrics": asked or reported_scores(found, "test"),

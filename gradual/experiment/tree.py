@@ -26,7 +26,7 @@ class Node:
     Attributes:
         seed: Seed of the experiment.
         schedule: The schedule of the first strategy that the stage is part of.
-        amounts: The numbers of out-of-domain examples from the root to this stage.
+        amounts: The amounts of out-of-domain data from the root to this stage, in examples or tokens.
         data: Arguments of the data module that differ from the experiment's.
         settings: All that the stage trains with, without what it copies.
         parent: The stage before; None for a first one.
@@ -116,8 +116,10 @@ class Tree:
     Args:
         strategies: The strategies by name, each control after the strategy that it copies.
         seeds: Each seed has a tree of its own.
-        amounts: Returns a strategy's numbers of out-of-domain examples.
+        amounts: Returns a strategy's amounts of out-of-domain data, in examples or tokens.
         settings: Returns what a stage trains with; stages that differ in it are different.
+        samples: Returns for each stage of a strategy the number of examples of each named source, under a seed; empty
+            where the pool has no named sources. Stages that differ in it are different.
     """
 
     def __init__(
@@ -126,6 +128,9 @@ class Tree:
         seeds: Iterable[int],
         amounts: Callable[[Strategy], Sequence[int]],
         settings: Settings,
+        samples: Callable[[Strategy, int], Sequence[Mapping[str, int]]] = lambda strategy, _: (
+            [{}] * len(strategy.schedule)
+        ),
     ):
         self.strategies, self.seeds = dict(strategies), list(dict.fromkeys(map(operator.index, seeds)))
         self.amounts = {name: list(amounts(strategy)) for name, strategy in self.strategies.items()}
@@ -138,8 +143,9 @@ class Tree:
                 path: list[Node] = []
                 control = strategy.control
                 key = canonical([seed, strategy.data])
-                for k, stage in enumerate(strategy.schedule):
+                for k, (stage, sources) in enumerate(zip(strategy.schedule, samples(strategy, seed))):
                     own = settings(stage, seed) | ({"data": strategy.data} if strategy.data else {})
+                    own |= {"sources": dict(sources)} if sources else {}
                     copies: tuple[Node, ...] = ()
                     if control and control.copies[k]:
                         copies = tuple(self.paths[control.of, seed][copied] for copied in control.copies[k])

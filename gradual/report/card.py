@@ -175,7 +175,13 @@ def _row(stage: StageResult | None, scores: Iterable[tuple[Split, str]], percent
         return ["", "", "not finished", *("" for _ in scores)]
     epochs = f"{stage.epochs} ({stage.best_epoch}){'' if stage.converged else CUT_OFF}" if not stage.averaged else ""
     found = [score_text(getattr(stage, split).get(name), name in percent) for split, name in scores]
-    return [str(stage.out_of_domain), str(stage.in_domain), epochs, *found]
+    sources = ", ".join(f"{count} {name}" for name, count in stage.sources.items() if count)
+    return [
+        f"{stage.out_of_domain} ({sources})" if sources else str(stage.out_of_domain),
+        str(stage.in_domain),
+        epochs,
+        *found,
+    ]
 
 
 def _evaluation(training: Training, run: Comparison) -> str:

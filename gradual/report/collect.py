@@ -47,6 +47,11 @@ class StageRecord:
     examples: Examples | None = None
 
     @property
+    def sources(self) -> dict[str, int]:
+        """Out-of-domain examples of each named source; empty for a pool without names."""
+        return (self.result.sources if self.result else None) or (self.settings or {}).get("sources") or {}
+
+    @property
     def state(self) -> str:
         """``finished``, ``started`` or ``not started``."""
         return "finished" if self.result else "started" if self.started else "not started"
@@ -147,6 +152,7 @@ class Comparison:
         command: The command line of the comparison.
         versions: Versions of Python and packages.
         environment: The machine, as plain data.
+        amount_in: What amounts count: ``examples`` or ``tokens``.
     """
 
     root: Path
@@ -161,6 +167,7 @@ class Comparison:
     command: str
     versions: dict[str, Any]
     environment: dict[str, Any]
+    amount_in: str = "examples"
 
     @cached_property
     def has_test_scores(self) -> bool:
@@ -269,6 +276,7 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
         command=str(content.get("command", "")),
         versions=mapping_in({"versions": {}, **content}, "versions", file),
         environment=mapping_in({"environment": {}, **content}, "environment", file),
+        amount_in=str(content.get("amount_in", "examples")),
     )
 
 

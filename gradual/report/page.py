@@ -39,7 +39,7 @@ def render_page(
     from markupsafe import Markup
 
     tree = stage_tree(comparison)
-    largest = max((stage.amount + (stage.in_domain or 0) for stage in walk(tree)), default=0)
+    largest = max((stage.examples + (stage.in_domain or 0) for stage in walk(tree)), default=0)
     percent = in_percent(comparison)
     return rendered(
         "page.html.j2",

@@ -20,7 +20,8 @@ class TreeStage:
     """A stage of the tree, for all seeds and all strategies that pass through it.
 
     Attributes:
-        amount: Number of out-of-domain examples.
+        amount: Amount of out-of-domain data.
+        unit: What the amount counts: ``examples`` or ``tokens``.
         overrides: The settings it overrides, as ``name: value``.
         records: The stage of each seed.
         copies: What it takes the steps of, in words; empty unless it is a control's.
@@ -29,6 +30,7 @@ class TreeStage:
     """
 
     amount: int
+    unit: str
     overrides: list[str]
     records: dict[int, StageRecord] = field(default_factory=dict)
     copies: str = ""
@@ -39,6 +41,24 @@ class TreeStage:
     def strategies(self) -> list[int]:
         """Numbers of the strategies that pass through or end here."""
         return sorted({*self.ends, *(number for child in self.children.values() for number in child.strategies)})
+
+    @property
+    def out_of_domain(self) -> str:
+        """The amount in words, with that of each named source, from the lowest to the highest of the seeds."""
+        amount = f"{self.amount} out-of-domain" + (" tokens" if self.unit == "tokens" else "")
+        by_source: dict[str, list[int]] = {}
+        for record in self.records.values():
+            for name, count in record.sources.items():
+                by_source.setdefault(name, []).append(count)
+        found = ", ".join(f"{_range(counts)} {name}" for name, counts in by_source.items() if any(counts))
+        return f"{amount} ({found})" if found else amount
+
+    @property
+    def examples(self) -> int:
+        """Number of out-of-domain examples; 0 for an amount in tokens until a seed has finished the stage."""
+        if self.unit != "tokens":
+            return self.amount
+        return next((record.result.out_of_domain for record in self.records.values() if record.result), 0)
 
     @property
     def in_domain(self) -> int | None:
@@ -57,7 +77,7 @@ def stage_tree(comparison: Comparison) -> dict[str, TreeStage]:
             folder = Path(record.path).name
             if folder not in level:
                 overrides = [f"{name}: {value}" for name, value in flatten(strategy.overrides[k])]
-                level[folder] = TreeStage(amount, overrides, copies=_copied(strategy, k, amounts))
+                level[folder] = TreeStage(amount, comparison.amount_in, overrides, copies=_copied(strategy, k, amounts))
             stage = level[folder]
             stage.records |= {seed: path[k] for seed, path in strategy.stages.items() if k < len(path)}
             stage.ends += [number] if k == len(strategy.amounts) - 1 else []
@@ -75,7 +95,7 @@ def drawing(comparison: Comparison) -> Drawing:
             passing = [names[number] for number in stage.strategies]
             shared = f", shared by {len(passing)}" if len(passing) > 1 else ""
             after = f", {stage.copies}" if stage.copies else ""
-            text = f"{stage.amount} out-of-domain{after}: {_progress(stage)}{shared} ({', '.join(passing)})"
+            text = f"{stage.out_of_domain}{after}: {_progress(stage)}{shared} ({', '.join(passing)})"
             draw(stage.children, parent.add(Text(text)))
 
     draw(stage_tree(comparison), root)
@@ -114,6 +134,10 @@ def _progress(stage: TreeStage) -> str:
     if len(by_state) == 1:
         return next(iter(by_state))
     return ", ".join(f"{state} ({_seeds(seeds)})" for state, seeds in by_state.items())
+
+
+def _range(counts: list[int]) -> str:
+    return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -25,6 +25,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from gradual.data.module import MixedDomainDataModule
+from gradual.data.sources import Pool, part_of
 from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
 from gradual.nn.compiled import plain_name
@@ -101,6 +102,10 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
         "batch_size": datamodule.batch_size,
         "batch_tokens": datamodule.batch_tokens,
     }
+    if datamodule.amount_in != "examples":
+        found["amount_in"] = datamodule.amount_in
+    if not datamodule.order.is_uniform:
+        found["order"] = datamodule.order.to_plain()
     for name in PARTS:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
@@ -247,20 +252,35 @@ def _part(datamodule: MixedDomainDataModule, name: str, unknown: dict[str, str])
     if dataset is None:
         return None
     left_out = datamodule.left_out(name)
-    found = {
+    found: dict[str, Any] = {
         "examples": len(dataset) - len(left_out),
         "left_out": f"{len(left_out)} of them {digest(left_out)}" if len(left_out) else None,
-        "ids": None if datamodule.id_of else _ids(getattr(dataset, "ids", None)),
-        "content": datamodule.content_of(name),
     }
-    if found["content"] is None and len(dataset):
+    if not isinstance(dataset, Pool):
+        return found | _examples_of(datamodule, name, dataset, unknown)
+    sources: dict[str, dict[str, Any]] = {}
+    for source, size, part in zip(dataset.names, datamodule.source_sizes.values(), dataset.datasets):
+        sources[source] = {"examples": size, **_examples_of(datamodule, part_of(source), part, unknown)}
+    if dataset.weights is not None:
+        for source, weight in zip(dataset.names, dataset.weights):
+            sources[source]["weight"] = weight
+    return found | {"ids": None, "content": None, "sources": sources}
+
+
+def _examples_of(
+    datamodule: MixedDomainDataModule, part: str, dataset: Any, unknown: dict[str, str]
+) -> dict[str, str | None]:
+    """The ids and the content of a part or of a source."""
+    ids = None if datamodule.id_of else _ids(getattr(dataset, "ids", None))
+    content = datamodule.content_of(part)
+    if content is not None:
+        ids = None  # the content includes them
+    elif len(dataset):
         try:
-            found["content"] = _content(dataset)
+            content = _content(dataset)
         except Undigestible as error:
-            unknown[name] = str(error)
-    elif found["content"] is not None:
-        found["ids"] = None  # the content includes them
-    return found
+            unknown[part] = str(error)
+    return {"ids": ids, "content": content}
 
 
 def _ids(ids: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ Identity = dict[str, Any]
 ``settings``. Two identities are compared in the sections that both have."""
 
 _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
+_OPTIONAL = ("amount_in", "order")  # of the data
 _MAX_SHOWN = 4  # differences in a message
 
 
@@ -134,7 +135,9 @@ def _changed_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 
 def _changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ours = [name for name in ("class", "batch_size", "batch_tokens", "arguments") if name in old and name in new]
-    lines = differences({name: old[name] for name in ours}, {name: new[name] for name in ours})
+    optional = [name for name in _OPTIONAL if name in old or name in new]  # left out where it is the default
+    before, now = ({name: data.get(name) for name in [*ours, *optional]} for data in (old, new))
+    lines = differences(before, now)
     found = [f"data.{line.removeprefix('arguments.')}" for line in lines]
     for name in PARTS:
         if name != "test":
@@ -143,6 +146,13 @@ def _changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _changed_part(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    if old is not None and new is not None and ("sources" in old or "sources" in new):
+        before, now = old.get("sources"), new.get("sources")
+        if before is None or now is None or before.keys() != now.keys():
+            return [f"{name}: {_named(before)}, now {_named(now)}"]
+        lines = [line for source in before for line in _changed_source(f"{name}.{source}", before[source], now[source])]
+        if lines:
+            return lines
     if old is None or new is None or old["examples"] != new["examples"]:
         before, now = ("none" if part is None else f"{part['examples']} examples" for part in (old, new))
         if before == now:
@@ -155,6 +165,16 @@ def _changed_part(name: str, old: Mapping[str, Any] | None, new: Mapping[str, An
         if None not in (old[part], new[part]) and old[part] != new[part]:
             return [f"{name}: different {part}"]
     return []
+
+
+def _changed_source(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    if old.get("weight") != new.get("weight"):
+        return differences({"weight": old.get("weight")}, {"weight": new.get("weight")}, name)
+    return _changed_part(name, {"left_out": None, **old}, {"left_out": None, **new})
+
+
+def _named(sources: Iterable[str] | None) -> str:
+    return "no named sources" if sources is None else f"the sources {', '.join(sources)}"
 
 
 def _changed_since_earlier_version(old: Identity, new: Identity) -> list[str]:

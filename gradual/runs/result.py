@@ -40,6 +40,8 @@ class StageResult:
             no limit.
         validations: Number of validations.
         examples_seen: Training examples in all batches; None if an earlier version trained the stage.
+        sources: Out-of-domain training examples of each named source; empty for a pool without names.
+        tokens: Tokens of the out-of-domain training examples; None where amounts count examples.
         averaged: For the average of the weights of several stages, how many; 0 for a stage that was trained.
     """
 
@@ -61,6 +63,8 @@ class StageResult:
     planned_steps: int | None = None
     validations: int = 0
     examples_seen: int | None = None
+    sources: dict[str, int] = field(default_factory=dict)
+    tokens: int | None = None
     averaged: int = 0
 
 

@@ -297,6 +297,8 @@ class _Attempt:
             planned_steps=None if math.isinf(planned) else int(planned),
             validations=self.best.validations,
             examples_seen=round(batches / trainer.num_training_batches * datamodule.examples_per_epoch),
+            sources=datamodule.composition,
+            tokens=datamodule.sample_tokens() if datamodule.amount_in == "tokens" else None,
         )
         rank_zero_only(self.directory.finish)(result)
         finish_runs()

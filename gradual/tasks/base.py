@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from gradual.checks import found
 from gradual.errors import InputError
-from gradual.tasks.scores import TaskScores
+from gradual.tasks.scores import SourceLosses, TaskScores
 
 Spec = TypeVar("Spec")
 SPLITS = ("train", "val", "test")
@@ -75,6 +76,12 @@ class TaskModule(LightningModule):
 
     datamodule_class: ClassVar[str | None] = None
     """The class path of the data module that belongs to the task, which the command line uses where none is given."""
+    source_losses: SourceLosses | None
+    """The training losses of the pool's named sources; None where there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source_losses = None
 
     @abstractmethod
     def configure_data(self, spec: Any) -> None:
@@ -110,6 +117,30 @@ class TaskModule(LightningModule):
         for split in SPLITS:
             self.add_module(f"{split}_scores", make())
 
+    def configure_sources(self, names: Sequence[str]) -> None:
+        """Log the mean training loss of each source of the pool at the end of an epoch, as ``train/loss/NAME``.
+
+        Called like ``configure_data``, if the pool has named sources. The losses are those that the task adds with
+        ``add_source_losses``.
+
+        Args:
+            names: ``in-domain`` and the names of the sources, in the order of their numbers in a batch.
+        """
+        if getattr(self.source_losses, "names", None) != tuple(names):
+            self.source_losses = SourceLosses(names)
+
+    def add_source_losses(self, split: str, sums: Tensor, counts: Tensor, source: Tensor | None) -> None:
+        """Add the losses of a batch to those of the sources; does nothing outside of training and without sources.
+
+        Args:
+            split: The split of the batch.
+            sums: The sum of the losses in each of ``n`` examples, shape ``(n,)``.
+            counts: The number of these losses, shape ``(n,)``.
+            source: The number of each example's source, shape ``(n,)``; None where sources have no names.
+        """
+        if split == "train" and source is not None and self.source_losses is not None:
+            self.source_losses.update(sums, counts, source)
+
     def scores_of(self, split: str) -> Any:
         """Return the metric of a split: ``train``, ``val`` or ``test``."""
         return getattr(self, f"{split}_scores")
@@ -134,6 +165,10 @@ class TaskModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the training scores of the epoch, measured while the weights were changing."""
         self._log_scores("train")
+        if self.source_losses is not None and self.source_losses.update_called:
+            found = self.source_losses.compute()
+            self.log_dict({f"train/loss/{name}": value for name, value in found.items()}, sync_dist=True)
+            self.source_losses.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores."""

@@ -443,3 +443,9 @@ def test_a_stage_ends_after_its_limit_of_steps_which_is_part_of_its_identity_onl
     settings = {path: StageDirectory(tmp_path / "run/seed-0" / path).settings() for path in ("24", "24/0")}
     assert settings["24"]["max_steps"] == 12
     assert not {"max_steps", "in_domain_weight", "same_training"} & settings["24/0"].keys()
+
+
+def test_a_replay_keeps_a_part_of_each_source():
+    strategy = Strategy(Schedule([{"books": 400, "dvd": 0.5}, {"books": 100, "dvd": 0.25}, 0]))
+    (control,) = controls_of("gradual", strategy, [500, 150, 0], [REPLAY]).values()
+    assert control.schedule[2].amount == {"books": 33, "dvd": pytest.approx(0.25 * 50 / 150)}

@@ -119,7 +119,7 @@ def test_results_file_and_layout(tmp_path):
     whole, content = json.loads((root / "results.json").read_text()), path_results(root)
     fields = ["index", "amount", "in_domain", "out_of_domain", "epochs", "best_epoch", "seconds", "val", "test", "path"]
     fields += ["collapses", "converged", "ended_by", "test_data"]
-    fields += ["steps", "planned_steps", "validations", "examples_seen", "averaged"]
+    fields += ["steps", "planned_steps", "validations", "examples_seen", "sources", "tokens", "averaged"]
     assert [list(stage) for stage in content["stages"]] == [fields] * 3
     assert [stage["out_of_domain"] for stage in content["stages"]] == [20, 5, 0]
     assert [stage["in_domain"] for stage in content["stages"]] == [12, 12, 12]

@@ -104,7 +104,9 @@ def search_tree(
     seed = experiment.defaults.seed
     default = Strategy(schedule)
     tree = plan_tree(experiment, {SEARCH: default}, [seed])
-    space = Space(schedule, experiment.data({}).pool_size, config, experiment.defaults)
+    data = experiment.data({})
+    (whole,) = data.amounts_of(Schedule([1.0]))
+    space = Space(schedule, data.amounts_of(schedule), whole, config, experiment.defaults)
     claims.claim(experiment, tree)
     first = space.default()
     if first is None:
@@ -162,7 +164,7 @@ def confirm(
     best = best_trial(growth)
     assert best is not None
     found = Strategy(growth.space.schedule(best.choices), final=experiment.final)
-    amounts = [int(stage.amount) for stage in found.schedule]
+    amounts = experiment.data({}).amounts_of(found.schedule)
     default = Strategy(schedule, final=experiment.final)
     is_same = best.number == 0 and growth.space.default() is not None
     strategies = {} if is_same else {DEFAULT: default}

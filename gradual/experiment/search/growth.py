@@ -133,8 +133,9 @@ class Growth:
 
     def _made(self, choices: Sequence[Choice]) -> Tree:
         strategy = Strategy(self.space.schedule(choices), final=self.experiment.final)
-        amounts = [int(stage.amount) for stage in strategy.schedule]
-        tree = Tree({SEARCH: strategy}, [self.seed], lambda _: amounts, self.experiment.settings_of)
+        amounts = self.experiment.data({}).amounts_of(strategy.schedule)
+        settings, samples = self.experiment.settings_of, self.experiment.samples_of
+        tree = Tree({SEARCH: strategy}, [self.seed], lambda _: amounts, settings, samples)
         for node in tree.nodes[:-1]:  # a stage may be followed by another one
             node.passes_on_optimizer = node.passes_on_optimizer or self._keeps_optimizer
         return tree

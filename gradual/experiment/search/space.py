@@ -44,7 +44,8 @@ class Space:
 
     Args:
         schedule: The schedule of the configuration.
-        pool_size: The size of the pool.
+        given: Its amounts as numbers, in examples or tokens.
+        pool: All that the pool has, in the same unit.
         config: The settings of the search.
         defaults: The settings of stages that do not override them.
 
@@ -52,22 +53,28 @@ class Space:
         amounts: The grid, falling.
 
     Raises:
-        InputError: The schedule begins without out-of-domain data, or nothing of the grid is within the pool.
+        InputError: The schedule has amounts by source, or begins without out-of-domain data.
     """
 
-    def __init__(self, schedule: Schedule, pool_size: int, config: SearchConfig, defaults: TrainSettings):
+    def __init__(
+        self, schedule: Schedule, given: Sequence[int], pool: int, config: SearchConfig, defaults: TrainSettings
+    ):
         self._schedule, self._config, self._defaults = schedule, config, defaults
-        given = schedule.amounts(pool_size)
+        if any(isinstance(stage.amount, dict) for stage in schedule):
+            raise InputError(
+                "The search chooses amounts in all, drawn over the sources together: the schedule must have no amounts by "
+                "source."
+            )
         if not given[0]:
             raise InputError(
                 "The schedule begins with 0 out-of-domain examples, but the search takes its first amount as the unit "
                 "of the amounts that it tries: give a schedule such as [0.5, 0]."
             )
         grid = {round(multiple * given[0]) for multiple in config.multiples} | set(given)
-        self.amounts = sorted((amount for amount in grid if 0 < amount <= pool_size), reverse=True)
+        self.amounts = sorted((amount for amount in grid if 0 < amount <= pool), reverse=True)
         self._most = max(config.max_stages, len(schedule))
         self._factors = list(dict.fromkeys(config.lr_scales))
-        self._given = given
+        self._given = list(given)
         self._schedules: dict[tuple[Choice, ...], Schedule] = {}
 
     def choose(self, path: Sequence[Choice], suggests: Suggests) -> Choice:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gradual.data.task_files import source_numbers
 from gradual.nn.pieces import Pieces, lay_out
 
 Ints = npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ class TokenBatch:
         example: For each of them, its example, an index into ``ids``; shape ``(K,)``.
         ids: The ids of the examples.
         prompts: What generation starts from, one for each example; None in training and validation.
+        source: The number of each example's source, shape ``(n,)``; None where sources have no names.
     """
 
     pieces: Pieces
@@ -51,6 +53,7 @@ class TokenBatch:
     example: Tensor
     ids: list[str]
     prompts: Prompts | None = None
+    source: Tensor | None = None
 
 
 class TokenCollator:
@@ -79,6 +82,7 @@ class TokenCollator:
             torch.from_numpy(np.repeat(np.arange(len(examples)), lengths))[targets],
             [example["id"] for example in examples],
             self._prompts(examples) if "prompt_ids" in examples[0] else None,
+            source_numbers(examples),
         )
 
     def _prompts(self, examples: Sequence[dict[str, Any]]) -> Prompts:

@@ -102,7 +102,8 @@ class CausalLMData(TaskFileDataModule):
                 "or --data.text_column."
             )
         self.form = next(iter((*named, *found)))
-        self.roles = (*self.forms[self.form], self.roles[-1])  # the last is that of ids
+        others = {role.name for roles in self.forms.values() for role in roles}
+        self.roles = (*self.forms[self.form], *(role for role in self.roles if role.name not in others))
         super()._find_columns(files)
 
     def features(self, part: str) -> TokenFeatures:

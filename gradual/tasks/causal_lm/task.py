@@ -17,6 +17,7 @@ from gradual.tasks.causal_lm.loss import losses_of_logits, token_losses
 from gradual.tasks.causal_lm.scores import LanguageScores
 from gradual.tasks.generation import TEXT_SCORES, text_scores
 from gradual.tasks.generative import GenerativeTask, TokenizerSpec
+from gradual.tasks.scores import sums_of
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class CausalLM(GenerativeTask):
         """Return the mean loss of a token, and add a batch to the scores of the split."""
         total, losses = self._losses(batch)
         self.scores_of(split).update(losses)
+        if batch.source is not None:
+            self.add_source_losses(split, *sums_of(losses, batch.example, len(batch.ids)), batch.source)
         return total / self.mean_count(total, len(losses))
 
     def _losses(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from gradual.checks import integer
 from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.relevance.settings import Order
 from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
@@ -39,6 +41,8 @@ class DialogueDataModule(MixedDomainDataModule):
         batch_size: Number of training dialogues in a batch, per process; a stage may override it.
         eval_batch_size: Number of dialogues in an evaluation batch.
         num_workers: Number of processes that make batches; 0 to make them in the main process.
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``.
         trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
 
     Attributes:
@@ -63,9 +67,10 @@ class DialogueDataModule(MixedDomainDataModule):
         batch_size: int = 8,
         eval_batch_size: int = 16,
         num_workers: int = 0,
+        order: Order | dict[str, Any] | str = "uniform",
         trust_remote_code: bool = False,
     ):
-        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers)
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, order=order)
         self.root, self.domain, self.tokenizer, self.pool = root, domain, tokenizer, pool
         self.trust_remote_code = trust_remote_code
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
@@ -104,6 +109,10 @@ class DialogueDataModule(MixedDomainDataModule):
         if truncated:
             note("%d turns are longer than %d word pieces and were truncated.", truncated, self.max_length)
         return datasets
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return load_tokenizer(self.tokenizer, trust_remote_code=self.trust_remote_code)
 
     def spec(self) -> DialogueSpec:
         """Return the ontology and the slots of the target domain."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gradual.data.relevance.tokens import Tokens
 from gradual.nn.grouping import group_by_length
 from gradual.tasks.dialogue.data import Dialogue
 
@@ -83,6 +84,11 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
         self._first_token = np.cumsum([0, *(len(ids) for ids, _ in encoded)])
         self._tokens = np.fromiter((i for ids, _ in encoded for i in ids), dtype=np.int32)
         self._segments = np.fromiter((i for _, types in encoded for i in types), dtype=np.int8)
+
+    def token_ids(self, start: int, stop: int) -> Tokens:
+        """Return the word pieces of consecutive dialogues."""
+        ends = self._first_token[self._first_turn[start : stop + 1]]
+        return Tokens(self._tokens[ends[0] : ends[-1]].astype(np.int64), np.diff(ends))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gradual.checks import integer
+from gradual.data.arguments import PATH
+from gradual.data.kept_pool import AmountIn
 from gradual.data.labels import note_pool_labels
-from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.module import Domains, MixedDomainDataModule, source_row
+from gradual.data.relevance.settings import Order
+from gradual.data.sources import POOL, files_of_sources, is_pool, part_of, pool_of
 from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
@@ -31,11 +37,13 @@ class EventDataModule(MixedDomainDataModule):
         in_domain: File of training documents from the target domain.
         val: File of validation documents.
         test: File of test documents; None for none.
-        out_of_domain: File of the pool; None for none.
+        out_of_domain: File of the pool, or a mapping of named sources, each a file or
+            ``{files: FILE, weight: NUMBER}``; None for none.
         tokenizer: The tokenizer, as a folder or a name on the Hugging Face Hub. On the command line, it defaults to
             that of the model's encoder.
         out_of_domain_labels: The labels that out-of-domain documents may have: ``all`` labels of the label space, or
-            only the pool's ``own``, if its annotation scheme lacks the others (footnote 3 of the paper).
+            only the pool's ``own``, if its annotation scheme lacks the others (footnote 3 of the paper); each named
+            source has its own.
         predict_file: File of documents to predict; None for the test documents.
         max_span_width: Maximum length of a span in tokens.
         pruning: How many candidates for arguments and relations a sentence keeps.
@@ -45,6 +53,9 @@ class EventDataModule(MixedDomainDataModule):
         batch_tokens: Maximum size of a batch in word pieces, on average; batches hold whole documents.
         eval_batch_size: Number of documents in a batch for prediction.
         num_workers: Number of processes that make batches; 0 to make them in the main process.
+        amount_in: What the amounts of a schedule count: ``examples``, or ``tokens`` (word pieces).
+        order: The order in which the pool is kept: ``uniform``, ``relevance``, or a mapping with the settings of
+            ``gradual.data.relevance.settings.Order``.
         trust_remote_code: Run Python code that comes with the tokenizer. On the command line, the model's setting.
     """
 
@@ -53,7 +64,7 @@ class EventDataModule(MixedDomainDataModule):
         in_domain: str,
         val: str,
         test: str | None = None,
-        out_of_domain: str | None = None,
+        out_of_domain: str | dict[str, Any] | None = None,
         tokenizer: str = "",
         out_of_domain_labels: str = "all",
         predict_file: str | None = None,
@@ -64,10 +75,20 @@ class EventDataModule(MixedDomainDataModule):
         batch_tokens: int = 2000,
         eval_batch_size: int = 8,
         num_workers: int = 0,
+        amount_in: AmountIn = "examples",
+        order: Order | dict[str, Any] | str = "uniform",
         trust_remote_code: bool = False,
     ):
-        super().__init__(eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers)
-        self.files = {"in_domain": in_domain, "out_of_domain": out_of_domain, "val": val, "test": test}
+        super().__init__(
+            eval_batch_size=eval_batch_size, batch_tokens=batch_tokens, num_workers=num_workers,
+            amount_in=amount_in, order=order,
+        )  # fmt: skip
+        self.weights: tuple[float, ...] | None = None
+        pool = {POOL: out_of_domain}
+        if isinstance(out_of_domain, Mapping):
+            sources, self.weights = files_of_sources(out_of_domain, PATH)
+            pool = {part_of(name): path for name, path in sources.items()}
+        self.files: dict[str, Any] = {"in_domain": in_domain, **pool, "val": val, "test": test}
         self.tokenizer, self.predict_file = tokenizer, predict_file
         self.trust_remote_code = trust_remote_code
         self.out_of_domain_labels = out_of_domain_labels
@@ -83,10 +104,11 @@ class EventDataModule(MixedDomainDataModule):
         """Read the files and tokenize the documents."""
         files = {name: path for name, path in self.files.items() if name != "test" or self.reads_test}
         documents = {name: self._read(path) for name, path in files.items() if path is not None}
-        pool = documents.get("out_of_domain", [])
+        pools = {part: documents[part] for part in documents if is_pool(part)}
         self.labels = LabelSpace.of(*documents.values())
         self._note_pool_labels(documents)
-        self.allowed = self._allowed(LabelSpace.of(pool)) if self.out_of_domain_labels == "own" and pool else {}
+        own = [LabelSpace.of(pool) for pool in pools.values()]
+        self.allowed = self._allowed(own) if self.out_of_domain_labels == "own" and own else {}
         tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
         longest = resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
         if self.max_length is None:
@@ -102,14 +124,16 @@ class EventDataModule(MixedDomainDataModule):
         to_predict = None if self.predict_file is None else read_documents(self.predict_file, self.labels)
         in_domain = features(documents["in_domain"])
         assert in_domain is not None  # an empty file is an error
+        encoded = {part: features(pool, schema) for schema, (part, pool) in enumerate(pools.items(), start=1)}
         datasets = Domains(
             in_domain,
-            features(pool, schema=1),
+            pool_of(encoded, self.weights),
             features(documents["val"]),
             features(documents.get("test")),
             features(to_predict),
         )
-        windowed = sum(part.windowed for part in vars(datasets).values() if part is not None)
+        parts = [datasets.in_domain, *encoded.values(), datasets.val, datasets.test, datasets.predict]
+        windowed = sum(part.windowed for part in parts if isinstance(part, DocumentFeatures))
         if windowed:
             note("%d sentences are longer than %d word pieces and are encoded in several windows.", windowed, longest)
         return datasets
@@ -118,6 +142,14 @@ class EventDataModule(MixedDomainDataModule):
         """Return a digest of the file of a part."""
         path = self.files[part]
         return None if path is None else digest_of_files([Path(path)])
+
+    def scoring_tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
+
+    def rows(self, part: str) -> Any:
+        """Return the documents of a training part as they were read."""
+        return [json.loads(document.record) for document in super().rows(part)]
 
     def spec(self) -> EventSpec:
         """Return the label space, the maximum width of a span, and the labels that each schema allows."""
@@ -131,22 +163,23 @@ class EventDataModule(MixedDomainDataModule):
             "val": "dev",
             "test": "test",
         }
+        headings |= {part: source_row(part.partition(".")[2]) for part in self.files if "." in part}
         return {
             headings[name]: statistics(read_documents(path)) for name, path in self.files.items() if path is not None
         }
 
     @staticmethod
     def _note_pool_labels(documents: Mapping[str, Sequence[Document]]) -> None:
-        own = LabelSpace.of(documents.get("out_of_domain", ())).to_dict()
-        others = LabelSpace.of(*(part for name, part in documents.items() if name != "out_of_domain")).to_dict()
+        own = LabelSpace.of(*(part for name, part in documents.items() if is_pool(name))).to_dict()
+        others = LabelSpace.of(*(part for name, part in documents.items() if not is_pool(name))).to_dict()
         for kind, labels in own.items():
             note_pool_labels(kind, labels, others[kind])
 
-    def _allowed(self, own: LabelSpace) -> dict[str, list[list[bool]]]:
-        """Return the labels that each schema allows: all of them, and only the pool's own."""
-        mine = own.to_dict()
+    def _allowed(self, own: Sequence[LabelSpace]) -> dict[str, list[list[bool]]]:
+        """Return the labels that each schema allows: all of them, and only those of each source of the pool."""
+        mine = [space.to_dict() for space in own]
         return {
-            kind: [[True] * len(labels), [label in mine[kind] for label in labels]]
+            kind: [[True] * len(labels), *([label in each[kind] for label in labels] for each in mine)]
             for kind, labels in self.labels.to_dict().items()
         }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
+from gradual.data.relevance.tokens import Tokens
 from gradual.nn.windows import Ints, Pieces, split_words
 from gradual.tasks.events.documents import LAYERS, Document, Sentence
 from gradual.tasks.events.labels import LabelSpace
@@ -49,7 +50,8 @@ class EncodedDocument(NamedTuple):
         sentences: Its sentences.
         weight: Factor on its loss.
         layers: Which of ``LAYERS`` are annotated; the others count neither in the loss nor in the scores.
-        schema: 0 if it may have any label of the label space, 1 if only labels that occur in the pool.
+        schema: 0 if it may have any label of the label space, 1 if only labels that occur in the pool; with named
+            sources 1, 2, ... if only labels that occur in its source.
         record: The document as it was read, as JSON.
     """
 
@@ -96,6 +98,13 @@ class DocumentFeatures(Dataset[EncodedDocument]):
         ]
         self.lengths = np.array([sum(map(_pieces, document.sentences)) for document in self._encoded], dtype=np.int64)
         self.windowed = sum(len(s.windows) > 1 for document in self._encoded for s in document.sentences)
+
+    def token_ids(self, start: int, stop: int) -> Tokens:
+        """Return the word pieces of consecutive documents."""
+        documents = self._encoded[start:stop]
+        return Tokens.of(
+            [[piece for s in document.sentences for window in s.windows for piece in window] for document in documents]
+        )
 
     def __len__(self) -> int:
         return len(self._encoded)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gradual.data.task_files import source_numbers
 from gradual.nn.grouping import group_by_length
 
 IGNORED = -100
@@ -46,6 +47,7 @@ class PairBatch:
         groups: The same pairs in groups, each with little padding.
         ids: The ids of the pairs.
         answers: The targets as text; None where they are not needed.
+        source_number: The number of each pair's source of data, shape ``(n,)``; None where these have no names.
     """
 
     source: Tensor
@@ -54,6 +56,7 @@ class PairBatch:
     groups: list[Group]
     ids: list[str]
     answers: list[str] | None
+    source_number: Tensor | None = None
 
 
 class PairCollator:
@@ -82,6 +85,7 @@ class PairCollator:
             self._groups(np.stack(lengths, 1)),
             [example["id"] for example in examples],
             [example["answer"] for example in examples] if "answer" in examples[0] else None,
+            source_numbers(examples),
         )
 
     def _groups(self, lengths: Ints) -> list[Group]:

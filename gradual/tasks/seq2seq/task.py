@@ -172,6 +172,7 @@ class Seq2Seq(GenerativeTask):
         """Return the mean loss of a token, and add a batch to the scores of the split."""
         losses, tokens = self.losses(batch)
         self.scores_of(split).update(losses, tokens, self._compare(batch, split))
+        self.add_source_losses(split, losses, tokens, batch.source_number)
         return losses.sum() / self.mean_count(losses, tokens.sum())
 
 

@@ -27,8 +27,8 @@ class TextClassificationData(TaskFileDataModule):
         label_column: Column of the labels; None for ``label`` or ``labels``.
         target: What is predicted: one ``label``, any number of ``labels``, or a ``number``; None to tell from the data.
         out_of_domain_labels: The labels that out-of-domain texts may have: ``all`` labels, or only the pool's ``own``,
-            if its annotation scheme lacks the others (footnote 3 of the paper). Labels that a text cannot have are left
-            out of its loss.
+            if its annotation scheme lacks the others (footnote 3 of the paper); each named source has its own. Labels
+            that a text cannot have are left out of its loss.
         max_padding: Maximum share of padding inside attention; there is none anywhere else in encoders such as BERT
             and RoBERTa.
         **settings: Those of every task, see ``TaskFileDataModule``.
@@ -107,7 +107,7 @@ class TextClassificationData(TaskFileDataModule):
 
     def features(self, part: str) -> Features:
         """Tokenize texts and number their labels."""
-        return TextFeatures(self.fast_tokenizer, self.target, self.labels, self.longest, int(part == "out_of_domain"))
+        return TextFeatures(self.fast_tokenizer, self.target, self.labels, self.longest, self.schema_of(part))
 
     def collator(self) -> TextCollator:
         """Lay out texts without padding."""
@@ -118,6 +118,6 @@ class TextClassificationData(TaskFileDataModule):
         domains = self.domains
         allowed: tuple[tuple[bool, ...], ...] = ()
         if self.out_of_domain_labels == "own" and domains.out_of_domain is not None and self.labels:
-            own = set(map(str, self._labels_by_part["out_of_domain"]))
-            allowed = ((True,) * len(self.labels), tuple(label in own for label in self.labels))
+            owned = [set(map(str, self._labels_by_part[part])) for part in self.pool_parts]
+            allowed = ((True,) * len(self.labels), *(tuple(label in own for label in self.labels) for own in owned))
         return TextSpec(self.target, self.labels, allowed, self.padding)

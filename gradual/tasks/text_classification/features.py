@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradual.data.features import Features, RowError
+from gradual.data.task_files import source_numbers
 from gradual.nn.pieces import Pieces, lay_out
 from gradual.tasks.text_classification.labels import Target
 
@@ -67,12 +68,14 @@ class TextBatch:
             data has no labels.
         schema: The schema of each text's labels, shape ``(n,)``.
         ids: The ids of the texts.
+        source: The number of each text's source, shape ``(n,)``; None where sources have no names.
     """
 
     pieces: Pieces
     gold: Tensor | None
     schema: Tensor
     ids: list[str]
+    source: Tensor | None = None
 
 
 class TextCollator:
@@ -97,6 +100,7 @@ class TextCollator:
             self._gold([example["label"] for example in examples]) if "label" in examples[0] else None,
             torch.tensor([example["schema"] for example in examples]),
             [example["id"] for example in examples],
+            source_numbers(examples),
         )
 
     def _gold(self, values: list[Any]) -> Tensor:

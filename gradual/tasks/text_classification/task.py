@@ -160,6 +160,7 @@ class TextClassifier(PretrainedTask):
         losses = self.losses(logits, batch)
         predicted = self.predicted(logits.detach()) if self.spec.labels else logits
         self.scores_of(split).update(predicted, batch.gold, losses)
+        self.add_source_losses(split, losses, torch.ones_like(losses), batch.source)
         return losses
 
     def _step(self, batch: TextBatch, split: str) -> Tensor:

@@ -42,7 +42,7 @@ class TokenClassificationData(TaskFileDataModule):
         spans: Whether tags describe spans; None to tell from the tags.
         out_of_domain_labels: The tags that out-of-domain words may have: ``all`` tags, or only the pool's ``own``, if
             its annotation scheme lacks the others (footnote 3 of the paper); for spans, all tags of the types that it
-            has. Tags that a word cannot have are left out of its loss.
+            has. Each named source has its own. Tags that a word cannot have are left out of its loss.
         max_padding: Maximum share of padding inside attention; there is none anywhere else in encoders such as BERT
             and RoBERTa.
         **settings: Those of every task, see ``TaskFileDataModule``. Sentences with more than ``max_length`` word pieces
@@ -142,7 +142,7 @@ class TokenClassificationData(TaskFileDataModule):
             self.fast_tokenizer,
             self.tags if part in self._tags else (),
             self.longest,
-            schema=int(part == "out_of_domain"),
+            schema=self.schema_of(part),
             scheme=self.scheme if self._is_rewritten(part) else None,
             keep_words=part in ("test", "predict"),
         )
@@ -157,8 +157,9 @@ class TokenClassificationData(TaskFileDataModule):
         domains = self.domains
         allowed: tuple[tuple[bool, ...], ...] = ()
         if self.out_of_domain_labels == "own" and domains.out_of_domain is not None:
-            own = set(map(self._type, self._tags["out_of_domain"]))
-            allowed = ((True,) * len(self.tags), tuple(self._type(tag) in own for tag in self.tags))
+            owned = [set(map(self._type, self._tags[part])) for part in self.pool_parts]
+            by_source = (tuple(self._type(tag) in own for tag in self.tags) for own in owned)
+            allowed = ((True,) * len(self.tags), *by_source)
         return TagSpec(self.tags, self.spans, allowed, self.padding)
 
     @property

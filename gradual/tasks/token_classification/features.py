@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradual.data.features import LENGTH, Features, RowError
+from gradual.data.task_files import source_numbers
 from gradual.nn.pieces import Pieces, lay_out
 from gradual.nn.windows import NoPiecesError, split_words
 from gradual.tasks.token_classification.tag_columns import rewritten
@@ -92,6 +93,7 @@ class TagBatch:
         schema: The schema of each sentence's tags, shape ``(n,)``.
         ids: The ids of the sentences.
         words: The words of each sentence; None where they are not needed.
+        source: The number of each sentence's source, shape ``(n,)``; None where sources have no names.
     """
 
     pieces: Pieces
@@ -101,6 +103,7 @@ class TagBatch:
     schema: Tensor
     ids: list[str]
     words: list[list[str]] | None
+    source: Tensor | None = None
 
 
 class TagCollator:
@@ -131,6 +134,7 @@ class TagCollator:
             torch.tensor([example["schema"] for example in examples]),
             [example["id"] for example in examples],
             [example["words"] for example in examples] if "words" in examples[0] else None,
+            source_numbers(examples),
         )
 
 

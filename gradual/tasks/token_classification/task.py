@@ -11,7 +11,7 @@ from torch import Tensor
 from gradual.errors import InputError
 from gradual.nn.pieces import logits_of, prepare_for_pieces
 from gradual.tasks.pretrained import PretrainedTask
-from gradual.tasks.scores import TaskScores
+from gradual.tasks.scores import TaskScores, sums_of
 from gradual.tasks.token_classification.features import TagBatch
 from gradual.tasks.token_classification.labels import TagSpec
 from gradual.tasks.token_classification.scores import SpanScores, TagScores
@@ -75,8 +75,8 @@ class TokenClassifier(PretrainedTask):
         logits = logits_of(self.model, batch.pieces, by_token=True, padding=self.spec.padding)
         return logits.index_select(0, batch.word).float()
 
-    def loss(self, logits: Tensor, batch: TagBatch) -> Tensor:
-        """Return the loss, summed over words.
+    def loss(self, logits: Tensor, batch: TagBatch, reduction: str = "sum") -> Tensor:
+        """Return the loss, summed over words; with the reduction ``none`` that of each word, shape ``(W,)``.
 
         Raises:
             InputError: The batch has no tags.
@@ -86,7 +86,7 @@ class TokenClassifier(PretrainedTask):
         if self.spec.allowed:
             allowed = torch.tensor(self.spec.allowed, device=logits.device)[batch.schema]
             logits = logits.masked_fill(~allowed[batch.sentence], -torch.inf)
-        return F.cross_entropy(logits, batch.tags, reduction="sum")
+        return F.cross_entropy(logits, batch.tags, reduction=reduction)
 
     def test_step(self, batch: TagBatch, batch_idx: int) -> Any:
         """Add a batch to the test scores, and return the scores of each sentence."""
@@ -107,6 +107,9 @@ class TokenClassifier(PretrainedTask):
         """Add a batch to the scores of a split; returns the loss summed over words."""
         loss = self.loss(logits, batch)
         self.scores_of(split).update(logits.detach().argmax(1), batch.tags, batch.sentence, loss)
+        if batch.source is not None:
+            losses = self.loss(logits.detach(), batch, "none")
+            self.add_source_losses(split, *sums_of(losses, batch.sentence, len(batch.ids)), batch.source)
         return loss
 
     def _step(self, batch: TagBatch, split: str) -> Tensor:

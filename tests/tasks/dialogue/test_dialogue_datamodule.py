@@ -373,3 +373,18 @@ def test_validation_and_test_examples_are_never_trained_on(make, folder, caplog)
     assert len(data.domains.test) == 3
     (message,) = [record.getMessage() for record in caplog.records if "Left out of training" in record.getMessage()]
     assert "1 in-domain and 3 out-of-domain examples" in message
+
+
+def test_the_pool_can_be_in_an_order_by_relevance(folder, encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = DialogueDataModule(str(tmp_path), "hotel", encoder, pool="train10.tsv", order="ngrams")
+    data.schedule = [1.0, 2]
+    data.setup()
+    pool = data.domains.out_of_domain
+    whole = pool.token_ids(0, len(pool))
+    assert whole.lengths.tolist() == [sum(map(len, pool[at].tokens)) for at in range(len(pool))]
+    assert whole.ids.tolist() == [piece for at in range(len(pool)) for turn in pool[at].tokens for piece in turn]
+    assert pool.token_ids(1, 3).lists() == whole.lists()[1:3]
+    order = data.sample().tolist()
+    data.set_stage(1)
+    assert data.sample().tolist() == order[:2]

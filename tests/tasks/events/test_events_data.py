@@ -8,8 +8,10 @@ from damaged_bytes import mutate, mutations
 from events_files import document, sentence, write_documents
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import write_model
 
 from gradual.errors import InputError
+from gradual.tasks.events import EventDataModule
 from gradual.tasks.events.data import oddities, read_documents, statistics
 from gradual.tasks.events.documents import LAYERS, Document, Event, Sentence
 from gradual.tasks.events.labels import LabelSpace
@@ -465,3 +467,38 @@ def test_a_line_with_wrong_values_is_read_or_refused(folder, changes):
     read = read_or_refused(folder / "wrong.json")
     if read is not None:
         check_what_was_read(read)
+
+
+# Named sources
+
+
+def test_documents_of_named_sources_and_their_order(tmp_path):
+    encoder = write_model(tmp_path / "bert", "bert", ["died", "met", "they", "he", "there", "zebra"])
+    die, meet = ([(0, kind, [])] for kind in ("Die", "Meet"))
+    texts = {
+        "in": [document(f"in{at}", sentence("died there", events=die), "he died") for at in range(3)],
+        "val": [document("val0", sentence("met there", events=meet))],
+        "news": [
+            document(f"n{at}", sentence(text, events=meet)) for at, text in enumerate(["met zebra", "met he died"])
+        ],
+        "wire": [document(f"w{at}", sentence("died they", events=die)) for at in range(4)],
+    }
+    for name, documents in texts.items():
+        (tmp_path / f"{name}.json").write_text("".join(json.dumps(each.record) + "\n" for each in documents))
+    data = EventDataModule(
+        str(tmp_path / "in.json"), str(tmp_path / "val.json"), tokenizer=encoder, out_of_domain_labels="own",
+        out_of_domain={name: str(tmp_path / f"{name}.json") for name in ("wire", "news")},
+        order={"by": "ngrams"},
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        data.schedule = [{"news": 2, "wire": 3}, {"news": 1}]
+        data.setup()
+        assert data.composition == {"news": 2, "wire": 3}
+        assert [data.domains.out_of_domain[at].schema for at in range(6)] == [1, 1, 2, 2, 2, 2]
+        assert data.spec().allowed["triggers"] == [[True, True], [False, True], [True, False]]
+        data.set_stage(1)
+        assert data.sample_ids() == ["news/n1"], "the one with the words of the target"
+        assert data.statistics()["pool, wire"]["documents"] == 4
+        assert data.rows("out_of_domain.wire")[0] == texts["wire"][0].record
+        assert data.domains.in_domain.token_ids(0, 2).lengths.tolist() == data.domains.in_domain.lengths[:2].tolist()
