@@ -104,7 +104,11 @@ def known_options():
     """All options of all commands, and those of their classes."""
     choices = next(action.choices for action in actions_of(_parser()) if isinstance(action.choices, dict))
     plain = [action for parser in [_parser(), *choices.values()] for action in actions_of(parser)]
-    settings = [action for command in ("compare", "search", "fit", "predict") for action in all_settings(command)]
+    settings = [
+        action
+        for command in ("compare", "search", "fit", "predict", "stats", "sample")
+        for action in all_settings(command)
+    ]
     return {option for action in [*plain, *settings] for option in action.option_strings}
 
 

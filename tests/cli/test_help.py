@@ -77,7 +77,7 @@ def test_what_a_command_ignores_is_not_shown(capsys):
         assert ("ckpt_path" in some) == (command in ("validate", "test", "predict"))
         assert ("optimizer.lr" in some) == (command in ("fit", "compare", "search", "plan"))
         assert ("trainer.max_epochs" in some) == (command in ("fit", "compare", "search"))
-        assert ("trainer.devices" in some) == (command not in ("plan", "stats"))
+        assert ("trainer.devices" in some) == (command not in ("plan", "stats", "sample"))
         assert {"model", "data", "config", "help"} <= some
     assert "seed_everything" not in names["compare"]
     assert not names["fit"] & {"trainer.fast_dev_run", "trainer.default_root_dir", "trainer.enable_checkpointing"}

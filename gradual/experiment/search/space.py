@@ -62,8 +62,8 @@ class Space:
         self._schedule, self._config, self._defaults = schedule, config, defaults
         if any(isinstance(stage.amount, dict) for stage in schedule):
             raise InputError(
-                "The search chooses amounts in all, drawn over the sources together: the schedule must have no amounts by "
-                "source."
+                "The search chooses amounts in all, drawn over the sources together: the schedule must have no amounts "
+                "by source."
             )
         if not given[0]:
             raise InputError(
