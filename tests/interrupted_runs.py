@@ -83,6 +83,7 @@ def begin_process(work):
         try:
             logging.getLogger("gradual").addHandler(logging.StreamHandler())
             torch.set_num_threads(1)  # the parent's threads are not there
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"  # nor those of its tokenizers
             signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
             work()
             status = 0
