@@ -20,7 +20,11 @@ def run_python(block, known):
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("document", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem == "README" else []) for path in GUIDES],
+    ids=lambda path: path.stem,
+)
 def test_python_runs_as_it_stands(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = names()

@@ -446,6 +446,7 @@ def test_controls_alone_on_the_command_line_are_all_of_them(small_demo, tmp_path
         assert yaml.safe_load(capsys.readouterr().out)["controls"] is expected
 
 
+@pytest.mark.slow
 def test_names_of_strategies_select_from_the_file(small_demo, tmp_path, capsys):
     config = yaml.safe_load(DEMO.read_text()) | {"strategies": {"long": [20, 5, 0], "short": [20, 0]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))

@@ -95,6 +95,7 @@ def test_from_files_to_predictions(folder, encoder, capsys):
     assert len((folder / "found.jsonl").read_text().splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_the_configuration_of_a_comparison(folder, encoder):
     found = init(write(folder, reviews), encoder)
     assert list(found["strategies"]) == ["in-domain only", "mixed", "one-stage", "gradual"]

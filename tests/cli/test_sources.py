@@ -118,6 +118,7 @@ def test_a_run_records_its_sources_and_refuses_others(folder, tmp_path, capsys):
         write(folder, "dvd", 20, "csv")
 
 
+@pytest.mark.slow
 def test_stages_with_other_sources_are_other_stages(folder, tmp_path, capsys):
     given = config(folder, tmp_path)
     strategies = "{by source: [{books: 8}, 0], other: [{dvd: 8}, 0], in-domain only: [0]}"
@@ -210,6 +211,7 @@ def test_a_folder_to_write_to_is_needed(folder, tmp_path, capsys):
     assert "--out is not set" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_order_is_part_of_an_experiment(folder, tmp_path, capsys):
     main(["fit", config(folder, tmp_path, order={"by": "ngrams", "noise": 0.5}), "--schedule=[6, 0]"])
     with pytest.raises(SystemExit):

@@ -100,7 +100,7 @@ def test_weights_are_shares_until_a_source_is_used_up():
 def test_a_total_without_weights_is_uniform_over_all_examples():
     sizes = {"a": 50, "b": 30, "c": 10}
     drawn = np.zeros(90)
-    for seed in range(2000):
+    for seed in range(200):
         drawn[UniformOrder(sizes, None, seed).first(30)] += 1
     assert 0.001 < chisquare(drawn).pvalue < 0.9999
 

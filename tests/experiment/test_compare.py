@@ -55,6 +55,7 @@ def whole(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_table_5_trains_12_stages_and_the_largest_once(tmp_path):
     rows = {name: strategy for name, strategy in table5(vectors=False).items() if name != "all domains"}
     compare(tmp_path, rows, seeds=(0,))

@@ -196,6 +196,7 @@ def test_repeated_in_domain_examples_have_the_share_of_the_smaller_stage(amount,
 SLOWER = {"amount": 12, "optimizer": {"lr_scale": 0.5}}
 
 
+@pytest.mark.slow
 def test_strategies_share_what_controls_have_in_common(tmp_path):
     strategies = {
         "gradual": Strategy(Schedule([24, 12, 0])),
@@ -251,6 +252,7 @@ def rates(root, path):
     return [line["lr"] for line in lines if line["path"] == path and "step" in line]
 
 
+@pytest.mark.slow
 def test_learning_rates_are_planned_as_in_what_is_copied(tmp_path):
     settings = {"lr_schedule": LRScheduleConfig(name="linear", warmup=0.1)}
     compare(tmp_path, {"gradual": Strategy(Schedule([24, SLOWER, 0]))}, settings=settings)
@@ -285,6 +287,7 @@ def test_a_module_s_own_schedule_sees_the_plan_too(tmp_path):
     assert plans["24-as-24+12+4"] == (80, 40 * 16)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_trainer_s_ends_a_control_early(tmp_path):
     def callbacks():
         return [EarlyStopping("val/loss", patience=1), Timer("00:01:00:00")]
@@ -351,6 +354,7 @@ def test_controls_can_be_added_to_stages_of_an_earlier_version(whole, tmp_path):
         assert {**result, "seconds": 0} == {**results(whole)[path], "seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_copied_stage_that_is_trained_anew_with_other_steps_has_other_controls(tmp_path, monkeypatch):
     schedule = {"gradual": Strategy(Schedule([24, 4, 0]))}
     compare(tmp_path, schedule, controls=["same training, same restarts"])

@@ -140,6 +140,7 @@ def test_other_results_are_refused(tmp_path, given):
         gradual.fit(LinearModel(), data(), [0], tmp_path, final=given)
 
 
+@pytest.mark.slow
 def test_a_comparison_reports_the_result_of_each_path(tmp_path):
     experiment = make_experiment(str(tmp_path))
     experiment.final = Final("best")

@@ -138,6 +138,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_result(tmp_path, kill_at):
     assert len(trained(root)) == len(trained(undisturbed)) + 1, "one stage began twice"
 
 
+@pytest.mark.slow
 def test_a_larger_budget_goes_on_as_if_it_had_been_given_at_once(tmp_path):
     for name in ("once", "twice"):
         (tmp_path / name).mkdir()
@@ -156,6 +157,7 @@ def test_the_budget_may_be_in_steps(tmp_path):
     assert 8 <= result.spent <= 9
 
 
+@pytest.mark.slow
 def test_two_jobs_share_stages_and_train_each_once(tmp_path, monkeypatch):
     """Stages are trained here, but only when the search waits for them, and the last one first."""
     submitted = []
@@ -195,6 +197,7 @@ class Diverging(Planted):
         self.log("val/score", score, batch_size=len(batch[0]))
 
 
+@pytest.mark.slow
 def test_a_path_that_collapses_ends_alone(tmp_path):
     arguments = {**SETTINGS, "search": CHOICES, "confirm_seeds": [], "budget": 300, "collapse": {"attempts": 1}}
     make = lambda: Diverging(str(tmp_path / "trained.txt"))  # noqa: E731 - a new one on each call
@@ -230,6 +233,7 @@ def test_several_devices_for_a_stage_are_refused(tmp_path):
     assert not (tmp_path / "trained.txt").exists()
 
 
+@pytest.mark.slow
 def test_the_best_schedule_is_compared_under_fresh_seeds_with_test_data(tmp_path):
     result = search(tmp_path, test=list(data().domains.val), budget=260, confirm_seeds=[7])
     assert result.schedule == Schedule(BEST)
@@ -301,6 +305,10 @@ class Fixed(Scripted):
         return self.choices[name]
 
 
+def space_of(schedule: Schedule, pool: int, config: SearchConfig) -> Space:
+    return Space(schedule, schedule.amounts(pool), pool, config, TrainSettings())
+
+
 def path_of(space: Space, suggests) -> list[Choice]:
     path: list[Choice] = []
     while not path or path[-1].amount:
@@ -310,7 +318,7 @@ def path_of(space: Space, suggests) -> list[Choice]:
 
 @given(st.lists(st.floats(0, 1), min_size=40, max_size=40), st.integers(2, 6), st.integers(3, 500))
 def test_paths_fall_to_0_within_their_length_and_the_pool(choices, longest, pool):
-    space = Space(Schedule([0.5, 0]), pool, SearchConfig(max_stages=longest), TrainSettings())
+    space = space_of(Schedule([0.5, 0]), pool, SearchConfig(max_stages=longest))
     amounts = [choice.amount for choice in path_of(space, Scripted(choices))]
     assert amounts == sorted(set(amounts), reverse=True)
     assert amounts[-1] == 0
@@ -322,7 +330,7 @@ def test_paths_fall_to_0_within_their_length_and_the_pool(choices, longest, pool
 def test_the_given_schedule_is_one_of_the_paths(schedule):
     later = {"optimizer": {"lr_scale": 0.4}, "max_epochs": 3}
     given = Schedule(schedule, later, {"patience": 9})
-    space = Space(given, 64, SearchConfig(max_stages=2), TrainSettings())
+    space = space_of(given, 64, SearchConfig(max_stages=2))
     path = path_of(space, Fixed(space.default()))
     assert [choice.amount for choice in path] == given.amounts(64)
     assert [one.overrides() for one in space.schedule(path)] == [one.overrides() for one in given]
@@ -330,12 +338,17 @@ def test_the_given_schedule_is_one_of_the_paths(schedule):
 
 @pytest.mark.parametrize("schedule", [[64, 64, 0], [64, 16], [{"amount": 64, "patience": 2}, 0]])
 def test_a_schedule_that_is_none_of_the_paths_is_known(schedule):
-    assert Space(Schedule(schedule), 64, SearchConfig(), TrainSettings()).default() is None
+    assert space_of(Schedule(schedule), 64, SearchConfig()).default() is None
+
+
+def test_amounts_by_source_are_refused():
+    with pytest.raises(InputError, match="must have no amounts by source"):
+        Space(Schedule([{"a": 2, "b": 3}, 0]), [5, 0], 64, SearchConfig(), TrainSettings())
 
 
 def test_factors_multiply_the_rates_of_the_configuration():
     given = Schedule([64, 16, 0], {"optimizer": {"lr_scale": 0.4}}, {"optimizer": {"lr_scale": 0.1}})
-    space = Space(given, 64, SearchConfig(), TrainSettings())
+    space = space_of(given, 64, SearchConfig())
     schedule = space.schedule([Choice(64), Choice(16, 0.5), Choice(0, 0.5)])
     assert [stage.optimizer.lr_scale for stage in schedule] == [None, pytest.approx(0.2), pytest.approx(0.05)]
     unfinished = space.schedule([Choice(64), Choice(16, 0.5)])

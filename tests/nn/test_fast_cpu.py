@@ -314,5 +314,6 @@ print(sorted(name + "=" + value for name, value in os.environ.items() if before.
         ],
     ),
 )
+@pytest.mark.slow
 def test_the_environment_changes_when_a_model_is_made_ready_not_by_importing(variables, made):
     assert printed(ENVIRONMENT, **variables) == f"{made}\n"

@@ -231,6 +231,7 @@ def test_a_missing_package_is_named(run_dir, monkeypatch):
         report.write_report(run_dir)
 
 
+@pytest.mark.slow
 def test_the_report_needs_no_torch_and_its_import_nothing_heavy(run_dir):
     code = (
         "import sys; import gradual.report as report\n"

@@ -874,6 +874,7 @@ def said(capfd) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_another_experiment_too(files, capfd):
     command(files)
     trained = linear_model.trained(files)

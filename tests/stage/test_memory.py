@@ -50,6 +50,7 @@ def pages(*prepared: str, **variables: str) -> list[int]:
     return list(map(int, run.stdout.split()))
 
 
+@pytest.mark.slow
 def test_memory_freed_by_a_step_is_kept_for_the_next():
     kept, plain, turned_off = pages("keep_memory()", "", "os.environ['GRADUAL_FAST_CPU'] = '0'; keep_memory()")
     assert kept < 1_000
@@ -64,6 +65,7 @@ return_large_tensors(torch.nn.Linear(1024, 2**14 + {more}, bias=False, device="m
 """
 
 
+@pytest.mark.slow
 def test_only_large_tensors_of_large_models_are_given_back():
     small, large = pages(LARGE.format(more=0), LARGE.format(more=1))
     assert small < 1_000

@@ -39,6 +39,7 @@ def fit(root: Path, run_dir: Path) -> dict:
     return path_results(run_dir)["final"]
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_resumes_and_tests_with_the_same_configuration(small_demo, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["gradual"])
     whole = fit(small_demo, tmp_path / "whole")

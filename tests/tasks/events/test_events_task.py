@@ -484,6 +484,7 @@ E1\tAttack:T2 Attacker:T1 Victim:T3
 """
 
 
+@pytest.mark.slow
 def test_a_folder_of_annotated_texts_is_converted_and_trained_on(folder, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()

@@ -478,6 +478,7 @@ def test_damaged_files_are_refused_or_read_as_they_stand(tmp_path_factory, chang
         read_documents(folder / "a.json")
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     folder = write(tmp_path / "in", news_txt=NEWS_TEXT, news_ann=NEWS_ANN)
     command = [sys.executable, "-m", "gradual", "convert", "standoff", str(folder), "--out", "new/news.json"]
