@@ -2,6 +2,7 @@ import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may ask a hub
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests fork processes, in which its threads would be missing
 
 import pytest
 from hypothesis import HealthCheck, settings

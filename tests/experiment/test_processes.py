@@ -99,7 +99,7 @@ def demo(small_demo, tmp_path_factory):
     return folder
 
 
-STARTED = ["forked", *(pytest.param(launcher, marks=pytest.mark.slow) for launcher in ("lightning", "torchrun"))]
+STARTED = [pytest.param(launcher, marks=pytest.mark.slow) for launcher in ("forked", "lightning", "torchrun")]
 
 
 @pytest.fixture(scope="module", params=STARTED)
