@@ -10,13 +10,16 @@ export OMP_NUM_THREADS ?= 1
 PARALLEL := -n 2 --dist worksteal
 FAST := $(PARALLEL) -m "not slow" -p no:nbmake
 
-.PHONY: demo docs test test-slow test-versions test-lowest test-newest lint format clean
+.PHONY: demo docs evidence test test-slow test-versions test-lowest test-newest lint format clean
 
 demo: $(VENV)/installed  ## compare strategies on a small synthetic corpus
 	$(BIN)/gradual demo
 
 docs: $(VENV)/installed  ## the handbook, in docs/_build/html; a broken link or reference fails
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+evidence: $(VENV)/installed  ## DATA=DIR ENCODER=PATH [LAYERS=3]: the comparisons of docs/results.md; hours, and it resumes
+	$(BIN)/python benchmarks/evidence.py $(DATA) $(ENCODER) $(if $(LAYERS),--layers $(LAYERS))
 
 test: lint  ## style, types and the fast tests
 	$(BIN)/pytest $(FAST)
