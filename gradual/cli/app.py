@@ -21,7 +21,7 @@ from gradual.cli.chosen_classes import import_chosen
 from gradual.cli.chosen_stage import with_stage
 from gradual.cli.class_paths import find_modules_in
 from gradual.cli.commands import LIGHTNING_COMMANDS
-from gradual.cli.comparison import add_comparison_arguments, executor
+from gradual.cli.comparison import add_comparison_arguments, workers
 from gradual.cli.configuration import GROUPS, strategies_in
 from gradual.cli.evaluation import evaluate, predictions_path
 from gradual.cli.help import class_listing, describe_classes, describe_stages
@@ -37,7 +37,7 @@ from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.arguments import check_trainer
 from gradual.experiment.driver import claim_run, compare_tree, fit_path, plan_path, plan_tree
-from gradual.experiment.executors import MakeExperiment
+from gradual.experiment.executors import MakeExperiment, in_process, pooled
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.final import Final
 from gradual.experiment.search.driver import Claims
@@ -230,7 +230,8 @@ class GradualCLI(WeightsOnlyCLI):
     def _compare(self, run: RunDirectory, datamodule: MixedDomainDataModule) -> Path:
         experiment = self.experiment(run, {"{}": datamodule})
         make = functools.partial(make_experiment, self._resolved(), str(run.root), str(Path.cwd()))
-        execute = executor(experiment, make, self._settings)
+        several = workers(make, self._settings)
+        execute = in_process(experiment) if several is None else pooled(several)
         strategies = parse_strategies(self._settings.strategies, self._schedule(), self._strategies_in_files())
         tree = plan_tree(experiment, strategies, self._settings.seeds, self._settings.controls)
         trainer, arguments = self._identity()

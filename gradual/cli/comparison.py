@@ -1,4 +1,4 @@
-"""The settings of ``gradual compare``, and where its stages are trained."""
+"""The settings of ``gradual compare``, and what trains several of its stages, or of a search's, at once."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from gradual.checks import integer
 from gradual.experiment.controls import ON_REQUEST
-from gradual.experiment.executors import (
-    Executor,
-    MakeExperiment,
-    Trains,
-    check_one_device,
-    in_process,
-    processes,
-    ray_cluster,
-)
+from gradual.experiment.executors import MakeExperiment, Pool, check_one_device, ray_tasks, worker_processes
 
 
 def add_comparison_arguments(parser: LightningArgumentParser) -> None:
@@ -61,19 +54,19 @@ def add_comparison_arguments(parser: LightningArgumentParser) -> None:
     )
 
 
-def executor(experiment: Trains, make_experiment: MakeExperiment, config: Namespace) -> Executor:
-    """What runs the stages, as ``jobs`` and ``ray`` say.
+def workers(make_experiment: MakeExperiment, config: Namespace) -> Pool | None:
+    """What trains several stages at once, as ``jobs`` and ``ray`` say; None to train them in this process.
 
     Args:
-        experiment: The experiment in this process.
-        make_experiment: Makes it in another process.
+        make_experiment: Makes the experiment in another process.
         config: The configuration.
 
     Raises:
-        InputError: Several stages are to be trained at once, and each of them on several devices.
+        InputError: ``jobs`` is below 1, or several stages are to be trained at once, each of them on several devices.
     """
     if config.jobs > 1 or config.ray is not None:
         check_one_device(config.trainer.devices, config.trainer.num_nodes, "trainer.{}")
     if config.ray is not None:
-        return ray_cluster(make_experiment, config.ray)
-    return in_process(experiment) if config.jobs == 1 else processes(make_experiment, config.jobs)
+        return lambda: ray_tasks(make_experiment, config.ray)
+    integer(1).check("jobs", config.jobs)
+    return (lambda: worker_processes(make_experiment, config.jobs)) if config.jobs > 1 else None

@@ -113,7 +113,7 @@ def configuration(
         _line("later_stages: {optimizer: {lr_scale: 0.4}}", "the factor of the paper's last stage (Appendix A.2)"),
         _line(f"last_stage: {{patience: {long}}}", "its epochs are short"),
     ]
-    lacking = getattr(data, "labels_without_pool", [])
+    lacking = data.labels_without_pool
     lines = [
         "# Written by gradual init, to start from:",
         f"#   gradual plan --config {out}       (what each stage trains on)",

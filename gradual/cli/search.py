@@ -10,16 +10,10 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from gradual.cli.comparison import workers
 from gradual.cli.configuration import check_configuration
 from gradual.errors import InputError
-from gradual.experiment.executors import (
-    MakeExperiment,
-    Pool,
-    check_one_device,
-    ray_tasks,
-    this_process,
-    worker_processes,
-)
+from gradual.experiment.executors import MakeExperiment, Pool, this_process
 from gradual.experiment.experiment import Experiment
 from gradual.experiment.search.driver import (
     Claims,
@@ -98,22 +92,10 @@ def search_and_confirm(
 
 
 def _pool(experiment: Experiment, make_experiment: MakeExperiment, config: Namespace) -> Pool:
-    """What trains the stages of a search, as ``jobs`` and ``ray`` say.
-
-    Args:
-        experiment: The experiment in this process.
-        make_experiment: Makes it in another process.
-        config: The configuration.
-
-    Raises:
-        InputError: Several stages are to be trained at once, and each of them on several devices.
-    """
-    if config.jobs > 1 or config.ray is not None:
-        check_one_device(config.trainer.devices, config.trainer.num_nodes, "trainer.{}")
-    if config.ray is not None:
-        return lambda: ray_tasks(make_experiment, config.ray)
-    if config.jobs > 1:
-        return lambda: worker_processes(make_experiment, config.jobs)
+    """What trains the stages of a search: several at once, or one after the other in this process, on one device."""
+    several = workers(make_experiment, config)
+    if several is not None:
+        return several
     check_device(experiment)
     return lambda: this_process(experiment)
 

@@ -189,6 +189,11 @@ class TaskFileDataModule(FileDataModule):
         if max_length is not None:
             integer(4).check("max_length", max_length)
 
+    @property
+    def labels_without_pool(self) -> list[str]:
+        """The labels of in-domain training data that no out-of-domain example has; empty for tasks without labels."""
+        return []
+
     @abstractmethod
     def features(self, part: str) -> Features:
         """Return what turns the rows of a part into features; ``tables`` and ``column_of`` are known.

@@ -78,11 +78,6 @@ def processes(make_experiment: MakeExperiment, jobs: int) -> Executor:
     return pooled(lambda: worker_processes(make_experiment, jobs))
 
 
-def ray_cluster(make_experiment: MakeExperiment, address: str | None, retries: int = 3) -> Executor:
-    """Each stage as a Ray task, as soon as those that it depends on are done; see ``ray_tasks``."""
-    return pooled(lambda: ray_tasks(make_experiment, address, retries))
-
-
 @contextmanager
 def this_process(experiment: Trains) -> Iterator[Submit]:
     """A pool that trains each stage here, when it is submitted."""

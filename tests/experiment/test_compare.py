@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 
 from gradual import InputError, Schedule
 from gradual.experiment.driver import compare_tree, fit_path, plan_path, plan_tree
-from gradual.experiment.executors import _begin_worker, in_process, processes, ray_cluster
+from gradual.experiment.executors import _begin_worker, in_process, pooled, processes, ray_tasks
 from gradual.experiment.experiment import PathExperiment
 from gradual.experiment.strategies import Strategy, default_strategies
 from gradual.runs.directory import StageDirectory
@@ -198,7 +198,7 @@ def test_a_lost_ray_worker_s_stage_is_run_again(whole, tmp_path):
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
     try:
         make = functools.partial(dying_experiment, str(tmp_path))
-        compare(tmp_path, seeds=(0,), execute=ray_cluster(make, None))
+        compare(tmp_path, seeds=(0,), execute=pooled(lambda: ray_tasks(make, None)))
     finally:
         ray.shutdown()
     assert (tmp_path / "died").exists()

@@ -11,7 +11,7 @@ from linear_model import make_experiment, trained
 from gradual import InputError, Schedule
 from gradual.experiment import executors
 from gradual.experiment.driver import plan_tree
-from gradual.experiment.executors import ray_cluster
+from gradual.experiment.executors import pooled, ray_tasks
 from gradual.experiment.strategies import default_strategies
 
 
@@ -63,7 +63,7 @@ def execute(folder, address=None, controls=False, **options):
     experiment = make_experiment(str(folder))
     nodes = plan_tree(experiment, default_strategies(Schedule([20, 5, 0])), [0], controls).nodes
     finished = []
-    ray_cluster(lambda: experiment, address, **options)(nodes, lambda: finished.append(None))
+    pooled(lambda: ray_tasks(lambda: experiment, address, **options))(nodes, lambda: finished.append(None))
     assert len(finished) == len(nodes)
     return nodes
 
