@@ -5,8 +5,11 @@
 Runs what ``DATA`` has the files of, in the order of what they tell per hour, each in a run directory of its own; the
 same command goes on where it was stopped. Classification and tagging are configured by ``gradual init`` from the files,
 the paper's two tasks by ``configs/evidence``. Validation sets are cut to 200 examples: who has 100 examples to train on
-has no more. Afterwards ``OUT/scores.csv`` has the test and validation score of every strategy and seed, and ``gradual
-report OUT/*`` makes one page of all data sets.
+has no more. Afterwards ``OUT/scores.csv`` has the monitored score of every strategy and seed, and ``gradual report
+OUT/*`` makes one page of all data sets.
+
+With ``--search`` it searches for a schedule instead, for twenty times the steps of the comparison's gradual path, and
+compares what it finds with the default schedule and with controls under fresh seeds.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradual.files import whole_file
+from gradual.score_names import without_split
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/evidence"
-CONTROLS = ("same training, one stage", "same training, same restarts", "same training, drop at once")
 VALIDATION = 200  # examples at most, where files are examples
 LEARNING_RATE = 3.0e-4  # that small an encoder learns at a higher rate than init proposes for its size
+SEARCH_BUDGET = 20  # times the steps of the gradual path
 VARIANTS = {
     "constant": (),
     "decay": ("--lr_schedule.name=cosine", "--trainer.max_epochs=20"),
@@ -40,6 +46,7 @@ class Comparison:
         config: Name of the configuration; None to let ``gradual init`` write it.
         columns: Columns with unusual names, for ``gradual init``.
         first: Number of in-domain examples to take from the start of the training file; None for all.
+        sources: Whether each file of the pool is a source with a name, its own.
     """
 
     files: dict[str, list[str]]
@@ -47,6 +54,7 @@ class Comparison:
     config: str | None = None
     columns: tuple[str, ...] = ()
     first: int | None = None
+    sources: bool = False
 
     def given(self, data: Path, out: Path) -> dict[str, list[str]] | None:
         """The files of each part; None where one is missing."""
@@ -92,7 +100,26 @@ _GENIA = {
     "test": ["genia/fulltext.test.json"],
 }
 _2000 = ("--schedule=[2000, 1000, 250, 0]",)
-_ALL = ("--schedule=[14041, 7000, 1750, 0]",)
+_14041 = [14041, 7000, 1750, 0]
+# four times the batch while there is a pool of 14,041 sentences; 100 sentences alone are 4 steps an epoch then
+_ALL = (f"--schedule={_14041}", "--data.batch_size=32", "--last_stage.batch_size=8")
+_UNIFORM = [1600, 800, 200, 0]  # what init proposes for 200 reviews
+_BY_SOURCE = [  # the totals of the uniform schedule; the source that is most like the target stays longest
+    {"books": 533, "dvd": 533, "electronics": 534},
+    {"books": 133, "dvd": 133, "electronics": 534},
+    {"electronics": 200},
+    0,
+]
+_ORDERS = {
+    "in-domain only": {"patience": 12},
+    "mixed": {},
+    "one-stage": {},
+    "gradual": {},
+    "by embedding": {"schedule": _UNIFORM, "data": {"order": "embedding"}},
+    "by classifier": {"schedule": _UNIFORM, "data": {"order": "classifier"}},
+    "by source": {"schedule": _BY_SOURCE},
+}
+_RELEVANCE = {"gradual": {}, "by relevance": {"schedule": _14041, "data": {"order": "relevance"}}}
 COMPARISONS = {
     "ai": Comparison(_crossner("ai"), _2000),
     "intents": Comparison(_INTENTS, columns=("label=intents",)),
@@ -100,28 +127,34 @@ COMPARISONS = {
     "music": Comparison(_crossner("music"), _2000),
     "literature": Comparison(_crossner("literature"), _2000),
     "tweets-50": Comparison(_TWEETS, first=50),
-    "reviews": Comparison(_REVIEWS, ("--data.max_length=128",)),
+    "reviews": Comparison(_REVIEWS, ("--data.max_length=128", f"--strategies={json.dumps(_ORDERS)}"), sources=True),
     "tweets-400": Comparison(_TWEETS, first=400),
     "genia": Comparison(_GENIA, config="events"),
     "restaurant": Comparison({"root": ["multiwoz"]}, ("--data.domain=restaurant",), "dialogue"),
     "hotel": Comparison({"root": ["multiwoz"]}, ("--data.domain=hotel",), "dialogue"),
-    "ai-all": Comparison(_crossner("ai"), _ALL),
-    "music-all": Comparison(_crossner("music"), _ALL),
-    "literature-all": Comparison(_crossner("literature"), _ALL),
+    "music-all": Comparison(_crossner("music"), (*_ALL, f"--strategies={json.dumps(_RELEVANCE)}")),
 }
 
 
-def _configured(name: str, comparison: Comparison, files: dict[str, list[str]], encoder: str, out: Path) -> list[str]:
+def _configured(
+    name: str, comparison: Comparison, files: dict[str, list[str]], arguments: argparse.Namespace
+) -> list[str]:
     """The options that configure a comparison; ``gradual init`` writes its file once."""
+    options = [*comparison.options, f"--trainer.precision={arguments.precision}", *VARIANTS[arguments.variant]]
     if comparison.config is not None:
-        given = [f"--data.{part}={_one_or_list(paths)}" for part, paths in files.items()]
-        return [f"--config={CONFIGS / f'{comparison.config}.yaml'}", *given, f"--model.encoder={encoder}"]
-    config = out / "configs" / f"{name}.yaml"
+        options += [f"--data.{part}={_one_or_list(paths)}" for part, paths in files.items()]
+        if comparison.config == "events":
+            options.append("--model.encoder_layers=null")
+        return [f"--config={CONFIGS / comparison.config}.yaml", f"--model.encoder={arguments.encoder}", *options]
+    config = arguments.out / "configs" / f"{name}.yaml"
     if not config.exists():
         parts = [option for part, paths in files.items() for option in (f"--{part}", *paths)]
         columns = ["--columns", *comparison.columns] if comparison.columns else []
-        _gradual("init", *parts, *columns, f"--pretrained={encoder}", f"--out={config}")
-    return [f"--config={config}", "--trainer.precision=bf16-mixed", f"--optimizer.lr={LEARNING_RATE}"]
+        _gradual("init", *parts, *columns, f"--pretrained={arguments.encoder}", f"--out={config}")
+    if comparison.sources:
+        sources = {Path(path).stem.removeprefix("pool-"): path for path in files["out_of_domain"]}
+        options.append(f"--data.out_of_domain={json.dumps(sources)}")
+    return [f"--config={config}", f"--optimizer.lr={LEARNING_RATE}", *options]
 
 
 def _one_or_list(paths: list[str]) -> str:
@@ -133,22 +166,23 @@ def _gradual(*arguments: str) -> None:
 
 
 def run(name: str, comparison: Comparison, arguments: argparse.Namespace) -> bool:
-    """Train what is not finished of one comparison; whether its files are there."""
+    """Train what is not finished of one comparison, or search; whether its files are there."""
     files = comparison.given(arguments.data, arguments.out)
     if files is None:
         print(f"{name}: no files, left out", flush=True)
         return False
     print(name, flush=True)
-    _gradual(
-        "compare",
-        *_configured(name, comparison, files, str(arguments.encoder), arguments.out),
-        *comparison.options,
-        *VARIANTS[arguments.variant],
-        f"--controls={json.dumps(CONTROLS)}",
-        f"--seeds={json.dumps(arguments.seeds)}",
-        f"--jobs={arguments.jobs}",
-        f"--run_dir={arguments.out / name}",
-    )
+    directory = arguments.out / name
+    configured = _configured(name, comparison, files, arguments)
+    if arguments.search:
+        compared = json.loads((directory / "compare.json").read_text())
+        path = next(iter(compared["strategies"]["gradual"]["seeds"].values()))
+        budget = SEARCH_BUDGET * sum(stage["steps"] for stage in path["stages"])
+        command = ["search", *configured, f"--budget={budget}", "--budget_in=steps"]
+        directory = arguments.out / f"{name}-search"
+    else:
+        command = ["compare", *configured, "--controls=true", f"--seeds={json.dumps(arguments.seeds)}"]
+    _gradual(*command, f"--jobs={arguments.jobs}", f"--run_dir={directory}")
     return True
 
 
@@ -164,29 +198,29 @@ def first_layers(encoder: Path, layers: int, out: Path) -> Path:
 
 
 def scores(out: Path) -> list[dict[str, object]]:
-    """The scores of every strategy and seed of the comparisons in ``out``, as far as they are finished."""
+    """The monitored score of every strategy and seed of the comparisons in ``out``, as far as they are finished."""
     rows: list[dict[str, object]] = []
     for file in sorted(out.glob("*/compare.json")):
-        for strategy, found in json.loads(file.read_text())["strategies"].items():
+        compared = json.loads(file.read_text())
+        score = without_split(compared["monitor"])
+        for strategy, found in compared["strategies"].items():
             for seed, path in found["seeds"].items():
                 stages = path["stages"]
                 if len(stages) < len(path["paths"]):
                     continue
-                for split in ("val", "test"):
-                    for score, value in stages[-1][split].items():
-                        rows.append(
-                            {
-                                "data": file.parent.name,
-                                "strategy": strategy,
-                                "schedule": " ".join(str(stage["out_of_domain"]) for stage in stages),
-                                "epochs": " ".join(str(stage["epochs"]) for stage in stages),
-                                "converged": all(stage["converged"] for stage in stages),
-                                "seed": seed,
-                                "split": split,
-                                "score": score,
-                                "value": round(value, 6),
-                            }
-                        )
+                rows.append(
+                    {
+                        "data": file.parent.name,
+                        "strategy": strategy,
+                        "seed": seed,
+                        "schedule": " ".join(str(stage["out_of_domain"]) for stage in stages),
+                        "epochs": " ".join(str(stage["epochs"]) for stage in stages),
+                        "steps": " ".join(str(stage["steps"]) for stage in stages),
+                        "converged": all(stage["converged"] for stage in stages),
+                        "score": score,
+                        **{split: round(stages[-1][split][score], 6) for split in ("val", "test")},
+                    }
+                )
     return rows
 
 
@@ -200,6 +234,8 @@ def main() -> None:
         "--variant", choices=list(VARIANTS), default="constant", help="of rates within a stage, or weights"
     )
     parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
+    parser.add_argument("--search", action="store_true", help="search for a schedule; the comparison must be finished")
+    parser.add_argument("--precision", default="bf16-mixed", help="the Trainer's precision")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="stages to train at once")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
@@ -212,7 +248,7 @@ def main() -> None:
     for name in arguments.only:
         if run(name, COMPARISONS[name], arguments):
             rows = scores(arguments.out)
-            with (arguments.out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+            with whole_file(arguments.out / "scores.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)

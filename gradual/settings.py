@@ -239,7 +239,8 @@ class TrainSettings:
         smoothing: Number of validations to average the monitor over, for convergence and the best epoch; a stage has no
             best epoch before it has had that many. None for no smoothing.
         collapse: What to do when a stage collapses at its start.
-        checkpoint_every: Minutes of training between two checkpoints to resume from; each epoch ends with one anyway.
+        checkpoint_every: Minutes of training between two checkpoints to resume from; epochs end with one, too, unless
+            they are so short that writing it would take long in comparison.
         seed: Seed of the samples, the order of examples, and dropout.
     """
 

@@ -28,9 +28,16 @@ _DUE, _REQUEUE, _STOP = 1, 2, 3  # reasons to save; a signal to stop is added to
 
 _EVERY = 8  # steps between two exchanges of several processes, each of which waits for the devices
 
+_SMALL = 16e6  # bytes of a checkpoint that is written after every epoch, however short
+_PAUSE = 20  # training between two larger ones, in multiples of the time that writing one takes
+
 
 class LastCheckpoint(Checkpoint):
-    """Saves everything that training needs to resume: after each epoch, periodically within it, and when told to stop.
+    """Saves everything that training needs to resume: after epochs, periodically within one, and when told to stop.
+
+    With little data an epoch may take less time than writing the weights and the optimizer's state. After an epoch that
+    ended soon after the last checkpoint nothing is saved, unless it is the stage's last one: a stage spends about a
+    twentieth of its time on checkpoints at most.
 
     Within an epoch it saves only between two steps: not while gradients are being accumulated, since checkpoints do not
     hold gradients, and not just before a validation, which the resumed epoch would skip. When told to stop during a
@@ -47,7 +54,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, minutes: float):
         self.path, self.seconds = path, 60 * minutes
-        self._saved = 0.0
+        self._saved = self._cost = 0.0
         self._in_validation = False
         self._requeue: Callable[[], None] | None = None
         self._told_to_requeue = False
@@ -82,9 +89,12 @@ class LastCheckpoint(Checkpoint):
             self._in_validation = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end of the epoch."""
-        self._save(trainer)
-        self._act(trainer, _largest(trainer, self._requested()))
+        """Save at the end of the epoch, if training has gone on long enough since the last time."""
+        due = _ends_stage(trainer) or time.monotonic() - self._saved >= _PAUSE * self._cost
+        reason = _largest(trainer, self._requested() or (_DUE if trainer.is_global_zero and due else 0))
+        if reason:
+            self._save(trainer)
+            self._act(trainer, reason)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop deferring signals.
@@ -106,8 +116,11 @@ class LastCheckpoint(Checkpoint):
             mark_validation_as_pending(checkpoint)
 
     def _save(self, trainer: Trainer) -> None:
+        began = time.monotonic()
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            self._cost = self._saved - began if self.path.stat().st_size > _SMALL else 0.0
 
     def _requested(self) -> int:
         """The reason to save that a signal has given; 0 for none."""
@@ -133,6 +146,13 @@ class LastCheckpoint(Checkpoint):
         if callable(handler):
             self._requeue = lambda: handler(number, None)
             signal.signal(number, lambda *_: setattr(self, "_told_to_requeue", True))
+
+
+def _ends_stage(trainer: Trainer) -> bool:
+    """Whether the epoch that ends is the last one."""
+    by_epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+    by_steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+    return trainer.should_stop or by_epochs or by_steps
 
 
 def _largest(trainer: Trainer, reason: int) -> int:

@@ -53,6 +53,34 @@ def test_it_is_saved_after_each_epoch(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_a_large_one_is_not_saved_after_every_short_epoch_but_after_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._SMALL", 0)
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._PAUSE", 1e6)
+    saved = Saved()
+    train(tmp_path / "last.ckpt", saved, max_epochs=4)
+    assert saved.steps == [BATCHES, 4 * BATCHES]
+
+
+def test_a_large_one_is_saved_again_once_training_has_gone_on_for_long_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._SMALL", 0)
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._PAUSE", 0)
+    assert steps_saved(tmp_path / "last.ckpt", minutes=60, max_epochs=3) == [BATCHES, 2 * BATCHES, 3 * BATCHES]
+
+
+def test_the_last_epoch_is_saved_whatever_ends_the_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._SMALL", 0)
+    monkeypatch.setattr("gradual.stage.resume.last_checkpoint._PAUSE", 1e6)
+
+    class Enough(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            trainer.should_stop = trainer.global_step >= 3 * BATCHES
+
+    saved = Saved()
+    train(tmp_path / "last.ckpt", Enough(), saved, max_epochs=9)
+    assert saved.steps == [BATCHES, 3 * BATCHES]
+    assert steps_saved(tmp_path / "again.ckpt", minutes=60, max_epochs=9, max_steps=2 * BATCHES)[-1] == 2 * BATCHES
+
+
 def test_when_due_it_is_saved_between_any_two_steps_but_before_a_validation(tmp_path):
     every = [step for epoch in range(2) for step in range(epoch * BATCHES + 1, (epoch + 1) * BATCHES + 1)]
     assert steps_saved(tmp_path / "last.ckpt", minutes=0) == every
