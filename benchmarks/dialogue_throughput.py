@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from plain_sumbt import PlainSumbt, pad
+from products import Products, Shape, encoder_shapes
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import ConcatDataset
 from variants import Variant, add_arguments, as_torch_has_it, clock, spread
 
 from gradual.nn.encoder import load_encoder, load_tokenizer
-from gradual.nn.fast_cpu import keep_memory, onednn_product
+from gradual.nn.fast_cpu import keep_memory
 from gradual.settings import OptimizerConfig
 from gradual.stage.optim import build_optimizer
 from gradual.tasks.dialogue import DialogueDataModule, Sumbt
@@ -32,67 +32,6 @@ from gradual.tasks.dialogue.demo import write_demo_data
 from gradual.tasks.dialogue.features import EncodedDialogue
 from gradual.tasks.dialogue.model import batch_loss, turn_losses
 from gradual.tasks.dialogue.vectors import text_vectors
-
-
-class Products:
-    """The matrix products of an encoder's training step, and nothing else.
-
-    Args:
-        options: The script's options.
-    """
-
-    def __init__(self, options: argparse.Namespace):
-        torch.set_num_threads(options.threads)
-        keep_memory()
-        self.clock, self.dtype = clock(options.clock), torch.bfloat16 if options.bf16 else torch.float32
-
-    def rates(self, tokens: int, width: int, inner: int, layers: int, rounds: int = 8) -> tuple[float, float]:
-        """Floating-point operations per second of torch's own product, and of oneDNN's if torch has it.
-
-        As in training, each layer has its own matrices, and the rate is all operations over all the time they took.
-        """
-        operands = self.operands(tokens, width, inner, layers, self.dtype)
-        operations = rounds * self.operations(tokens, width, inner, layers)
-        rates = []
-        for product in (F.linear, onednn_product if torch.backends.mkldnn.is_available() else F.linear):
-            start = 0.0
-            for number in range(1 + rounds):
-                if number == 1:  # round 0 touches the memory for the first time
-                    start = self.clock()
-                self.multiply(operands, product)
-            rates.append(operations / (self.clock() - start))
-        return rates[0], rates[1]
-
-    @staticmethod
-    def shapes(width: int, inner: int, layers: int) -> list[tuple[int, int]]:
-        """The numbers of inputs and outputs of an encoder's linear layers."""
-        return ([(width, width)] * 4 + [(width, inner), (inner, width)]) * layers
-
-    @classmethod
-    def operands(
-        cls, tokens: int, width: int, inner: int, layers: int, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> list[tuple[torch.Tensor, ...]]:
-        """Random inputs, weights and outputs of all linear layers."""
-        return [
-            tuple(
-                torch.randn(size, dtype=dtype, device=device)
-                for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs))
-            )
-            for inputs, outputs in cls.shapes(width, inner, layers)
-        ]
-
-    @staticmethod
-    def multiply(operands: Sequence[tuple[torch.Tensor, ...]], product: Callable[..., torch.Tensor] = F.linear) -> None:
-        """Compute their products, forward and backward, once."""
-        for x, weight, y in operands:
-            product(x, weight)
-            product(y, weight.t())
-            product(y.t(), x.t())
-
-    @classmethod
-    def operations(cls, tokens: int, width: int, inner: int, layers: int) -> int:
-        """The number of floating-point operations of these products, forward and backward."""
-        return sum(6 * tokens * inputs * outputs for inputs, outputs in cls.shapes(width, inner, layers))
 
 
 class Ours:
@@ -174,11 +113,11 @@ class Ours:
             spent["flops"] += training_flops(self.model, dialogues)
         return spent
 
-    def shapes(self, indices: Sequence[int]) -> tuple[int, int, int, int]:
-        """The number of word pieces in a batch, and the encoder's width, inner width and number of layers."""
+    def shapes(self, indices: Sequence[int]) -> list[Shape]:
+        """The shapes of the encoder's linear layers for a batch."""
         config = self.model.encoder.config
         tokens = sum(len(turn) for dialogue in self._of(indices) for turn in dialogue.tokens)
-        return tokens, config.hidden_size, config.intermediate_size, config.num_hidden_layers
+        return encoder_shapes(tokens, config.hidden_size, config.intermediate_size, config.num_hidden_layers)
 
     def profile(self, batches: Sequence[Sequence[int]]) -> str:
         """A table of training time by operator."""
@@ -286,9 +225,9 @@ def main() -> None:
                 results[place].append(variant.train(batches))
             else:  # the machine's speed may change from minute to minute
                 shapes = variant.shapes(batches[0])
-                before = products.rates(*shapes)
+                before = products.rates(shapes)
                 results[place].append(variant.train(batches))
-                rates[place].append([(a + b) / 2 for a, b in zip(before, products.rates(*shapes))])
+                rates[place].append([(a + b) / 2 for a, b in zip(before, products.rates(shapes))])
     products.close()
     peaks = [variant.close() for variant in variants]
 

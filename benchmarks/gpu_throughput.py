@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import torch
-from dialogue_throughput import Ours, Products, add_data_arguments, make_data, training_flops
+from dialogue_throughput import Ours, add_data_arguments, make_data, training_flops
 from lightning.fabric.utilities import move_data_to_device
+from products import product_rate
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
-from variants import Variant
+from variants import Variant, clock
 
 COMPILATIONS = ("none", "default", "reduce-overhead")
 
@@ -37,6 +37,7 @@ class OnDevice(Ours):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
         self.device = torch.device(options.device)
         super().__init__(options)
+        self.clock = clock("wall", options.device)
         if options.compilation != "none":
             mode = None if options.compilation == "default" else options.compilation
             self.model.encoder.compile(dynamic=True, mode=mode)
@@ -50,8 +51,7 @@ class OnDevice(Ours):
         chosen = [self._of(indices) for indices in batches]
         made = [self.collate(dialogues) for dialogues in chosen]
         bf16 = self.options.precision == "bf16"
-        self.wait()
-        start = time.perf_counter()
+        start = self.clock()
         for batch in made:
             batch = move_data_to_device(batch, self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -60,29 +60,14 @@ class OnDevice(Ours):
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
-        self.wait()
-        seconds = time.perf_counter() - start
+        seconds = self.clock() - start
         tokens = sum(len(turn) for dialogues in chosen for dialogue in dialogues for turn in dialogue.tokens)
         flops = sum(training_flops(self.model, dialogues) for dialogues in chosen)
         return {"seconds": seconds, "steps": len(batches), "tokens": tokens, "flops": flops}
 
     def product_rate(self, indices: Sequence[int]) -> float:
         """Floating-point operations per second of bfloat16 products alone, in the shapes of a batch."""
-        tokens, width, inner, layers = self.shapes(indices)
-        operands = Products.operands(tokens, width, inner, layers, torch.bfloat16, self.device)
-        seconds = []
-        for _ in range(8):
-            self.wait()
-            start = time.perf_counter()
-            Products.multiply(operands)
-            self.wait()
-            seconds.append(time.perf_counter() - start)
-        return Products.operations(tokens, width, inner, layers) / median(seconds[1:])
-
-    def wait(self) -> None:
-        """Wait until the device has finished all its work."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return product_rate(self.shapes(indices), torch.bfloat16, self.device)
 
     def launches(self, indices: Sequence[int]) -> int:
         """The number of kernels and copies that a step launches; on a CPU, of operator calls."""

@@ -25,29 +25,24 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils.logging import disable_progress_bar
-from variants import clock, peak_memory, without_dropout
+from variants import StepTimer, forget_peak, peak_memory, without_dropout
 
 datasets.disable_progress_bars()
 disable_progress_bar()
 _MEGA_BATCH = 50  # batches that are sorted by length together, as in an epoch of 200 batches or more
 
 
-class Timer(TrainerCallback):
-    """Measures a training run from the end of its first step, and when the first step of the process has ended."""
-
-    def __init__(self, name: str, started: float):
-        self.clock, self.started = clock(name), started
-        self.seconds = self.first_step = 0.0
+class Timer(StepTimer, TrainerCallback):
+    """Measures a training run."""
 
     def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
         """Start measuring after the first step."""
-        self.first_step = self.first_step or self.clock() - self.started
         if state.global_step == 1:
-            self.seconds = -self.clock()
+            self.start()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop measuring."""
-        self.seconds += self.clock()
+        self.stop()
 
 
 class PlainTrainer:
@@ -64,11 +59,13 @@ class PlainTrainer:
 
     def __init__(self, options: argparse.Namespace, folder: Path, started: float):
         torch.set_num_threads(options.threads)
+        torch.set_float32_matmul_precision("highest")  # no TF32, so that losses are equal
         self.options, self.folder = options, folder
-        self.timer = Timer(options.clock, started)
+        self.timer = Timer(options, started)
         self.tokenizer = AutoTokenizer.from_pretrained(folder / "model")
         self.model = self.auto_class().from_pretrained(folder / "model")
         self.data = self.read()
+        self.timer.wait()
 
     def auto_class(self) -> Any:
         """The class that loads the model."""
@@ -115,7 +112,7 @@ class PlainTrainer:
         }
         return kinds[self.options.task](self.tokenizer)
 
-    def arguments(self, check: bool) -> dict[str, Any]:
+    def arguments(self, check: bool, bf16: bool) -> dict[str, Any]:
         """The settings of training: the optimizer is that of ``gradual``; nothing is saved or reported."""
         return {
             "output_dir": str(self.folder / "output"),
@@ -126,16 +123,16 @@ class PlainTrainer:
             "lr_scheduler_type": "constant",
             "train_sampling_strategy": "sequential",
             "logging_steps": 1 if check else 500,
-            "bf16": self.options.bf16 and not check,
-            "use_cpu": True,
+            "bf16": bf16,
+            "use_cpu": self.options.device == "cpu",
             "save_strategy": "no",
             "report_to": "none",
             "disable_tqdm": True,
         }
 
-    def trainer(self, positions: Sequence[int], check: bool) -> Any:
+    def trainer(self, positions: Sequence[int], check: bool, bf16: bool) -> Any:
         """The trainer of one epoch over examples."""
-        arguments = TrainingArguments(**self.arguments(check))
+        arguments = TrainingArguments(**self.arguments(check, bf16))
         return Trainer(
             self.model,
             arguments,
@@ -145,21 +142,28 @@ class PlainTrainer:
             callbacks=[self.timer],
         )
 
-    def check(self, positions: Sequence[int]) -> dict[str, Any]:
+    def check(self, positions: Sequence[int], bf16: bool) -> dict[str, Any]:
         """Train on examples in order, without dropout; returns losses, the time to the first one and memory."""
+        self.timer.go()
         with without_dropout(self.model):
-            trainer = self.run(positions, check=True)
+            trainer = self.run(positions, check=True, bf16=bf16)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        return {"losses": losses, "first step": self.timer.first_step, "peak": peak_memory()}
+        found = {"losses": losses, "first step": self.timer.first_step, "peak": self.peak()}
+        forget_peak(self.options.device)
+        return found
 
     def train(self, positions: Sequence[int], seed: int) -> float:
         """Train on examples for an epoch, after a step to warm up, and return the time that it took."""
-        self.run(self.ordered(positions, seed), check=False)
+        self.run(self.ordered(positions, seed), check=False, bf16=self.options.bf16)
         return self.timer.seconds
 
-    def run(self, positions: Sequence[int], check: bool) -> Any:
+    def peak(self) -> float:
+        """The peak memory in MB."""
+        return peak_memory(self.options.device)
+
+    def run(self, positions: Sequence[int], check: bool, bf16: bool) -> Any:
         """Train on examples for an epoch; returns the trainer."""
-        trainer = self.trainer(positions, check)
+        trainer = self.trainer(positions, check, bf16)
         trainer.remove_callback(PrinterCallback)
         if not check:
             first = trainer.train_dataset.select(range(trainer.args.train_batch_size))
@@ -197,11 +201,14 @@ class PlainSft(PlainTrainer):
         folder = str(self.folder)
         return datasets.Dataset.from_json(f"{folder}/train.jsonl", cache_dir=f"{folder}/datasets-{type(self).__name__}")
 
-    def trainer(self, positions: Sequence[int], check: bool) -> Any:
+    def trainer(self, positions: Sequence[int], check: bool, bf16: bool) -> Any:
         """The trainer of one epoch over examples, or in rows of as many tokens as those of a batch have on average."""
         from trl import SFTConfig, SFTTrainer
 
-        arguments = self.arguments(check) | {"max_length": self.options.max_length, "gradient_checkpointing": False}
+        arguments = self.arguments(check, bf16) | {
+            "max_length": self.options.max_length,
+            "gradient_checkpointing": False,
+        }
         data = self.data
         if self.packing and check:  # what packing turns a batch into, but with the same texts in it as in the others
             arguments |= {"padding_free": True, "max_length": None}

@@ -38,6 +38,37 @@ def without_dropout(module: nn.Module) -> Iterator[None]:
         layer.p = probability
 
 
+class StepTimer:
+    """Measures a training run from the end of its first step, and when the first step of the process has ended.
+
+    Args:
+        options: The script's options.
+        started: When the process was started, by the clock that is used.
+    """
+
+    def __init__(self, options: argparse.Namespace, started: float):
+        self.clock, self.started = clock(options.clock, options.device), started
+        self.seconds = self.first_step = self.idle_since = 0.0
+
+    def wait(self) -> None:
+        """The process is ready; what it now waits for others does not count."""
+        self.idle_since = self.clock()
+
+    def go(self) -> None:
+        """The process works again."""
+        self.started += self.clock() - self.idle_since
+
+    def start(self) -> None:
+        """The first step of a run has ended."""
+        now = self.clock()
+        self.first_step = self.first_step or now - self.started
+        self.seconds = -now
+
+    def stop(self) -> None:
+        """The run has ended."""
+        self.seconds += self.clock()
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every comparison of training speeds."""
     add = parser.add_argument
@@ -94,15 +125,32 @@ def _serve(connection: Any, make: Callable[..., Any], arguments: tuple[Any, ...]
     connection.send(peak_memory())
 
 
-def peak_memory() -> float:
-    """The peak memory of the process so far, in MB."""
+def peak_memory(device: str = "cpu") -> float:
+    """The peak memory so far in MB: of the process, or of its tensors on a GPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, kilobytes elsewhere
 
 
-def clock(name: str) -> Callable[[], float]:
-    """The clock ``wall``, or ``cpu`` for the processor time of the process: for one thread on a busy machine."""
-    return time.process_time if name == "cpu" else time.perf_counter
+def forget_peak(device: str) -> None:
+    """Measure the peak memory on a GPU anew; that of a process stays."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+
+
+def clock(name: str, device: str = "cpu") -> Callable[[], float]:
+    """The clock ``wall``, or ``cpu`` for the processor time of the process: for one thread on a busy machine.
+
+    Of a GPU it tells the time when all work that was given to it is done.
+    """
+    read = time.process_time if name == "cpu" else time.perf_counter
+
+    def wait_and_read() -> float:
+        torch.cuda.synchronize()
+        return read()
+
+    return wait_and_read if device.startswith("cuda") else read
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

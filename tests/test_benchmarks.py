@@ -142,7 +142,10 @@ def test_the_benchmark_for_gpus_says_that_there_is_none():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "tagging", "language-modeling"])
-def test_the_tasks_train_as_the_trainers_they_are_compared_with(task, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--bf16", "--device", "cuda"]], ids=["cpu", "gpu"])
+def test_the_tasks_train_as_the_trainers_they_are_compared_with(task, options, tmp_path):
+    if "cuda" in options and not torch.cuda.is_available():
+        options = ["--bf16"]
     pytest.importorskip("trl")
     rows = [(f"w{i % 7} w{i % 5} " * (1 + i % 6)).split() for i in range(40)]
     labels = {"classification": lambda row: {"text": " ".join(row), "label": "even" if len(row) % 4 else "odd"}}
@@ -152,15 +155,19 @@ def test_the_tasks_train_as_the_trainers_they_are_compared_with(task, tmp_path):
     data.write_text("".join(json.dumps(labels[task](row)) + "\n" for row in rows), encoding="utf-8")
     model = str(tmp_path / "model")
     if task == "language-modeling":
-        language_files.write_model(model, "llama")
+        language_files.config_of("llama").save_pretrained(model)  # without weights, which are then random
+        language_files.tokenizer_of("llama").save_pretrained(model)
     else:
         write_model(model, "bert", [f"w{i}" for i in range(7)], dropout=True)
     script = Path(__file__).parent.parent / "benchmarks/tasks_throughput.py"
     command = [task, "--data", data, "--pretrained", model, "--batch-size", "4", "--max-length", "64"]
-    command += ["--steps", "2", "--rounds", "1"]
+    command += ["--steps", "2", "--rounds", "1", *options]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     run = subprocess.run([sys.executable, script, *command], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     table = [line.split(" | ") for line in run.stdout.splitlines() if line.startswith("| ")][2:]
     assert len(table) == (5 if task == "language-modeling" else 3)
     assert all(float(cells[5]) > 0 for cells in table), "memory ratios"
+    shares = [[float(cell.split()[0]) for cell in cells[8:]] for cells in table]
+    assert all(share > 0 for row in shares for share in row)
+    assert run.stdout.count("losses of 10 steps") == 1 + ("--bf16" in options)
