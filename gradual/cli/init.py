@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = choose_task(files, arguments.pretrained, columns, arguments.task)
     if not chosen.data.pool_size:
         raise InputError("--out_of_domain has no examples that are not among those of validation or test.")
-    proposal = propose(chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
+    sizes = (chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
+    proposal = propose(*sizes, plateau=chosen.plateau)
     text = configuration(chosen, proposal, files, arguments.pretrained, columns, out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ _DIGITS = 2  # of amounts
 _BATCHES = 8  # in an epoch of the last stage, at least, unless batches become too small
 _SMALLEST_BATCH = 8
 _STEPS = 150  # without improvement, before a stage has converged
+_ON_PLATEAU = 4  # times as many where training begins with a plateau
 _PATIENCE = (3, 20)  # validations, at least and at most
 _LARGE = 1_000_000_000  # parameters; larger models get an adapter
 _BY_SIZE = (  # parameters at most, learning rate, batch size
@@ -49,13 +50,14 @@ class Proposal:
     lora: bool
 
 
-def propose(in_domain: int, pool: int, parameters: int) -> Proposal:
+def propose(in_domain: int, pool: int, parameters: int, plateau: bool = False) -> Proposal:
     """Propose settings.
 
     Args:
         in_domain: The number of in-domain training examples.
         pool: The number of out-of-domain examples.
         parameters: The number of the model's parameters.
+        plateau: Whether the monitored score hardly changes at first, so that it takes more patience.
     """
     lora = parameters > _LARGE
     lr, largest = _WITH_ADAPTER if lora else next((lr, batch) for most, lr, batch in _BY_SIZE if parameters <= most)
@@ -66,13 +68,15 @@ def propose(in_domain: int, pool: int, parameters: int) -> Proposal:
     shortest, longest = (
         max(1, -(-size // batch)) for size in (in_domain, in_domain + schedule[0])
     )  # steps of an epoch
-    return Proposal(schedule, batch, lr, min(shortest, 100), _patience(longest), _patience(shortest), lora)
+    without_gain = _STEPS * (_ON_PLATEAU if plateau else 1)
+    patience, long = _patience(without_gain, longest), _patience(without_gain, shortest)
+    return Proposal(schedule, batch, lr, min(shortest, 100), patience, long, lora)
 
 
-def _patience(steps: int) -> int:
-    """The patience where a validation comes after so many steps."""
+def _patience(without_gain: int, steps: int) -> int:
+    """The patience for so many steps without improvement, where a validation comes after ``steps`` of them."""
     least, most = _PATIENCE
-    return min(most, max(least, -(-_STEPS // steps)))
+    return min(most, max(least, -(-without_gain // steps)))
 
 
 def amounts(in_domain: int, pool: int) -> list[int]:

@@ -29,6 +29,7 @@ class ChosenTask:
         architecture: The pretrained model as the task loads it.
         others: The names of other tasks whose columns the files have as well.
         scores: The names of the scores that the task logs, the main one first.
+        plateau: Whether the main score hardly changes at the beginning of training.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ChosenTask:
     architecture: Architecture
     others: list[str]
     scores: list[str]
+    plateau: bool
 
 
 @dataclass
@@ -96,8 +98,9 @@ def choose_task(
             continue
         assert chosen.architecture is not None
         others = [other.name for other in fit if other is not chosen and other.found == chosen.found]
-        scores = _scores(chosen.task(pretrained), chosen.data.spec())
-        return ChosenTask(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores)
+        task, spec = chosen.task(pretrained), chosen.data.spec()
+        scores, plateau = _scores(task, spec), task.begins_on_plateau(spec)
+        return ChosenTask(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores, plateau)
     raise problems[0]
 
 

@@ -123,6 +123,10 @@ class PretrainedTask(TaskModule):
         """Return the name of the score that a run should watch on validation unless it is told another one."""
         return "loss"
 
+    def begins_on_plateau(self, spec: Any) -> bool:
+        """Return whether the main score hardly changes at first, so that ending a stage takes more patience."""
+        return False
+
     def prepare_model(self, model: Any) -> None:
         """Prepare a new model of ``transformers``, before anything wraps it; does nothing by default."""
 

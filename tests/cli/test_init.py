@@ -240,6 +240,12 @@ def test_any_sizes_give_settings_that_are_accepted(in_domain, pool, parameters):
     assert 1 <= proposal.warmup <= -(-in_domain // proposal.batch_size)
 
 
+def test_a_plateau_at_the_beginning_takes_more_patience():
+    usual, plateau = (propose(197, 1500, 22_000_000, plateau) for plateau in (False, True))
+    assert (usual.patience, usual.in_domain_patience) == (3, 12)
+    assert (plateau.patience, plateau.in_domain_patience) == (6, 20)
+
+
 @given(number=st.floats(0, 1e12))
 def test_two_digits_are_kept(number):
     found = rounded(number)
