@@ -30,7 +30,7 @@ def sources_in(given: str | Sequence[str]) -> str | Sequence[str] | dict[str, st
         return given
     paths = [Path(file) for file in given]
     for texts in ([path.name.removesuffix(path.suffix) for path in paths], [path.parent.name for path in paths]):
-        match = _UP_TO_SEPARATOR.match(commonprefix(texts))
+        match = _UP_TO_SEPARATOR.match(commonprefix(texts))  # noqa: RUF071 - of the characters
         names = [text.removeprefix(match[0] if match else "").strip(_ENDS) for text in texts]
         without_numbers = {re.sub(r"\d", "", name) for name in names}
         if len(without_numbers) == len(names) and _can_be(names):
