@@ -3,7 +3,7 @@
 python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000] [--orders-only] [--classifier-only SIZE ...]
 
 With ``--orders-only`` only the orders of a pool of 10 million are measured: drawn, divided among sources, and by
-relevance. With ``--classifier-only`` only the scores of a classifier are, which take too long for a pool of that size.
+relevance. With ``--classifier-only`` only the scores of a classifier are, of pools of some sizes.
 
 All data is generated in a temporary folder. Memory is the peak of what Python and numpy allocate (tracemalloc), in a
 separate run from the timed one; for files it is the growth of the process, with and without the pages of the files that
@@ -334,7 +334,7 @@ def main() -> None:
     orders()
     if arguments.orders_only:
         return
-    classifier((200_000, 1_000_000))
+    classifier((200_000, 1_000_000, ORDERED))
     stages(arguments.sample)
     files(arguments.largest, arguments.sample)  # first, since the size of this process is measured
     held_out(arguments.largest_ids)
