@@ -149,7 +149,8 @@ def test_several_files_of_the_pool_become_its_sources(folder, encoder, capsys):
     again = [{"id": f"more{number}", "text": "good room", "label": "yes"} for number in range(4)]
     (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
     found = init({**files, "out_of_domain": ["out_of_domain.jsonl", "more.jsonl"]}, encoder)
-    assert found["data"]["out_of_domain"] == {"out_of_domain": "out_of_domain.jsonl", "more": "more.jsonl"}
+    sources = {"out_of_domain": "out_of_domain.jsonl", "more": "more.jsonl"}
+    assert found["data"] == {**files, "out_of_domain": sources, "batch_size": 8}, "the sources together have all labels"
     assert found["schedule"] == [34, 17, 4, 0]
     text = (folder / "mine.yaml").read_text()
     for line, comment in (("  out_of_domain:", "34 examples;"), ("    out_of_domain: out_of_domain.jsonl", "30 exam"),
@@ -198,6 +199,18 @@ def test_words_with_tags(folder, encoder):
     found = init(parts, encoder)
     assert found["model"]["class_path"] == "TokenClassifier"
     assert found["monitor"] == "val/f1"
+
+
+def test_tags_that_no_source_has_are_kept_out_of_the_loss_of_the_pool(folder, encoder):
+    """Each source lacks a tag that the other has, and both lack one of the target."""
+    tags = {"in_domain": ["N", "V", "X"], "val": ["N"], "test": ["V"], "people": ["N"], "deeds": ["V"]}
+    for part, names in tags.items():
+        (folder / f"{part}.conll").write_text("".join(f"good {name}\nbad {name}\n\n" for name in names * 4))
+    files = {part: f"{part}.conll" for part in ("in_domain", "val", "test")}
+    found = init({**files, "out_of_domain": ["people.conll", "deeds.conll"]}, encoder)
+    assert found["data"]["out_of_domain"] == {"people": "people.conll", "deeds": "deeds.conll"}
+    assert found["data"]["out_of_domain_labels"] == "own"
+    assert "# the pool has no X; all if it might" in (folder / "mine.yaml").read_text()
 
 
 def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):
