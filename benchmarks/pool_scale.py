@@ -1,9 +1,9 @@
 """Time and memory as the pool grows but the sample does not: the order, a stage, held-out ids, and real files.
 
-python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000] [--orders-only]
+python benchmarks/pool_scale.py [--largest 1000000] [--sample 10000] [--orders-only] [--classifier-only SIZE ...]
 
 With ``--orders-only`` only the orders of a pool of 10 million are measured: drawn, divided among sources, and by
-relevance.
+relevance. With ``--classifier-only`` only the scores of a classifier are, of pools of some sizes.
 
 All data is generated in a temporary folder. Memory is the peak of what Python and numpy allocate (tracemalloc), in a
 separate run from the timed one; for files it is the growth of the process, with and without the pages of the files that
@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,17 +189,28 @@ def orders() -> None:
     for name, work in (
         ("uniform, all of it", _uniform), ("uniform, 3 sources, half of it", _sources),
         ("by weights, 3 sources, half of it", _weighted), ("by given scores, all of it", _ranked),
-        ("the same with noise", _noisy), ("n-grams scored", _ngrams), ("classifier scored", _classifier),
+        ("the same with noise", _noisy), ("n-grams scored", _ngrams),
     ):  # fmt: skip
-        took, peak = in_a_process(_measured, work)
+        took, _, peak = in_a_process(_measured, work)
         rows.append([name, f"{took:.1f}", f"{peak:.0f}", f"{peak * MB / ORDERED:.0f}"])
         print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
     heads = ["order", "s", "MB", "bytes per example"]
     table(f"A pool of {ORDERED:,}, of {LENGTH} tokens each where these are read; growth of the process", heads, rows)
 
 
-def _measured(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds, and the growth of the peak of the process in MB, without pages of files."""
+def classifier(sizes: Sequence[int]) -> None:
+    """Score pools of several sizes by a classifier, each in a process of its own."""
+    rows = []
+    for size in sizes:
+        took, busy, peak = in_a_process(_measured, _scored, "classifier", size)
+        rows.append([f"{size:,}", f"{took:.0f}", f"{busy:.0f}", f"{peak:.0f}"])
+        print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
+    title = f"Scored by a classifier, {IN_DOMAIN:,} in-domain examples, {LENGTH} tokens each; growth of the process"
+    table(title, ["pool", "s", "s of CPU", "MB"], rows)
+
+
+def _measured(work: Callable[..., Any], *arguments: Any) -> tuple[float, float, float]:
+    """Seconds, those of the CPU, and the growth of the peak of the process in MB, without pages of files."""
     peak, start_memory, ended = [0.0], resident()[0], threading.Event()
 
     def watch() -> None:
@@ -208,12 +219,12 @@ def _measured(work: Callable[[], Any]) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
-    work()
-    took = time.perf_counter() - start
+    start, start_busy = time.perf_counter(), time.process_time()
+    work(*arguments)
+    took, busy = time.perf_counter() - start, time.process_time() - start_busy
     ended.set()
     watcher.join()
-    return took, peak[0] - start_memory
+    return took, busy, peak[0] - start_memory
 
 
 def _uniform() -> None:
@@ -242,19 +253,15 @@ def _noisy() -> None:
     _ranked(0.5)
 
 
-def _scored(by: str) -> None:
+def _scored(by: str, pool: int = ORDERED) -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = np.empty(0, dtype=np.int64)
-        parts = (Corpus(Generated(size), empty, None, None, "the pool") for size in (IN_DOMAIN, ORDERED))
+        parts = (Corpus(Generated(size), empty, None, None, "the pool") for size in (IN_DOMAIN, pool))
         Scorer(Order(by), Path(folder), processes=1).scores(*parts)
 
 
 def _ngrams() -> None:
     _scored("ngrams")
-
-
-def _classifier() -> None:
-    _scored("classifier")
 
 
 def write_examples(path: Path, size: int, name: str) -> None:
@@ -318,11 +325,16 @@ def main() -> None:
     parser.add_argument("--largest-ids", type=int, default=10**7, help="most ids to compare, a power of ten")
     parser.add_argument("--sample", type=int, default=10_000, help="out-of-domain examples of a stage")
     parser.add_argument("--orders-only", action="store_true", help="measure the orders of 10 million examples only")
+    parser.add_argument("--classifier-only", type=int, nargs="+", metavar="SIZE", help="pools to score by a classifier")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
+    if arguments.classifier_only:
+        classifier(arguments.classifier_only)
+        return
     orders()
     if arguments.orders_only:
         return
+    classifier((200_000, 1_000_000, ORDERED))
     stages(arguments.sample)
     files(arguments.largest, arguments.sample)  # first, since the size of this process is measured
     held_out(arguments.largest_ids)

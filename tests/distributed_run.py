@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -100,11 +101,11 @@ def address() -> str:
         return way.getsockname()[0]
 
 
-def train(root: Path, processes: int, *callbacks: Callback, **changes: float) -> None:
+def train(root: Path, processes: int, *callbacks: Callback, final: Any = "last", **changes: float) -> None:
     """Three stages; what each process ended with is written down."""
     model = LinearModel()
     gradual.fit(
-        model, data(**changes), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3,
+        model, data(**changes), [20, 5, 0], root / "run", optimizer={"lr": 0.05}, max_epochs=3, final=final,
         callbacks=list(callbacks), **trainer_arguments(processes),
     )  # fmt: skip
     end = {"weights": [parameter.flatten().tolist() for parameter in model.parameters()], "code": gradual.__file__}

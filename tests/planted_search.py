@@ -1,5 +1,6 @@
 """A task whose validation score is a known function of the schedule: for tests of the search."""
 
+import functools
 import json
 import os
 import signal
@@ -90,12 +91,11 @@ SETTINGS = {
 CHOICES = {"multiples": [1, 0.5, 0.25, 0.125], "lr_scales": [1]}
 
 
-def search(root: Path, kill_at: int = 0, test=None, **changes):
+def search(root: Path, kill_at: int = 0, test=None, model=Planted, **changes):
     """Search in ``root``; the process is killed when the ``kill_at``-th stage begins."""
     arguments = {"budget": 600, "confirm_seeds": [], "search": CHOICES, **SETTINGS, **changes}
-    log = str(root / "trained.txt")
-    schedule = arguments.pop("schedule", FIRST)
-    return gradual.search(lambda: Planted(log, kill_at), data(test), schedule, root / "run", **arguments)
+    make = functools.partial(model, str(root / "trained.txt"), kill_at)
+    return gradual.search(make, data(test), arguments.pop("schedule", FIRST), root / "run", **arguments)
 
 
 def trained(root: Path) -> list[list[int]]:

@@ -109,3 +109,26 @@ def write_run(root, strategies=STRATEGIES, seeds=(0, 1), count=30, epochs=4):
         examples, test = draw_examples(path, count)
         write_stage(root, path, test, examples, epochs=epochs + len(path) % 3, seconds=40.0 + len(path))
     return root
+
+
+def write_search(root):
+    """Write the search.json of a search that has tried two paths."""
+    paths = [
+        {
+            "schedule": [amount, 0],
+            "state": "finished",
+            "score": score,
+            "stages": [
+                {"path": f"seed-0/{amount}", "amount": amount, "lr_scale": 1.0, "score": 0.5, "cost": 400, "new": True},
+                {"path": f"seed-0/{amount}/0", "amount": 0, "lr_scale": 1.0, "score": score, "cost": 80, "new": True},
+            ],
+        }
+        for amount, score in ((2000, 0.61), (1000, 0.67))
+    ]
+    content = {
+        "budget": {"in": "examples", "limit": 1000, "spent": 960},
+        "monitor": "val/joint_accuracy", "mode": "max", "seed": 0, "amounts": [2000, 1000],
+        "paths": paths, "best": 1, "default": 0, "confirm": None,
+    }  # fmt: skip
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "search.json").write_text(json.dumps(content))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from interrupted_runs import begin_process, end_process
+from lightning.pytorch.utilities import rank_zero_only
 
 TESTS = Path(__file__).parent
 
@@ -34,7 +35,7 @@ def in_two_processes(work: Callable[[], None], folder: Path) -> None:
         told |= {"GROUP_WORLD_SIZE": 1, "TORCHELASTIC_RUN_ID": "forked"}
         told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
-        def ranked(told=told):
+        def ranked(told=told, rank=rank):
             os.environ.clear()
             os.environ.update(environment(**{name: str(value) for name, value in told.items()}))
             output = (folder / "output.txt").open("a", buffering=1)
@@ -42,6 +43,7 @@ def in_two_processes(work: Callable[[], None], folder: Path) -> None:
             os.dup2(output.fileno(), 2)
             sys.stdout = sys.stderr = output
             sys.argv = ["two_processes.py"]
+            rank_zero_only.rank = rank  # which Lightning reads from the environment when it is imported
             try:
                 work()
             finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradual.cli.demo import CONFIGURATION, DATA, write_demo
 from gradual.cli.proposal import MULTIPLE, Proposal, propose
+from gradual.cli.source_names import sources_in
 from gradual.errors import InputError
 from gradual.files import write_atomically
 from gradual.settings import resolve_mode
@@ -29,7 +30,8 @@ _COMMENTS_AT = 42  # the column of comments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gradual init``."""
     for name, text in _FILES.items():
-        parser.add_argument(f"--{name}", metavar="FILE", nargs="+", help=f"{text}; files or patterns")
+        more = "; several become named sources" if name == "out_of_domain" else ""
+        parser.add_argument(f"--{name}", metavar="FILE", nargs="+", help=f"{text}; files or patterns{more}")
     add = parser.add_argument
     add("--pretrained", metavar="PATH", help="a pretrained model: a folder, or a name on the hub")
     add("--out", metavar="FILE", type=Path, help="the configuration to write, such as mine.yaml")
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     columns = _columns(arguments.columns)
     files = {name: given for name in _FILES if (given := getattr(arguments, name))}
     files = {name: given[0] if len(given) == 1 else given for name, given in files.items()}
+    files["out_of_domain"] = sources_in(files["out_of_domain"])
 
     from gradual.cli.class_paths import find_modules_in
     from gradual.cli.task_choice import choose_task
@@ -105,8 +108,13 @@ def configuration(
         columns: Columns that have unusual names, by role.
         out: The file that will hold the text; the run directory has its name.
     """
+    from gradual.data.module import source_row
+
     data, architecture = chosen.data, chosen.architecture
-    sizes = dict(zip(_FILES, data.statistics()["examples"].values()))
+    sources = {source_row(name): name for name in data.sources}
+    rows = data.statistics()["examples"]
+    sizes = dict(zip(_FILES, (size for row, size in rows.items() if row not in sources)))
+    of_sources = {name: rows[row] for row, name in sources.items()}
     found = ", ".join(f"{role} {column!r}" for role, column in data.column_of.items() if role not in columns)
     main, *others = (f"val/{name}" for name in chosen.scores)
     patience, long = proposal.patience, proposal.in_domain_patience
@@ -137,7 +145,7 @@ def configuration(
         *(["    lora: {r: 16, alpha: 32}"] if proposal.lora else []),
         "",
         _line("data:", f"columns: {found}" if found else ""),
-        *(_line(f"  {name}: {_yaml(given)}", f"{sizes[name]} examples") for name, given in files.items()),
+        *(line for name, given in files.items() for line in _part(name, given, sizes[name], of_sources)),
         *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
         f"  batch_size: {proposal.batch_size}",
         _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all if it might") if lacking else None,
@@ -168,6 +176,14 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
             raise InputError(f"--columns has '{text}': it must be NAME=COLUMN, such as label=sentiment.")
         found[name] = column
     return found
+
+
+def _part(name: str, given: Any, size: int, of_sources: Mapping[str, int]) -> list[str]:
+    """The lines of a part of the data, or of a pool with named sources."""
+    if not isinstance(given, Mapping):
+        return [_line(f"  {name}: {_yaml(given)}", f"{size} examples")]
+    sources = (_line(f"    {one}: {_yaml(file)}", f"{of_sources[one]} examples") for one, file in given.items())
+    return [_line(f"  {name}:", f"{size} examples; an amount may also be by source"), *sources]
 
 
 def _share(schedule: Sequence[int], sizes: Mapping[str, int]) -> str:

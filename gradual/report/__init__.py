@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,25 +164,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the report, and print its scores, its notes and its path."""
+    """Write the report, and print its scores, its notes and its path; both reports of a comparison and a search."""
     if len(arguments.run_dir) > 1:
-        page = write_several(arguments.run_dir, arguments.out or Path("report"), arguments.metric)
+        pages = [write_several(arguments.run_dir, arguments.out or Path("report"), arguments.metric)]
     elif arguments.out or arguments.metric:
         raise InputError("--out and --metric are for the report of several run directories; here is one.")
-    elif _is_search(arguments.run_dir[0]):
-        page = write_search(arguments.run_dir[0])
-        print(page.with_suffix(".md").read_text(encoding="utf-8"))
-        print(f"Report: {page}")
-        return
     else:
-        page = write_report(arguments.run_dir[0])
-    sections = page.with_name("table.md").read_text(encoding="utf-8").split("\n## ")
-    print("\n## ".join(section for section in sections if not section.startswith("Significance")))
-    print(f"Report: {page}")
+        pages = [write(arguments.run_dir[0]) for write in _reports_of(arguments.run_dir[0])]
+    for page in pages:
+        tables = page.with_name("search.md" if page.stem == "search" else "table.md")
+        sections = tables.read_text(encoding="utf-8").split("\n## ")
+        print("\n## ".join(section for section in sections if not section.startswith("Significance")))
+        print(f"Report: {page}")
 
 
-def _is_search(run_dir: Path) -> bool:
-    return (run_dir / "search.json").is_file() and not (run_dir / "compare.json").is_file()
+def _reports_of(run_dir: Path) -> list[Callable[[Path], Path]]:
+    """What writes the reports of a run directory, which may hold a comparison, a search or both."""
+    writers = {"compare.json": write_report, "search.json": write_search}
+    return [write for file, write in writers.items() if (run_dir / file).is_file()] or [write_report]
 
 
 def _markdown(

@@ -190,24 +190,34 @@ def _confirmed(search: Search) -> list[str]:
     if ours is None or not ours.finished_seeds:
         return ["The comparison under fresh seeds is not finished yet."]
     sentences = []
-    if default is not None:
-        mean = final_score(ours, "val", monitor).difference(final_score(default, "val", monitor))
-        gain = None if mean is None else mean if search.mode == "max" else -mean
-        words = difference_text(gain, search.percent)
+    if default is not None and (gains := _gains(search, ours, default, monitor)):
+        which = (
+            "the difference on test is the one to report, since the schedule was chosen on the validation data"
+            if len(gains) > 1
+            else "this is the difference to report"
+        )
         sentences.append(
-            f"Under {_seeds(ours)} it is {words} against that schedule on validation (mean; positive is better): this "
-            "is the difference to report."
+            f"Under {_seeds(ours)} it is {' and '.join(gains)} against that schedule (mean; positive is better): "
+            f"{which}."
         )
     training = equal_training(found)
-    if training is not None and training.best is not None:
-        mean = final_score(ours, "val", monitor).difference(final_score(training.best, "val", monitor))
-        gain = None if mean is None else mean if search.mode == "max" else -mean
-        kind = training.best.name.removeprefix(f"{FOUND}: ")
+    best = training.best if training is not None else None
+    if best is not None and (gains := _gains(search, ours, best, monitor)):
+        kind = best.name.removeprefix(f"{FOUND}: ")
         sentences.append(
-            f"Against the best control of equal training ({kind}), under {_seeds(ours)}, it is "
-            f"{difference_text(gain, search.percent)}."
+            f"Against the best control of equal training ({kind}), under {_seeds(ours)}, it is {' and '.join(gains)}."
         )
     return sentences
+
+
+def _gains(search: Search, ours: Strategy, other: Strategy, metric: str) -> list[str]:
+    """By how much one strategy is better than another on validation, and on test where that score is measured there."""
+    found: list[str] = []
+    for split, name in SPLITS.items():
+        mean = final_score(ours, split, metric).difference(final_score(other, split, metric))
+        if mean is not None:
+            found.append(f"{difference_text(mean if search.mode == 'max' else -mean, search.percent)} on {name}")
+    return found
 
 
 def _seeds(strategy: Strategy) -> str:

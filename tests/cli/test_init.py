@@ -14,6 +14,7 @@ from tiny_models import write_model
 
 from gradual.__main__ import main
 from gradual.cli.proposal import amounts, propose, rounded
+from gradual.cli.source_names import sources_in
 from gradual.schedule import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
@@ -143,13 +144,51 @@ def test_unusual_names_of_columns_are_given(folder, encoder, capsys):
     assert "it must be NAME=COLUMN" in mistake(capsys, files, encoder, "--columns", "sentiment", out="other.yaml")
 
 
-def test_several_files_of_a_part(folder, encoder):
+def test_several_files_of_the_pool_become_its_sources(folder, encoder, capsys):
     files = write(folder, reviews)
     again = [{"id": f"more{number}", "text": "good room", "label": "yes"} for number in range(4)]
     (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
     found = init({**files, "out_of_domain": ["out_of_domain.jsonl", "more.jsonl"]}, encoder)
-    assert found["data"]["out_of_domain"] == ["out_of_domain.jsonl", "more.jsonl"]
+    sources = {"out_of_domain": "out_of_domain.jsonl", "more": "more.jsonl"}
+    assert found["data"] == {**files, "out_of_domain": sources, "batch_size": 8}, "the sources together have all labels"
     assert found["schedule"] == [34, 17, 4, 0]
+    text = (folder / "mine.yaml").read_text()
+    for line, comment in (("  out_of_domain:", "34 examples;"), ("    out_of_domain: out_of_domain.jsonl", "30 exam"),
+                          ("    more: more.jsonl", "4 exam"), ("  val: val.jsonl", "5 exam"),
+                          ("  test: test.jsonl", "7 exam")):  # fmt: skip
+        assert any(found.startswith(line) and f"# {comment}" in found for found in text.splitlines()), line
+    capsys.readouterr()
+    main(["plan", "--config", "mine.yaml"])
+    assert "34 out-of-domain examples (4 more, 30 out_of_domain)" in capsys.readouterr().out
+
+
+def test_several_files_of_another_part_are_one(folder, encoder):
+    files = write(folder, reviews)
+    again = [{"id": f"more{number}", "text": "good room", "label": "yes"} for number in range(4)]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
+    found = init({**files, "in_domain": ["in_domain.jsonl", "more.jsonl"]}, encoder)
+    assert found["data"]["in_domain"] == ["in_domain.jsonl", "more.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["pool-books.jsonl", "pool-dvd.jsonl", "pool-sci-fi.csv"], ["books", "dvd", "sci-fi"]),
+        (["books/train.jsonl", "dvd/train.jsonl"], ["books", "dvd"]),
+        (["a/books.jsonl", "b/dvd.jsonl"], ["books", "dvd"]),
+        (["pool.jsonl", "pool-more.jsonl"], ["pool", "pool-more"]),
+        (["books-*.jsonl", "dvd-*.csv"], ["books", "dvd"]),
+        (["books.jsonl", "bookings.jsonl"], ["books", "bookings"]),
+        (["sources/books", "sources/dvd"], ["books", "dvd"]),
+        (["part-00000-of-00002.jsonl", "part-00001-of-00002.jsonl"], None),
+        (["train1.jsonl", "train2.jsonl"], None),
+        (["in-domain.jsonl", "dvd.jsonl"], None),
+        ([f"{letter}.jsonl" for letter in "abcdefghijk"], None),
+        ("pool.jsonl", None),
+    ],
+)
+def test_sources_are_called_what_tells_their_files_apart(given, names):
+    assert sources_in(given) == (given if names is None else dict(zip(names, given)))
 
 
 def test_words_with_tags(folder, encoder):
@@ -160,6 +199,18 @@ def test_words_with_tags(folder, encoder):
     found = init(parts, encoder)
     assert found["model"]["class_path"] == "TokenClassifier"
     assert found["monitor"] == "val/f1"
+
+
+def test_tags_that_no_source_has_are_kept_out_of_the_loss_of_the_pool(folder, encoder):
+    """Each source lacks a tag that the other has, and both lack one of the target."""
+    tags = {"in_domain": ["N", "V", "X"], "val": ["N"], "test": ["V"], "people": ["N"], "deeds": ["V"]}
+    for part, names in tags.items():
+        (folder / f"{part}.conll").write_text("".join(f"good {name}\nbad {name}\n\n" for name in names * 4))
+    files = {part: f"{part}.conll" for part in ("in_domain", "val", "test")}
+    found = init({**files, "out_of_domain": ["people.conll", "deeds.conll"]}, encoder)
+    assert found["data"]["out_of_domain"] == {"people": "people.conll", "deeds": "deeds.conll"}
+    assert found["data"]["out_of_domain_labels"] == "own"
+    assert "# the pool has no X; all if it might" in (folder / "mine.yaml").read_text()
 
 
 def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):

@@ -83,6 +83,32 @@ def test_it_confirms_under_fresh_seeds(folder):
     assert (folder / "run/confirm/report/report.html").exists()
 
 
+@pytest.mark.slow
+def test_on_ray_it_finds_what_it_finds_in_one_process(folder):
+    """Paths are chosen by their number alone, so that the order in which stages end decides nothing."""
+    pytest.importorskip("ray", reason="ray is an extra: pip install gradual[ray]")
+    (folder / "test.jsonl").write_text((folder / "dev.jsonl").read_text().replace("dev", "test"))
+    command = ["search", "--config=mine.yaml", "--budget=1000000", "--search.sampler=RandomSampler"]
+    command += ["--search.pruner=null", "--confirm_seeds=[3]", "--metrics=[loss]"]
+    main([*command, "--run_dir=one"])
+    main([*command, "--run_dir=ray", "--ray=local", "--jobs=2"])
+    one, on_ray = (json.loads((folder / run / "search.json").read_text()) for run in ("one", "ray"))
+    best = [content["paths"][content["best"]] for content in (one, on_ray)]
+    assert best[0]["schedule"] == best[1]["schedule"]
+    assert best[0]["score"] == best[1]["score"]
+    assert on_ray["budget"] == one["budget"]
+    found = [
+        {path.relative_to(folder / run): json.loads(path.read_text()) for path in (folder / run).rglob("result.json")}
+        for run in ("one", "ray")
+    ]
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) > 10, "of three paths, and of their confirmation"
+    for path, result in found[0].items():
+        assert {name: result[name] for name in ("val", "test", "steps")} == {
+            name: found[1][path][name] for name in ("val", "test", "steps")
+        }
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

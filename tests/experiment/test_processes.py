@@ -136,6 +136,31 @@ def test_all_stages_run_in_one_launch(two):
     assert not list(two.rglob("*.tmp"))
 
 
+@pytest.mark.slow
+def test_an_average_is_that_of_the_stages_in_every_process(tmp_path):
+    """The second launch trains nothing: the average is all that is left to do."""
+    folder, stages = tmp_path / "run/seed-0/20/5/0", ("20", "20/5", "20/5/0")
+    for first, final in ((1, "average"), (2, {"average": 2})):
+        in_two_processes(lambda final=final: distributed_run.train(tmp_path, 2, final=final), tmp_path)
+        files = [tmp_path / "run/seed-0" / stage / "best.ckpt" for stage in stages[first - 1 :]]
+        states = [torch.load(file, weights_only=True)["state_dict"] for file in files]
+        model = distributed_run.LinearModel()
+        model.load_state_dict({name: sum(one[name] for one in states) / len(states) for name in states[0]})
+        for end in ends(tmp_path):
+            for weights, mean in zip(end["weights"], model.parameters()):
+                assert weights == pytest.approx(mean.flatten().tolist(), rel=1e-6)
+        result = json.loads((folder / f"average-from-{first}/result.json").read_text())
+        assert (result["averaged"], result["steps"]) == (len(states), 0)
+        domains = distributed_run.data().domains
+        for split, dataset in (("val", domains.val), ("test", domains.test)):
+            inputs, targets = (torch.stack(column) for column in zip(*dataset))
+            losses = (model.layer(inputs) - targets).detach().square().flatten()
+            assert result[split]["sized"] == pytest.approx(float(losses.mean()), rel=1e-5)
+            assert (result[split]["worst"], result[split]["examples"]) == (pytest.approx(float(losses.max())), 7)
+        assert len(lines(folder / f"average-from-{first}/test_examples.jsonl")) == 7
+    assert len(list(tmp_path.rglob("average-from-*"))) == 2
+
+
 def test_samples_are_those_of_one_process(one, two):
     for stage in ("20", "20/0"):
         sample = f"run-dialogue/seed-0/{stage}/sample.txt"

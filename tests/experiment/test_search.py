@@ -249,7 +249,8 @@ def test_the_best_schedule_is_compared_under_fresh_seeds_with_test_data(tmp_path
     assert final["test"] == {"score": pytest.approx(score_of(BEST) / 2)}
     text = (tmp_path / "run/report/search.md").read_text()
     gain = score_of(BEST) - score_of(FIRST)
-    assert f"Under 1 fresh seed it is +{gain:.4g} against that schedule" in text
+    assert f"Under 1 fresh seed it is +{gain:.4g} on validation and +{gain / 2:.4g} on test against that" in text
+    assert "the difference on test is the one to report" in text
     assert "Against the best control of equal training" in text
     assert "The searched schedule against the default one, under fresh seeds" in text
 

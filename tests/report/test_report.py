@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_files import write_comparison, write_run, write_stage
+from report_files import write_comparison, write_run, write_search, write_stage
 
 from gradual import report
+from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.scores import is_share, strategy_scores
@@ -223,6 +224,19 @@ def test_the_command_prints_the_table_and_where_the_report_is(run_dir, capsys):
     assert "| gradual " in printed
     assert "Significance" not in printed
     assert printed.splitlines()[-1] == f"Report: {run_dir / 'report' / 'report.html'}"
+
+
+def test_both_reports_of_a_comparison_and_a_search_in_one_directory_are_written(tmp_path, capsys):
+    write_run(tmp_path, count=4)
+    write_search(tmp_path)
+    main(["report", str(tmp_path)])
+
+    printed = capsys.readouterr().out
+    pages = [tmp_path / "report/report.html", tmp_path / "report/search.html"]
+    assert [line for line in printed.splitlines() if line.startswith("Report: ")] == [f"Report: {p}" for p in pages]
+    assert "| gradual " in printed
+    assert "The best on validation is 1000 → 0" in printed
+    assert all(page.is_file() for page in pages)
 
 
 def test_a_missing_package_is_named(run_dir, monkeypatch):

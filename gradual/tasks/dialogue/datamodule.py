@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from gradual.checks import integer
-from gradual.data.module import Domains, MixedDomainDataModule
+from gradual.data.arguments import PATH
+from gradual.data.module import Domains, MixedDomainDataModule, source_row
 from gradual.data.relevance.settings import Order
+from gradual.data.sources import POOL, files_of_sources, part_of, pool_of
 from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
@@ -30,10 +32,12 @@ class DialogueDataModule(MixedDomainDataModule):
         domain: The target domain, e.g. ``restaurant``.
         tokenizer: The tokenizer, as a folder or a name on the Hugging Face Hub. On the command line, it defaults to
             that of the model's encoder.
-        pool: File with the out-of-domain dialogues, e.g. ``train4000.tsv``; None for the one with the highest number.
+        pool: File with the out-of-domain dialogues, e.g. ``train4000.tsv``, or a mapping of named sources, each a file
+            or ``{files: FILE, weight: NUMBER}``; None for the ``train*.tsv`` with the highest number.
         out_of_domain_slots: The slots whose labels count in out-of-domain dialogues: ``all`` (as in the paper's
-            experiment), ``shared`` (those that are filled in both in-domain and out-of-domain training dialogues), or a
-            list of names or patterns such as ``hotel-*``. Other labels are left out of the loss (footnote 3 there).
+            experiment), ``shared`` (those that are filled in both in-domain and out-of-domain training dialogues, of
+            each named source), or a list of names or patterns such as ``hotel-*``. Other labels are left out of the
+            loss (footnote 3 there).
         predict_file: File of dialogues to predict; None for ``test.tsv``.
         max_length: Maximum length of a turn in word pieces.
         max_turns: Maximum number of turns in a dialogue.
@@ -58,7 +62,7 @@ class DialogueDataModule(MixedDomainDataModule):
         root: str,
         domain: str,
         tokenizer: str = "",
-        pool: str | None = None,
+        pool: str | dict[str, Any] | None = None,
         out_of_domain_slots: str | list[str] = "all",
         predict_file: str | None = None,
         max_length: int = 64,
@@ -72,6 +76,11 @@ class DialogueDataModule(MixedDomainDataModule):
     ):
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, order=order)
         self.root, self.domain, self.tokenizer, self.pool = root, domain, tokenizer, pool
+        self.weights: tuple[float, ...] | None = None
+        self._named: dict[str, Any] = {}
+        if isinstance(pool, Mapping):
+            sources, self.weights = files_of_sources(pool, PATH)
+            self._named = {part_of(name): path for name, path in sources.items()}
         self.trust_remote_code = trust_remote_code
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding
@@ -87,10 +96,15 @@ class DialogueDataModule(MixedDomainDataModule):
         folder = self._folder()
         self.ontology = Ontology.read(folder / "ontology.json")
         self.target_slots = self.ontology.slots_of(self.domain)
-        pool_path = self._pool_path(folder)
         train = self._read(folder / "train.tsv")
         in_domain_ids = {dialogue.id for dialogue in train}
-        pool = [d for d in self._read(pool_path) if d.id not in in_domain_ids] if pool_path else []
+        pools = {
+            part: [dialogue for dialogue in self._read(path) if dialogue.id not in in_domain_ids]
+            for part, path in self._pool_paths(folder).items()
+        }
+        for part, pool in pools.items():
+            if part != POOL and not pool:
+                raise InputError(f"{self._pool_paths(folder)[part]} has no dialogues that are not in train.tsv.")
         tokenizer = load_tokenizer(self.tokenizer, trust_remote_code=self.trust_remote_code)
         resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
         self.collate_fn = TurnCollator(padding_piece(tokenizer, self.tokenizer), self.max_padding)
@@ -98,14 +112,16 @@ class DialogueDataModule(MixedDomainDataModule):
         def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:
             return DialogueFeatures(dialogues, tokenizer, self.max_length, self.max_turns, missing)
 
+        encoded = {part: features(pool, self._missing_slots(train, pool)) for part, pool in pools.items() if pool}
         datasets = Domains(
             features(train),
-            features(pool, self._missing_slots(train, pool)) if pool else None,
+            pool_of(encoded, self.weights),
             features(self._read(folder / "dev.tsv")),
             features(self._read(folder / "test.tsv")) if self.reads_test else None,
             features(self._read(Path(self.predict_file))) if self.predict_file else None,
         )
-        truncated = sum(part.truncated for part in vars(datasets).values() if part is not None)
+        parts = [datasets.in_domain, *encoded.values(), datasets.val, datasets.test, datasets.predict]
+        truncated = sum(part.truncated for part in parts if isinstance(part, DialogueFeatures))
         if truncated:
             note("%d turns are longer than %d word pieces and were truncated.", truncated, self.max_length)
         return datasets
@@ -122,7 +138,7 @@ class DialogueDataModule(MixedDomainDataModule):
         """Return a digest of the file of a part and of the ontology."""
         folder = self._folder()
         files = {"in_domain": folder / "train.tsv", "val": folder / "dev.tsv", "test": folder / "test.tsv"}
-        path = files.get(part) or self._pool_path(folder)
+        path = files.get(part) or self._pool_paths(folder).get(part)
         return None if path is None else digest_of_files([folder / "ontology.json", path])
 
     def statistics(self) -> dict[str, dict[str, int]]:
@@ -138,6 +154,7 @@ class DialogueDataModule(MixedDomainDataModule):
             sizes = {f"dialogues, {name}": len(part) for name, part in parts.items()}
             columns[folder.name] = {"slots": len(ontology.slots_of(folder.name)), "turns": turns, **sizes}
         columns[self.domain]["dialogues, pool"] = self.pool_size
+        columns[self.domain] |= {f"dialogues, {source_row(name)}": size for name, size in self.source_sizes.items()}
         return columns
 
     def _folder(self) -> Path:
@@ -152,15 +169,18 @@ class DialogueDataModule(MixedDomainDataModule):
             raise InputError(f"{folder} is not a folder of dialogue files; {accepted}.")
         return folder
 
-    def _pool_path(self, folder: Path) -> Path | None:
+    def _pool_paths(self, folder: Path) -> dict[str, Path]:
+        """The file of the pool, or those of its named sources, by part; none where there is no pool."""
+        if self._named:
+            return {part: folder / path for part, path in self._named.items()}
         if self.pool is not None:
-            return folder / self.pool
+            return {POOL: folder / str(self.pool)}
         numbered = {
             int(match[1]): path
             for path in folder.glob("train*.tsv")
             if (match := re.fullmatch(r"train(\d+)\.tsv", path.name))
         }
-        return numbered[max(numbered)] if numbered else None
+        return {POOL: numbered[max(numbered)]} if numbered else {}
 
     def _read(self, path: Path) -> list[Dialogue]:
         dialogues = read_dialogues(path, self.ontology)

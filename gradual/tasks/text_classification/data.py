@@ -102,7 +102,7 @@ class TextClassificationData(TaskFileDataModule):
         """The labels of in-domain training data that no out-of-domain example has; empty for numbers."""
         if self.target == "number":
             return []
-        own = set(map(str, self._labels_by_part.get("out_of_domain", ())))
+        own = {str(label) for part in self.pool_parts for label in self._labels_by_part[part]}
         return sorted({str(label) for label in self._labels_by_part["in_domain"]} - own)
 
     def features(self, part: str) -> Features:

@@ -165,7 +165,7 @@ class TokenClassificationData(TaskFileDataModule):
     @property
     def labels_without_pool(self) -> list[str]:
         """The tags, or types of spans, of in-domain training data that no out-of-domain example has."""
-        own = set(map(self._type, self._tags.get("out_of_domain", ())))
+        own = {self._type(tag) for part in self.pool_parts for tag in self._tags[part]}
         lacking = {self._type(tag) for tag in self._tags["in_domain"]} - own
         return sorted(type_.removeprefix("-") if self.spans else type_ for type_ in lacking)
 

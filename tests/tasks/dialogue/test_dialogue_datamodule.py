@@ -124,6 +124,45 @@ def test_the_pool_is_what_a_file_holds_beyond_the_training_file(make, pool):
     assert data.pool_size == len(expected)
 
 
+def test_the_pool_can_have_named_sources(make):
+    """Each is what its file holds beyond the training file, and has its own shared slots."""
+    data = make(pool={"some": "train2.tsv", "bus": {"files": "train10.tsv"}}, out_of_domain_slots="shared")
+    data.schedule = [{"some": 2, "bus": 4}, {"bus": 3}, 0]
+    data.setup()
+    assert data.sources == ("bus", "some")
+    assert data.source_sizes == {"bus": 5, "some": 2}
+    assert data.composition == {"bus": 4, "some": 2}
+    bus, some = data.domains.out_of_domain.datasets
+    assert some.ids == ["OUT0", "OUT1"]
+    assert bus.ids == ["OUT4", "OUT0", "OUT2", "OUT3", "OUT1"]
+    shared = {"bus": {"hotel-area", "bus-people"}, "some": {"bus-people"}}
+    for source, dialogues in (("bus", OUT), ("some", OUT[:2])):
+        expected = written_labels(dialogues, {*SLOTS} - shared[source])
+        assert labels_of({"bus": bus, "some": some}[source]) == expected
+    first = data.sample_ids()
+    assert {id_.partition("/")[0] for id_ in first} == {"bus", "some"}
+    data.set_stage(1)
+    assert {*data.sample_ids()} < {*first}
+    assert data.content_of("out_of_domain.some") != data.content_of("out_of_domain.bus")
+    column = data.statistics()["hotel"]
+    assert [column[f"dialogues, pool{source}"] for source in ("", ", bus", ", some")] == [7, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({}, "The pool has no sources"),
+        ({"some": "train.tsv"}, r"train.tsv has no dialogues that are not in train\.tsv"),
+        ({"some": "none.tsv"}, "none.tsv"),
+        ({"some": ["train2.tsv", "train9.tsv"]}, r"out_of_domain\.some is .*a path"),
+        ({"some": {"files": "train2.tsv", "weight": 1}, "bus": "train10.tsv"}, "'bus' has no weight"),
+    ],
+)
+def test_sources_that_cannot_be_used_are_refused(make, pool, said):
+    with pytest.raises(InputError, match=said):
+        make(pool=pool).setup()
+
+
 def test_the_pool_file_is_the_one_with_the_highest_number(make, folder):
     """By number, not by the alphabet; other files that begin alike are none."""
     for name in ("train-notes", "train99b", "trainer100"):
