@@ -32,6 +32,7 @@ html_theme = "furo"
 html_title = "gradual"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+html_js_files = ["accessible.js"]
 html_show_sphinx = False
 html_copy_source = False
 

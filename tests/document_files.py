@@ -25,6 +25,7 @@ def _texts(folder):
     for name in ("roberta-base", "PATH"):
         words = [*GOOD, *BAD, *OTHER]
         tiny_models.write_model(folder / name, "roberta", words, auto=AutoModelForMaskedLM)
+    language_files.write_model(folder / "Qwen/Qwen3-0.6B", "llama")
 
 
 def _review(generator, number):

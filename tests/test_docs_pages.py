@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ INIT = """gradual init --in_domain train.jsonl --out_of_domain pool.jsonl --val 
   --pretrained roberta-base --out mine.yaml"""
 BEFORE = {"using-the-model": [["gradual", "fit", "--config", "mine.yaml"]]}
 """Commands of other pages that a page takes for granted, besides a configuration."""
+
+SMALL_BUDGET = "2000"
+"""Of a search, in examples: some paths through small files."""
 
 NOT_RUN = {
     ("make",): "the tests are run by it",
@@ -48,14 +52,16 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gradual"])
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setitem(sys.modules, "my_module", document_models)
-    for command in ("FIT", "COMPARE"):
+    for command in ("FIT", "COMPARE", "SEARCH"):
         monkeypatch.setenv(f"GRADUAL_{command}__TRAINER__MAX_EPOCHS", "1")
     (tmp_path / ".zfunc").mkdir()
     return tmp_path
 
 
 def run(words):
-    """Run a command, in this process if it is one of ``gradual`` itself."""
+    """Run a command, in this process if it is one of ``gradual`` itself; a search gets a small budget."""
+    if "--budget" in words:
+        words = [*words, "--budget", SMALL_BUDGET, "--confirm_seeds", "[7]"]
     given = gradual_in(words)
     if words[0] == "gradual":
         target = words[words.index(">") + 1] if ">" in words else os.devnull
@@ -86,7 +92,8 @@ def test_a_page_runs_from_its_first_block_to_its_last(document, desk):
     known = document_models.names()
     for block in blocks(document):
         if block.language == "python":
-            exec(compile("\n" * block.line + block.text, str(document), "exec"), known)
+            text = re.sub(r"(?<=budget=)[\d_]+", SMALL_BUDGET, block.text)
+            exec(compile("\n" * block.line + text, str(document), "exec"), known)
         for words in commands(block) if is_shell(block) else ():
             if not why_not(words):
                 run(words)

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from declared_packages import holds, link
+from packaging.requirements import Requirement
 from tiny_models import write_model
 
 import gradual
@@ -37,16 +38,32 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def installed(built, tmp_path_factory):
-    """An environment with the wheel; its dependencies are those of the tests, without the repository."""
-    folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # Python reads no .pth files of a folder that is named in one, so it does not find the repository installed there
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "--disable-pip-version-check"]
-    run(*pip, "install", "--no-index", "--ignore-installed", "--no-deps", built[0], cwd=folder)
-    return folder / "bin"
+def install(built, tmp_path_factory):
+    """A function that makes an environment with the wheel and the packages that it declares, and no other ones."""
+    wheel, _ = built
+
+    def make(*extras):
+        folder = tmp_path_factory.mktemp("environment")
+        run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        declared = metadata_of(wheel).get_all("Requires-Dist")
+        link([str(line) for line in map(Requirement, declared) if holds(line, extras)], packages)
+        pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "--disable-pip-version-check"]
+        run(*pip, "install", "--no-index", "--no-deps", wheel, cwd=folder)
+        return folder / "bin"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def installed(install):
+    """The environment of the README."""
+    return install("files", "report")
+
+
+def metadata_of(wheel):
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
+    return email.message_from_bytes(zipfile.ZipFile(wheel).read(name))
 
 
 @pytest.mark.slow
@@ -66,9 +83,7 @@ def test_what_is_built_is_complete_and_its_description_can_be_shown(built):
 @pytest.mark.slow
 def test_the_version_is_the_same_everywhere(built, installed):
     wheel, _ = built
-    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
-    metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(name))
-    assert metadata["Version"] == gradual.__version__
+    assert metadata_of(wheel)["Version"] == gradual.__version__
     assert run(installed / "gradual", "--version", cwd=installed) == f"gradual {gradual.__version__}\n"
     assert f"\n## {gradual.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == gradual.__version__
@@ -117,3 +132,41 @@ def test_an_export_is_loaded_by_a_pipeline(installed, tmp_path):
     found = json.loads(run(installed / "python", "-c", PIPELINE, cwd=tmp_path, HF_HUB_OFFLINE="1"))
     assert [row["label"] for row in found] == [row["label"] for row in expected]
     assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=1e-3)
+
+
+OWN_MODEL = """
+import torch
+from lightning.pytorch import LightningModule
+import gradual
+
+class Own(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[:, None]).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+data = gradual.MixedDomainDataModule(torch.arange(4.0), torch.arange(8.0), val=torch.arange(2.0))
+print(gradual.fit(Own(), data, [8, 0], "run", max_epochs=1, optimizer={"lr": 0.01}).final["val"])
+"""
+
+
+@pytest.mark.slow
+def test_without_extras_it_trains_and_says_what_is_missing(install, tmp_path):
+    bare = install()
+    assert "'loss':" in run(bare / "python", "-c", OWN_MODEL, cwd=tmp_path)
+    (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    files = [word for part in ("in_domain", "out_of_domain", "val") for word in (f"--{part}", "train.jsonl")]
+    for extra, *command in [
+        ("files", "init", *files, "--pretrained", "model", "--out", "mine.yaml"),
+        ("report", "report", "run"),
+        ("completion", "--print_completion", "bash"),
+    ]:
+        done = subprocess.run([bare / "gradual", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"pip install 'gradual[{extra}]'" in done.stderr
+        assert "Traceback" not in done.stderr

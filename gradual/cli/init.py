@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomically(out, text)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
-    print(f"{out}: {_summary(chosen, proposal)}.\nNext: gradual compare --config {out}")
+    print(f"{out}: {_summary(chosen, proposal)}.\nNext: gradual plan --config {out}")
 
 
 def configuration(
@@ -148,7 +148,7 @@ def configuration(
         *(line for name, given in files.items() for line in _part(name, given, sizes[name], of_sources)),
         *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
         f"  batch_size: {proposal.batch_size}",
-        _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all if it might") if lacking else None,
+        _line("  out_of_domain_labels: own", f"it has no {_some(lacking)}; or all, if it might") if lacking else None,
         "",
         _line(f"monitor: {main}", f"or {', '.join(others)}" if others else ""),
         f"mode: {resolve_mode(main, 'auto')}",

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradual.data.arrow import MISSING
 from gradual.data.features import LENGTH, Features, RowError, tokenizer_key
 from gradual.data.formats import Columns, describe, files_of, format_of, size_of
 from gradual.data.tokenization import cores, processes_for, quiet_datasets, tokenize
@@ -294,7 +295,7 @@ def _datasets_library() -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError("Reading files needs the package datasets: pip install 'gradual[files]'.") from None
+        raise InputError(MISSING.format(package="datasets")) from None
     return datasets
 
 

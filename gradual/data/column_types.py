@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from gradual.data.arrow import pa, pc
 
 _INTEGER = "^(0|-?[1-9][0-9]*)$"
 _EXACT_INTEGER = "^(0|-?[1-9][0-9]{0,14})$"  # a float holds it exactly

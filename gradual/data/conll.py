@@ -20,8 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
+from gradual.data.arrow import pa
 from gradual.data.formats import Columns
 from gradual.data.rows import ROWS, Rows, chosen, listed, open_text
 from gradual.errors import InputError

@@ -61,4 +61,5 @@ def at(path: Path, place: int) -> str:
 
 def describe(files: Sequence[Path]) -> str:
     """Name files in a message: the first one, and how many there are besides."""
-    return str(files[0]) if len(files) == 1 else f"{files[0]} (or one of the {len(files) - 1} files after it)"
+    more = len(files) - 1
+    return f"{files[0]}{f' and {more} more' if more else ''}"

@@ -19,9 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from gradual.data.arrow import pa, pq
 from gradual.data.column_types import what
 from gradual.data.conll import read_conll
 from gradual.data.formats import Columns, format_of

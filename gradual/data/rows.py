@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import pyarrow as pa
-
+from gradual.data.arrow import pa
 from gradual.data.column_types import convert, plain, words
 from gradual.data.formats import Columns, at
 from gradual.errors import InputError

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from gradual.data.arrow import pa, pc
 from gradual.data.formats import Columns, at
 from gradual.data.rows import ROWS, Rows, cast, first_line, plain_schema
 from gradual.errors import InputError

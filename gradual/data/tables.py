@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from gradual.data.arrow import pa
 from gradual.data.column_types import Cells, Kind, convert, of_cells, what, words
 from gradual.data.formats import Columns, at, format_of, has_types, size_of
 from gradual.data.reading import clash, read, read_schema

@@ -25,6 +25,11 @@ def remarks(comparison: Comparison) -> list[str]:
     found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
         found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
+    if without := comparison.without_examples:
+        found.append(
+            f"The test gives no results by example for {_listed(without)}: the significance of differences is computed "
+            "for the other scores."
+        )
     return found
 
 
@@ -148,4 +153,4 @@ def _monitored(strategy: Strategy, monitor: str) -> dict[int, dict[int, float]]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(", ".join(part) for part in (names[:-1], names[-1:]) if part)

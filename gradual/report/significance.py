@@ -109,4 +109,5 @@ def not_computed(comparison: Comparison, found: Sequence[Significance]) -> list[
         for other in comparison.strategies
         for metric in comparison.metrics
         if strategy is not None and other is not strategy and (other.name, metric) not in there
+        if metric not in comparison.without_examples
     ]

@@ -74,9 +74,7 @@ def test_from_files_to_predictions(folder, encoder, capsys):
     files = write(folder, reviews)
     found = init(files, encoder)
     said = capsys.readouterr()
-    assert said.out == (
-        "mine.yaml: TextClassifier, schedule [30, 15, 3, 0].\nNext: gradual compare --config mine.yaml\n"
-    )
+    assert said.out == "mine.yaml: TextClassifier, schedule [30, 15, 3, 0].\nNext: gradual plan --config mine.yaml\n"
     assert found["model"] == {"class_path": "TextClassifier", "init_args": {"pretrained": encoder}}
     assert found["data"] == {**files, "batch_size": 8}
     assert found["schedule"] == [30, 15, 3, 0]
@@ -125,7 +123,7 @@ def test_labels_that_the_pool_lacks_are_kept_out_of_its_loss(folder, encoder):
 
     found = init(write(folder, reviews_with_doubts), encoder)
     assert found["data"]["out_of_domain_labels"] == "own"
-    assert "# the pool has no perhaps; all if it might" in (folder / "mine.yaml").read_text()
+    assert "# it has no perhaps; or all, if it might" in (folder / "mine.yaml").read_text()
 
 
 def test_unusual_names_of_columns_are_given(folder, encoder, capsys):

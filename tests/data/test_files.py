@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import importlib
 import json
 import logging
 import multiprocessing
@@ -557,6 +558,13 @@ def test_texts_are_cut_to_what_the_encoder_takes(make, tmp_path, tokenizer_folde
 def test_without_the_package_it_says_how_to_get_it(make, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'gradual[files]'" in refused(make(write(tmp_path / "a.jsonl", ROWS)))
+
+
+def test_without_pyarrow_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "gradual.data.arrow")
+    with pytest.raises(InputError, match=r"needs the package pyarrow.*pip install 'gradual\[files\]'"):
+        importlib.import_module("gradual.data.arrow")
 
 
 # The whole way

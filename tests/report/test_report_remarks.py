@@ -217,3 +217,21 @@ def test_a_last_stage_without_a_finite_score_is_worse(tmp_path):
 
     *_, note = remarks(read_comparison(tmp_path))
     assert note.endswith("seed 0: 0.3333 after stage 2, nan at the end).")
+
+
+def test_a_score_that_no_example_has_is_a_note_and_nothing_that_is_missing(tmp_path):
+    root = write(tmp_path, metrics=("accuracy", "macro_f1"))
+    results = {file: json.loads(file.read_text()) for file in root.rglob("result.json")}
+    for file, result in results.items():
+        result["test"]["macro_f1"] = result["test"]["accuracy"] / 2
+        file.write_text(json.dumps(result))
+    files = made(root)
+    content = json.loads(files["results.json"])
+    assert content["missing"] == []
+    assert [note for note in content["notes"] if "no results by example for macro_f1" in note]
+    assert "incomplete" not in files["report.html"]
+
+    one = next(root.rglob("test_examples.jsonl"))  # where some have it, the others lack it
+    rows = [json.loads(line) for line in one.read_text().splitlines()]
+    one.write_text("".join(json.dumps({**row, "macro_f1": [0, 1]}) + "\n" for row in rows))
+    assert any("no 'macro_f1'" in line for line in json.loads(made(root)["results.json"])["missing"])
