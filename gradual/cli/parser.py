@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,13 @@ from gradual.cli.help import HelpFormatter, command_help
 from gradual.cli.lightning_cli_internals import actions_of
 from gradual.cli.messages import sentence_of, sentence_of_class
 from gradual.errors import InputError
+
+
+class _Unread(str):
+    """The text that the command line has for a setting of a class, which jsonargparse does not read as YAML.
+
+    It would read the text before it knows the type of the setting: ``translate : `` would be a mapping.
+    """
 
 
 class Parser(LightningArgumentParser):
@@ -37,6 +45,22 @@ class Parser(LightningArgumentParser):
         if nested_key is None and not self.exit_on_error:
             self._class = theclass
         return super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *more: Any, **named: Any
+    ) -> Namespace:
+        """Parse arguments; texts for the settings of model and data are left to the parsers of their classes."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_args(list(_with_unread(given)), *more, **named)
+
+    def parse_object(self, cfg_obj: Any, *more: Any, **named: Any) -> Namespace:
+        """Parse the settings of a class, whose types this parser knows."""
+        if isinstance(cfg_obj, Namespace):
+            unread = {name: value for name, value in cfg_obj.items() if isinstance(value, _Unread)}
+            cfg_obj = cfg_obj.clone() if unread else cfg_obj
+            for name, value in unread.items():
+                cfg_obj[name] = str(value)
+        return super().parse_object(cfg_obj, *more, **named)
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Read a configuration file, or refuse it with file and line."""
@@ -71,3 +95,20 @@ class Parser(LightningArgumentParser):
         """The names of all settings, including those of the subcommands."""
         subcommands = [p for a in actions_of(self) if isinstance(a.choices, dict) for p in a.choices.values()]
         return [action.dest for parser in (self, *subcommands) for action in actions_of(parser)]
+
+
+def _with_unread(arguments: Sequence[str]) -> Iterator[str]:
+    """Mark the texts for the settings of model and data, such as ``--data.prefix``."""
+    of_class = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith(("--model.", "--data.")):
+            if equals and not value.startswith("-"):  # which would be an option without its name before it
+                yield name
+                yield _Unread(value)
+            else:
+                yield argument
+            of_class = not equals
+        else:
+            yield _Unread(argument) if of_class and not argument.startswith("-") else argument
+            of_class = False

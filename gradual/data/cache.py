@@ -216,7 +216,12 @@ def _making(folder: Path, files: Sequence[Path]) -> Iterator[Path]:
 
 
 def read_features(
-    table: Any, columns: Mapping[str, str], features: Features, files: Sequence[Path], options: ReadOptions
+    table: Any,
+    columns: Mapping[str, str],
+    features: Features,
+    files: Sequence[Path],
+    options: ReadOptions,
+    read: Columns,
 ) -> Any:
     """Compute the features of a table, or find them in the cache, as a ``datasets.Dataset`` mapped from there.
 
@@ -226,6 +231,7 @@ def read_features(
         features: Turns rows into features.
         files: The files of the table, for messages.
         options: How files are turned into tables.
+        read: The columns that were read of them.
 
     Raises:
         InputError: A row has no features; the message names its place.
@@ -238,7 +244,7 @@ def read_features(
         with _one_process(options.cache / f"{key}.lock", files):
             found = _opened(folder)
             if found is None:
-                _make_features(table, columns, features, files, options, folder)
+                _make_features(table, columns, features, files, options, folder, read)
                 found = _opened(folder)
     assert found is not None
     return found
@@ -251,6 +257,7 @@ def _make_features(
     files: Sequence[Path],
     options: ReadOptions,
     folder: Path,
+    read: Columns,
 ) -> None:
     from gradual.data.tables import place_of
 
@@ -270,7 +277,7 @@ def _make_features(
                 desc=f"Preparing {describe(files)}",
             )
         except RowError as error:
-            place = place_of(files, error.position, next(iter(columns.values())))
+            place = place_of(files, error.position, next(iter(columns.values())), read)
             raise InputError(f"{place}: {error.problem}.") from None
         made.save_to_disk(str(work / "table"))
 
@@ -338,6 +345,7 @@ def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
         format_of(files[0]),
         [_content(file, cache) for path in files for file in files_of(path)],
         [columns.names, columns.text, columns.ids],
+        *([[dict(columns.own.get(path, {})) for path in files]] if columns.own else []),
     ]
     return _digest(parts)
 

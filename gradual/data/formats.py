@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FORMATS = {
@@ -25,6 +25,7 @@ class Columns:
         text: Columns that must be text; in these an empty cell of CSV or TSV is empty text.
         ids: The column of ids, which are text: integers become their digits; None for none.
         lengths: A column that must hold integers; None for none.
+        own: For files that call columns by other names, their own name of each; they are read under the names above.
     """
 
     names: tuple[str, ...] | None = None
@@ -32,6 +33,16 @@ class Columns:
     text: tuple[str, ...] = ()
     ids: str | None = None
     lengths: str | None = None
+    own: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
+
+    def of(self, path: Path) -> Columns:
+        """The same columns by the names that a file has for them."""
+        own = self.own.get(path, {})
+        names, needed, text = (
+            given and tuple(own.get(name, name) for name in given) for given in (self.names, self.needed, self.text)
+        )
+        ids, lengths = (name and own.get(name, name) for name in (self.ids, self.lengths))
+        return Columns(names, needed or (), text or (), ids, lengths)
 
 
 def format_of(path: Path) -> str:

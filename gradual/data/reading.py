@@ -11,7 +11,7 @@ import csv
 import math
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
@@ -37,7 +37,19 @@ def read(path: Path, columns: Columns) -> Iterator[Rows]:
     Raises:
         InputError: The file cannot be read, or its meaning is ambiguous.
     """
-    return _READERS[format_of(path)](path, columns)
+    found = _READERS[format_of(path)](path, columns.of(path))
+    common = _common_names(path, columns)
+    return (_renamed(rows, common) for rows in found) if common else found
+
+
+def _common_names(path: Path, columns: Columns) -> dict[str, str]:
+    """For each column that a file calls by another name, the name under which it is read."""
+    return {own: name for name, own in columns.own.get(path, {}).items()}
+
+
+def _renamed(rows: Rows, common: Mapping[str, str]) -> Rows:
+    arrays = {common.get(name, name): array for name, array in rows.columns.items()}
+    return Rows(arrays, rows.places, rows.names)
 
 
 def column_names(path: Path) -> list[str]:
@@ -66,9 +78,12 @@ def read_schema(path: Path, columns: Columns) -> tuple[pa.Schema, int]:
         InputError: The file cannot be read, lacks a column of ``columns``, or has one of an unsupported type.
     """
     if format_of(path) != "Parquet":
-        return saved_schema(path, columns)
-    with _parquet(path) as file:
-        return plain_schema(path, file.schema_arrow, columns), file.metadata.num_rows
+        schema, rows = saved_schema(path, columns.of(path))
+    else:
+        with _parquet(path) as file:
+            schema, rows = plain_schema(path, file.schema_arrow, columns.of(path)), file.metadata.num_rows
+    common = _common_names(path, columns)
+    return pa.schema([field.with_name(common.get(field.name, field.name)) for field in schema]), rows
 
 
 # CSV and TSV

@@ -25,7 +25,7 @@ class Rows:
         columns: The values of each column, one per example; text for CSV and TSV, lists of text for CoNLL. For JSON
             lines, the columns are those that these examples have.
         places: The place of each example: its (first) line, or its row counted from 1 where files have no lines.
-        names: The names of all columns that these examples have, read or not.
+        names: The names of all columns that these examples have, read or not, as the file has them.
     """
 
     columns: dict[str, pa.Array]

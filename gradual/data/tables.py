@@ -113,7 +113,7 @@ def _scan_file(path: Path, index: int, columns: Columns, folder: Path) -> Found:
     finally:
         writer.close()
     if count:
-        chosen(path, list(names), columns.names)
+        chosen(path, list(names), columns.of(path).names)
     if without_fields:
         raise InputError(f"{path}: none of its {count} examples has a field.")
     return Found([count], kinds)
@@ -364,14 +364,15 @@ def require_values(table: Any, column: str, part: Part) -> None:
         first = next(index for index, value in enumerate(values.is_null()) if value.as_py())
         others = f" ({values.null_count - 1} more have none)" if values.null_count > 1 else ""
         raise InputError(
-            f"{place_of(part.files, first, column)}: '{column}' has no value{others}; every example needs one."
+            f"{place_of(part.files, first, column, part.columns)}: '{column}' has no value{others}; every example "
+            "needs one."
         )
 
 
-def place_of(files: Sequence[Path], row: int, column: str) -> str:
-    """Name the place of an example in the files of a part, which all have ``column``."""
+def place_of(files: Sequence[Path], row: int, column: str, columns: Columns) -> str:
+    """Name the place of an example in the files of a part, which all have ``column``, one of ``columns``."""
     for path in files:
-        for rows in read(path, Columns((column,))):
+        for rows in read(path, Columns((column,), own=columns.own)):
             if row < len(rows.places):
                 return at(path, rows.places[row])
             row -= len(rows.places)

@@ -122,7 +122,9 @@ class TaskFileDataModule(FileDataModule):
     """Files of a task; the docstring of this module shows how to derive one.
 
     Formats, files and the cache are those of ``FileDataModule``. Columns that no setting names are found by their usual
-    names in the first file of ``in_domain``, and a line of the log says which.
+    names in the first file of ``in_domain``, and a line of the log says which. A file that has no column of that name,
+    but one of another usual name, is read with that one, which the log says, too: a pool may have ``labels`` where the
+    target has ``label``.
 
     Args:
         in_domain: Training examples of the target domain.
@@ -296,6 +298,9 @@ class TaskFileDataModule(FileDataModule):
         if found:
             note("Columns: %s.", ", ".join(found))
         options = self._read_options()
+        for path, own in self._own_names.items():
+            others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
+            note("Columns of %s: %s.", path, ", ".join(others))
         columns = {part: self._columns_of(roles) for part, roles in self._present.items()}
         self.tables = read_tables(files, columns, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
@@ -328,8 +333,9 @@ class TaskFileDataModule(FileDataModule):
         """
         from gradual.data.reading import column_names
 
-        names = {part: column_names(paths[0]) for part, paths in files.items()}
-        there, first = names["in_domain"], files["in_domain"][0]
+        names = {path: column_names(path) for paths in files.values() for path in paths}
+        first = files["in_domain"][0]
+        there = names[first]
         for role in self.roles:
             column = role.given or next((name for name in role.usual if name in there), None)
             if column is not None:
@@ -340,16 +346,28 @@ class TaskFileDataModule(FileDataModule):
                     f"{role.name}_column."
                 )
         known = [role for role in self.roles if role.name in self.column_of]
+        owned = {path: self._own(known, names[path]) for path in names}
+        self._own_names = {path: own for path, own in owned.items() if own}
         self._present = {
             part: [
                 role
                 for role in known
-                if (role.needed or role.given or self.column_of[role.name] in there)
+                if (role.needed or role.given or self.column_of[role.name] in {*names[first], *owned[first]})
                 and not (part == "predict" and role.predicted)
                 and (is_pool(part) or role.name != _ORDER)
             ]
-            for part, there in names.items()
+            for part, (first, *_) in files.items()
         }
+
+    def _own(self, roles: Sequence[Role], there: Sequence[str]) -> dict[str, str]:
+        """The name that a file has for each column that it calls by another usual name of the column's role."""
+        own: dict[str, str] = {}
+        for role in roles:
+            column = self.column_of[role.name]
+            if role.given is None and column not in there:
+                other = next((name for name in role.usual if name in there), None)
+                own |= {} if other is None else {column: other}
+        return own
 
     def _columns_of(self, roles: Sequence[Role]) -> Columns:
         """Return the columns to read of a part that has these roles."""
@@ -359,12 +377,14 @@ class TaskFileDataModule(FileDataModule):
             needed=tuple(of[role.name] for role in roles if role.name != ID or role.given),
             text=tuple(of[role.name] for role in roles if role.is_text),
             ids=next((of[ID] for role in roles if role.name == ID), None),
+            own=self._own_names,
         )
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]
         columns = {role: of for role, of in self.column_of.items() if role != _ORDER and of in table.column_names}
-        return read_features(table, columns, self.features(part), files, options)
+        read = self._columns_of(self._present[part])
+        return read_features(table, columns, self.features(part), files, options, read)
 
     def _ids_are_of_each_file(self) -> bool:
         """Whether ids that were found, not named, only number the examples of each file, as many data sets have it.

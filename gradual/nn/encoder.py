@@ -74,6 +74,7 @@ def load_model(
     if not name:
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
+    _check_causal(config, name, auto_class)
     config.update(dict(changes))
     with quiet_transformers():
         model, info = _load(
@@ -108,15 +109,22 @@ def architecture_of(name: str, auto_class: str) -> Architecture:
     """
     config = _load(AutoConfig, "a model", name, trust_remote_code=False)
     cls = getattr(transformers, auto_class)
-    # a masked language model that is no decoder sees the tokens that a causal one must predict
-    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping and not getattr(
-        config, "is_decoder", False
-    )
-    if type(config) not in cls._model_mapping or (masked and auto_class == "AutoModelForCausalLM"):
+    _check_causal(config, name, auto_class)
+    if type(config) not in cls._model_mapping:
         raise InputError(f"'{name}' is a model of the type {config.model_type}, which is no {auto_class}.")
     with torch.device("meta"):
         model = cls.from_config(config)
     return Architecture(str(config.model_type), sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _check_causal(config: Any, name: str, auto_class: str) -> None:
+    """Refuse masked language models where a causal one is wanted; ``transformers`` would load them."""
+    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping
+    if auto_class == "AutoModelForCausalLM" and masked and not getattr(config, "is_decoder", False):
+        raise InputError(
+            f"'{name}' is a model of the type {config.model_type}, which sees the tokens that a causal language model "
+            "must predict: take a decoder, such as a Llama or GPT-2 model."
+        )
 
 
 def weights_of(name: str) -> dict[str, str]:

@@ -203,7 +203,9 @@ def return_large_tensors(module: nn.Module) -> None:
     """After ``keep_memory``, return tensors of 32 MB and more to the system, for a module with parameters above 64 MB.
 
     The word vectors' gradient would rarely fit into the memory of the one before, which smaller tensors have taken a
-    part of, so memory would grow by several of them. In models of this size, clearing it is a small part of a step.
+    part of, so memory would grow by several of them: with two layers of SmolLM2-135M, whose word vectors have 108 MB,
+    and batches of four reviews, to 2.7 GB instead of 1.7. In models of this size, clearing it is a small part of a
+    step: that training took 0.98 of the time without this (median of 5 rounds in one process, 0.96 to 1.03).
     """
     mallopt = malloc_function("mallopt") if fast_cpu_enabled() else None
     sizes = (parameter.numel() * parameter.element_size() for parameter in module.parameters())

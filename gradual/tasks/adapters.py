@@ -79,8 +79,9 @@ class LoRA:
             raise InputError("lora needs the package peft: pip install 'gradual[lora]'.")
         if given.load_in_4bit and not torch.cuda.is_available():
             raise InputError("lora.load_in_4bit needs a CUDA GPU, and there is none: set it to false.")
-        if given.load_in_4bit and find_spec("bitsandbytes") is None:
-            raise InputError("lora.load_in_4bit needs the package bitsandbytes: pip install bitsandbytes.")
+        missing = [name for name in ("bitsandbytes", "accelerate") if given.load_in_4bit and find_spec(name) is None]
+        if missing:
+            raise InputError(f"lora.load_in_4bit needs the package {missing[0]}: pip install {missing[0]}.")
         return given
 
     def to_plain(self) -> dict[str, Any]:

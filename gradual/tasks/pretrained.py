@@ -171,7 +171,7 @@ class PretrainedTask(TaskModule):
         quicken(model)
         self.prepare_model(model)
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _checkpoint_activations(model)
         self.model = model.train()  # transformers loads models in evaluation mode
         if self.adapter is None or not self.adapter.lora.load_in_4bit:  # weights in 4 bits are on their GPU
             self.model.to(self.device)
@@ -260,6 +260,15 @@ class PretrainedTask(TaskModule):
         loss: Tensor = self._step(batch, "train")
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1)
         return loss
+
+
+def _checkpoint_activations(model: Any) -> None:
+    name = "activation_checkpointing_enable"  # as transformers calls it from 5.20 on
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"gradient_checkpointing: {type(model).__name__} has none; set it to false.") from error
 
 
 def shard(model: Any, mesh: Any) -> None:

@@ -249,6 +249,27 @@ def test_print_config_is_a_configuration_that_every_command_accepts(small_demo, 
         assert yaml.safe_load(capsys.readouterr().out)["schedule"] == [5]
 
 
+@pytest.mark.parametrize(
+    ("option", "read"),
+    [
+        (["--data.prefix", "translate : "], {"prefix": "translate : "}),
+        (["--data.prefix=to German: "], {"prefix": "to German: "}),
+        (["--data.prefix", "[short]"], {"prefix": "[short]"}),
+        (["--data.source_column", "a: b"], {"source_column": "a: b"}),
+        (["--data.source_column", "null"], {"source_column": None}),
+        (["--data.init_args.in_domain", "[a.jsonl, b.jsonl]"], {"in_domain": ["a.jsonl", "b.jsonl"]}),
+        (["--data.out_of_domain", "{web: w.jsonl}"], {"out_of_domain": {"web": "w.jsonl"}}),
+        (["--data.out_of_domain=web: w.jsonl"], {"out_of_domain": {"web": "w.jsonl"}}),
+        (["--data.batch_size=7", "--data.max_padding", "1e-1"], {"batch_size": 7, "max_padding": 0.1}),
+    ],
+)
+def test_the_type_of_a_setting_says_how_its_text_is_read(capsys, option, read):
+    with pytest.raises(SystemExit):
+        main(["fit", "--model", "Seq2Seq", "--model.pretrained=x", "--data.in_domain=y", *option, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert {name: printed[name] for name in read} == read
+
+
 def test_environment_variables_fill_in_what_no_file_sets(small_demo, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("GRADUAL_FIT__MIN_DELTA", "0.25")
     with pytest.raises(SystemExit):

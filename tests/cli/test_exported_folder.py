@@ -20,6 +20,7 @@ from gradual.tasks import TextClassificationData, TextClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
 WORDS = ["good", "bad", "fine", "poor", "food", "room", "the", "was", "and", "not"]
+SIZES = {"in_domain": 6, "val": 5, "test": 9}
 FAST = ["--trainer.max_epochs=1", "--data.num_proc=1", "--optimizer.lr=1e-2"]
 
 PLAIN = """
@@ -39,6 +40,8 @@ found = {name: pipeline("text-classification", f"{folder}/{name}", truncation=Tr
 found["label"] = found["label"](texts)
 found["labels"] = found["labels"](texts, top_k=None)
 found["merged"] = pipeline("text-classification", f"{folder}/merged")(texts)
+found["numbers"] = pipeline("text-classification", f"{folder}/numbers")(texts)
+found["two"] = pipeline("text-classification", f"{folder}/two")(rows["two"])
 code = open(f"{folder}/adapter/README.md").read().split("```python\\n")[1].split("```")[0].rpartition("\\n")[0]
 names = {}
 exec(code.rpartition("print(")[0], names)
@@ -78,6 +81,18 @@ def texts(count, several=False):
         yield {"id": f"{count}-{number}", "text": text, "label": ["any", label][: number % 3] if several else label}
 
 
+def numbers(count):
+    return [{**row, "label": len(row["text"].split()) / 4} for row in texts(count)]
+
+
+def twos(count):
+    """Pairs of texts, which say the same or not."""
+    rows = list(texts(count))
+    for number, row in enumerate(rows):
+        other = rows[(number + number % 2) % count]["text"]
+        yield {**row, "text_pair": f"{other} indeed", "label": ("same", "other")[number % 2]}
+
+
 def fit(folder, model, pretrained, run, *more, command="fit", schedule="[0]", **files):
     data = [f"--data.{part}={path}" for part, path in files.items()]
     start = [command, f"--model={model}", f"--model.pretrained={pretrained}", f"--run_dir={folder / run}"]
@@ -112,7 +127,7 @@ class Trained(dict):
 
     def files(self, several=False):
         """Files of texts with a label, or with several."""
-        sizes = {"in_domain": 6, "val": 9 if several else 5, "test": 9}
+        sizes = SIZES | ({"val": 9} if several else {})
         return {
             part: write(self.folder / f"{part}-{several}.jsonl", texts(size, several)) for part, size in sizes.items()
         }
@@ -127,6 +142,16 @@ class Trained(dict):
         files = self.files(several=True)
         files["predict"] = files.pop("test")
         return fit(self.folder, "TextClassifier", self["bert"], "labels", **files)
+
+    def classifier(self, name, make):
+        files = {part: write(self.folder / f"{part}-{name}.jsonl", make(size)) for part, size in SIZES.items()}
+        return fit(self.folder, "TextClassifier", self["bert"], name, **files)
+
+    def numbers(self):
+        return self.classifier("numbers", numbers)
+
+    def two(self):
+        return self.classifier("two", twos)
 
     def lora(self):
         lora = "--model.lora={r: 2, dropout: 0.0}"
@@ -155,11 +180,9 @@ class Trained(dict):
 
     def pairs(self):
         t5 = str(write_pair_model(self.folder / "t5", "large t5"))
-        prefix = self.folder / "prefix.yaml"
-        prefix.write_text("data: {prefix: 'translate : '}")
         rows = [{"source": source, "target": target} for source, target in PAIRS]
         files = {part: write(self.folder / f"{part}-pairs.jsonl", rows) for part in ("in_domain", "val", "test")}
-        more = [f"--config={prefix}", "--model.generate={num_beams: 2}"]
+        more = ["--data.prefix", "translate : ", "--model.generate={num_beams: 2}"]
         return fit(self.folder, "Seq2Seq", t5, "pairs", *more, **files)
 
     def texts(self):
@@ -205,11 +228,12 @@ def test_a_pipeline_predicts_the_same(trained, exported, tmp_path):
 
 @pytest.mark.slow
 def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
-    names = ("label", "labels", "merged", "adapter", "spans", "tags", "pairs", "texts")
+    names = ("label", "labels", "numbers", "two", "merged", "adapter", "spans", "tags", "pairs", "texts")
     expected = {name: predictions(trained[name], tmp_path) for name in names if exported[name]}
     rows = {
         "texts": [row["text"] for row in texts(9)],
         "sentences": {name: [row["tokens"] for row in expected[name]] for name in ("spans", "tags")},
+        "two": [{name: row[name] for name in ("text", "text_pair")} for row in twos(9)],
         "sources": [source for source, _ in PAIRS],
         "prompts": [f"one plus {word} is" for word in ("one", "two", "you", "four")],
     }
@@ -221,8 +245,11 @@ def test_plain_transformers_predicts_the_same(trained, exported, tmp_path):
     )
     assert plain.returncode == 0, plain.stderr
     found = json.loads(plain.stdout)
-    for name in ("label", "merged", "adapter"):
+    for name in ("label", "two", "merged", "adapter"):
         check_labels(found[name], expected[name])
+    scores = [[row["score"] for row in each["numbers"]] for each in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert len(set(scores[1])) > 3
     for mine, theirs in zip(expected["labels"], found["labels"]):
         chosen = [each for each in theirs if each["score"] >= 0.5]
         assert mine["label"] == [each["label"] for each in chosen]

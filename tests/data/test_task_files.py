@@ -159,6 +159,59 @@ def test_parts_may_lack_what_is_optional(make, tmp_path):
     assert data.domains.out_of_domain[1]["id"] == "1"
 
 
+OTHER_NAMES = {"text": "sentence", "number": "count"}
+
+
+def renamed(rows):
+    return [{OTHER_NAMES.get(name, name): value for name, value in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+def test_each_file_may_have_other_usual_names(make, tmp_path, caplog, suffix):
+    def written(name, rows):
+        if suffix != ".csv":
+            return write(tmp_path / f"{name}{suffix}", rows)
+        (tmp_path / f"{name}.csv").write_text(
+            "\n".join(",".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)])
+        )
+        return str(tmp_path / f"{name}.csv")
+
+    first, second = rows(6), rows(4, number=lambda at: at + 100)
+    parts = {"in_domain": written("in", first), "val": written("val", renamed(second))}
+    expected = make(
+        **parts | {"val": written("same", second)}, out_of_domain=[written("a", first), written("b", second)]
+    )
+    caplog.set_level(logging.INFO)
+    data = make(**parts, out_of_domain=[written("c", first), written("d", renamed(second))])
+    for each in (expected, data):
+        each.setup("fit")
+    assert "Columns: text is 'text', number is 'number'." in caplog.messages
+    said = [message for message in caplog.messages if message.startswith("Columns of")]
+    assert said == [
+        f"Columns of {tmp_path / name}{suffix}: text is 'sentence', number is 'count'." for name in ("d", "val")
+    ]
+    for part in ("out_of_domain", "val"):
+        ours, theirs = (getattr(each.domains, part) for each in (data, expected))
+        assert [ours[at] for at in range(len(ours))] == [theirs[at] for at in range(len(theirs))]
+
+
+def test_a_row_is_named_with_its_line_whatever_its_file_calls_the_column(make, tmp_path):
+    good = write(tmp_path / "in.jsonl", rows(3))
+    without = write(tmp_path / "pool.jsonl", [*renamed(rows(2)), {"sentence": "a", "count": None}])
+    with pytest.raises(InputError, match=r"pool\.jsonl:3: 'number' has no value"):
+        make(good, out_of_domain=without).setup("fit")
+    tokens = write(tmp_path / "tokens.jsonl", rows(2, tokens=lambda at: WORDS[: 1 + at]))
+    wrong = renamed(rows(2, tokens=lambda at: WORDS[:1]))
+    with pytest.raises(InputError, match=r"wrong\.jsonl:2: has 1 tokens, but 2 words"):
+        make(tokens, out_of_domain=write(tmp_path / "wrong.jsonl", wrong)).setup("fit")
+
+
+def test_a_column_that_is_named_must_be_in_all_files(make, tmp_path):
+    good, other = write(tmp_path / "in.jsonl", rows(3)), write(tmp_path / "pool.jsonl", renamed(rows(2)))
+    with pytest.raises(InputError, match=r"pool\.jsonl has no column 'text'; its columns are sentence, count"):
+        make(good, out_of_domain=other, text_column="text").setup("fit")
+
+
 def test_what_is_predicted_is_not_read_of_examples_to_predict(make, tmp_path):
     predict = write(tmp_path / "new.jsonl", [{"text": "a c", "number": "unknown", "id": 7}, {"text": "d", "id": None}])
     data = make(write(tmp_path / "in.jsonl", rows(3, id=lambda at: f"n{at}")), predict=predict)

@@ -220,10 +220,14 @@ def test_a_missing_package_is_said(monkeypatch):
     monkeypatch.setattr("gradual.tasks.adapters.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"lora needs the package peft: pip install 'gradual\[lora\]'"):
         LoRA.of({})
-    monkeypatch.setattr("gradual.tasks.adapters.find_spec", lambda name: None if name == "bitsandbytes" else True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(InputError, match=r"needs the package bitsandbytes"):
-        LoRA.of({"load_in_4bit": True})
+    for missing in ("bitsandbytes", "accelerate"):
+        there = {"peft", "bitsandbytes", "accelerate"} - {missing}
+        monkeypatch.setattr(
+            "gradual.tasks.adapters.find_spec", lambda name, there=there: True if name in there else None
+        )
+        with pytest.raises(InputError, match=rf"load_in_4bit needs the package {missing}: pip install {missing}"):
+            LoRA.of({"load_in_4bit": True})
 
 
 def test_weights_of_four_bits_are_not_merged_into():

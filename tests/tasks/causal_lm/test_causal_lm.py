@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
 from slow_cases import fast_one_in
+from tiny_models import write_model as write_encoder
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, pipeline
 from two_processes import in_two_processes
 
@@ -167,12 +169,22 @@ def test_all_tokens_have_a_loss_where_asked_for(folder, form):
 def test_gradient_checkpointing_gives_the_same_gradients(folder):
     gradients = []
     for checkpointing in (False, True):
-        model, datamodule = configured(folder, family="gpt2", gradient_checkpointing=checkpointing)
-        assert model.model.is_gradient_checkpointing is checkpointing
+        with warnings.catch_warnings(action="error", category=FutureWarning):
+            model, datamodule = configured(folder, family="gpt2", gradient_checkpointing=checkpointing)
+        assert any(getattr(part, "gradient_checkpointing", False) for part in model.modules()) is checkpointing
         (batch,) = datamodule.train_dataloader()
         model.training_step(batch, 0).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(*gradients)
+
+
+def test_an_encoder_is_refused(tmp_path, folder):
+    write_encoder(tmp_path / "bert", "bert", ["one", "two"])
+    model = CausalLM(str(tmp_path / "bert"))
+    datamodule = data(folder, "text", tokenizer=str(tmp_path / "bert"))
+    datamodule.configure(model)
+    with pytest.raises(InputError, match=r"bert' is a model of the type bert, which sees the tokens .* take a decoder"):
+        model.configure_model()
 
 
 @pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "bf16-mixed"]))

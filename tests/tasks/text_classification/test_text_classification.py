@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,9 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path, encoders):
     datamodule = data(tmp_path, encoders["bert"])
     gradients = []
     for checkpointing in (False, True):
-        model = configured(datamodule, encoders["bert"], gradient_checkpointing=checkpointing).train()
-        assert model.model.is_gradient_checkpointing is checkpointing
+        with warnings.catch_warnings(action="error", category=FutureWarning):
+            model = configured(datamodule, encoders["bert"], gradient_checkpointing=checkpointing).train()
+        assert any(getattr(part, "gradient_checkpointing", False) for part in model.modules()) is checkpointing
         model._step(datamodule.collate_fn([datamodule.domains.in_domain[at] for at in range(5)]), "train").backward()
         gradients.append([parameter.grad for parameter in model.model.parameters()])
     for one, other in zip(*gradients, strict=True):
