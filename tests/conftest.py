@@ -1,3 +1,5 @@
+import functools
+import importlib.metadata
 import json
 import os
 
@@ -6,6 +8,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests fork processes, in which
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Lightning asks for entry points whenever it makes a Trainer, which reads the metadata of all packages
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 
 patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # other work may slow the machine down
 settings.register_profile("fast", max_examples=25, **patient)
