@@ -13,6 +13,7 @@ from events_examples import write_encoder
 from events_files import document, sentence, write_documents
 from lightning.pytorch import Trainer
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 
 import gradual
 from gradual.__main__ import main
@@ -392,7 +393,7 @@ def test_a_wrong_choice_of_the_pools_labels_is_an_input_error(folder):
         data(folder, out_of_domain_labels="some")
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "64-true"]))
 def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(folder, precision):
     torch.manual_seed(0)
     model, datamodule = extractor(folder), data(folder)
