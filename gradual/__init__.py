@@ -11,7 +11,7 @@ __version__ = "0.2.0"
 _WHERE = {
     "BertAdam": "gradual.stage.optim",
     "CollapseConfig": "gradual.settings",
-    "Domains": "gradual.data.module",
+    "Domains": "gradual.data.domains",
     "FileDataModule": "gradual.data.files",
     "InputError": "gradual.errors",
     "LRScheduleConfig": "gradual.settings",
@@ -58,8 +58,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from gradual.data.domains import Domains
     from gradual.data.files import FileDataModule
-    from gradual.data.module import Domains, MixedDomainDataModule
+    from gradual.data.module import MixedDomainDataModule
     from gradual.data.sources import Source
     from gradual.errors import InputError
     from gradual.experiment.api import compare, fit

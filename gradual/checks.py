@@ -22,6 +22,9 @@ from gradual.errors import InputError, did_you_mean
 P = ParamSpec("P")
 R = TypeVar("R")
 
+type_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
+"""Returns the type hints of a function or class, which are resolved once."""
+
 _MAX_SHOWN = 80  # characters of a value in a message
 _PLAIN = {int: "an integer", float: "a number", str: "text", NoneType: "None", Path: "a path"}
 
@@ -127,7 +130,7 @@ def check_fields(config: Any, pattern: str = "{}", **accepted: Accepted) -> None
         pattern: How a field is called in messages, such as ``optimizer.{}``.
         accepted: Rules for fields whose type hint does not say everything.
     """
-    hints = get_type_hints(type(config))
+    hints = type_hints(type(config))
     for each in fields(config):
         name, value = each.name, getattr(config, each.name)
         object.__setattr__(config, name, check(pattern.format(name), value, hints[name], accepted.get(name)))
@@ -146,7 +149,7 @@ def checked(**accepted: Accepted) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @functools.wraps(function)
         def checking(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = _bound(function, signature, args, kwargs)
-            hints = _hints(function)
+            hints = type_hints(function)
             for name, value in bound.arguments.items():
                 if name in hints and signature.parameters[name].kind not in (
                     inspect.Parameter.VAR_POSITIONAL,
@@ -208,11 +211,6 @@ def _bound(
                 hint = did_you_mean(name, accepted)
                 raise InputError(f"{owner} has no argument '{name}'; {takes}{hint}") from None
         raise InputError(f"{owner}: {error}; {takes}") from None
-
-
-@functools.cache
-def _hints(owner: Any) -> dict[str, Any]:
-    return get_type_hints(owner)
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

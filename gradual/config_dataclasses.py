@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gradual.checks import check
+from gradual.checks import check, type_hints
 from gradual.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def from_mapping(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     Raises:
         InputError: A name is no field of the class, or a value has the wrong type.
     """
-    hints = get_type_hints(cls)
+    hints = type_hints(cls)
     arguments = {}
     for name, value in values.items():
         if name not in hints:

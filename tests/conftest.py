@@ -1,3 +1,5 @@
+import functools
+import importlib.metadata
 import json
 import os
 
@@ -7,8 +9,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests fork processes, in which
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Lightning asks for entry points whenever it makes a Trainer, which reads the metadata of all packages
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
+
 patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # other work may slow the machine down
-settings.register_profile("fast", max_examples=25, **patient)
+settings.register_profile("fast", max_examples=15, **patient)
 settings.register_profile("thorough", max_examples=300, **patient)
 settings.load_profile("fast")
 
@@ -18,6 +23,14 @@ def no_waiting_for_the_disk():
     """Tests kill processes, and cut the power of no machine: what is written is there without waiting for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def undrawn_figures():
+    """Reports have empty figures, for tests of everything else in a comparison."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradual.report.figures._save", lambda figure, kind, **_: b"<svg ></svg>")
         yield
 
 

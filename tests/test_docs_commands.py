@@ -1,5 +1,6 @@
 """Commands and configurations in the documents are accepted by the real parsers, and their options exist."""
 
+import functools
 import json
 import re
 import sys
@@ -26,6 +27,8 @@ MADE_UP = {"--batch_size", "--optimizer.learning_rate"}
 """Options that a document shows as mistakes."""
 OTHER_PROGRAMS = {"--nnodes", "--node_rank", "--signal"}
 """Options of torchrun and SLURM in the prose."""
+
+parser_of = functools.cache(command_parser)
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 GIVEN = [
@@ -72,7 +75,7 @@ def test_commands_are_accepted_by_their_parsers(given, mine):
     check_command(command, named_settings(arguments))
     data_class = import_chosen(command, arguments)
     settings = [one for one in arguments[1:] if one != "--print_config"]  # which prints at once
-    assert command_parser(command, data_class).parse_args(settings).model.class_path
+    assert parser_of(command, data_class).parse_args(settings).model.class_path
 
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=b.place) for b in ALL if b.language == "yaml"])
@@ -83,7 +86,7 @@ def test_configurations_are_accepted(block, tmp_path):
     file.write_text(block.text + (yaml.safe_dump(rest) if rest else ""))
     given = [f"--config={file}"]
     data_class = import_chosen("compare", ["compare", *given])
-    parsed = command_parser("compare", data_class).parse_args(given)
+    parsed = parser_of("compare", data_class).parse_args(given)
     schedule = Schedule(parsed.schedule)
     assert parse_strategies(parsed.strategies, schedule)
 

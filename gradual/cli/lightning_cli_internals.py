@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import argparse
 
-from jsonargparse import DefaultHelpFormatter
+import yaml
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 
 class WeightsOnlyCLI(LightningCLI):
-    """LightningCLI that takes only weights from ``--ckpt_path``.
+    """LightningCLI that takes only weights from ``--ckpt_path``, and writes down little of the configuration.
 
     Lightning lets the hyperparameters in a checkpoint override the configuration of the model, its class included. No
-    option turns this off.
+    option turns this off. Before it makes model and data, it checks all settings again and writes them as YAML, though
+    it only takes the hyperparameters of these two from there.
     """
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is."""
+
+    def _dump_config(self) -> None:
+        """Write down the settings of model and data, which were checked when they were parsed."""
+        if not hasattr(self, "config_dump"):
+            config = self.config if self.subcommand is None else self.config[self.subcommand]
+            own = Namespace(model=config.model, data=config.data)
+            text = subcommand_parser(self).dump(
+                own, format="yaml", skip_validation=True, skip_link_targets=False, skip_none=False
+            )
+            self.config_dump = yaml.safe_load(text)
 
 
 def subcommand_parser(cli: LightningCLI, command: str | None = None) -> LightningArgumentParser:

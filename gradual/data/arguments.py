@@ -88,6 +88,7 @@ def _wrong_path(value: Any) -> str | None:
 
 DATASET = Accepted("a map-style dataset (with __len__ and __getitem__) or a list of examples", _wrong_dataset)
 POOL_DATA = Accepted(f"{DATASET.words}, or a mapping of these by the names of sources", _wrong_pool)
+DATASETS = dict.fromkeys(("in_domain", "val", "test", "predict"), DATASET) | {"out_of_domain": POOL_DATA}
 FILES = Accepted("a file, a pattern or a list of these", _wrong_files)
 POOL_FILES = Accepted(f"{FILES.words}, or a mapping of these by the names of sources", _wrong_pool_files)
 PATH = Accepted("a path", _wrong_path)

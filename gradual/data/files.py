@@ -12,11 +12,13 @@ from gradual.checks import checked, integer
 from gradual.data.arguments import BATCHES, FILES, PATH, POOL_FILES
 from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
 from gradual.data.collate import PaddingCollator
+from gradual.data.domains import Domains
 from gradual.data.features import LENGTH
 from gradual.data.file_dataset import FileDataset
 from gradual.data.formats import FORMATS, Columns
+from gradual.data.kept_pool import AmountIn
 from gradual.data.labels import note_pool_labels
-from gradual.data.module import AmountIn, Domains, MixedDomainDataModule, source_row
+from gradual.data.module import MixedDomainDataModule, source_row
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, files_of_sources, is_pool, is_training, part_of, pool_of, sources_of
 from gradual.errors import InputError

@@ -47,12 +47,13 @@ from torch import Tensor
 
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
+from gradual.data.domains import Domains
 from gradual.data.example_ids import other_example
 from gradual.data.features import LENGTH, Features
 from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
-from gradual.data.module import AmountIn, Domains
+from gradual.data.kept_pool import AmountIn
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import is_pool, is_training
 from gradual.errors import InputError

@@ -7,13 +7,13 @@ import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, loggers
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gradual.checks import Accepted, check, found, integer, is_listed, number, of_hint
+from gradual.checks import Accepted, check, found, integer, is_listed, number, of_hint, type_hints
 from gradual.data.module import MixedDomainDataModule
 from gradual.errors import InputError
 from gradual.experiment.final import Final
@@ -148,7 +148,7 @@ def check_trainer(arguments: Mapping[str, Any], pattern: str = "{}") -> dict[str
         arguments: The arguments by name.
         pattern: How messages write the name of an argument, e.g. ``trainer.{}``.
     """
-    hints = get_type_hints(Trainer.__init__)
+    hints = type_hints(Trainer.__init__)
     return {
         name: check(pattern.format(name), value, hints[name], _trainer_argument(name, hints[name]))
         for name, value in arguments.items()

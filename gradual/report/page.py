@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradual.report.collect import SPLITS, Comparison, StageRecord
 from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panel_groups, style, to_svg
@@ -13,6 +14,9 @@ from gradual.report.scores import in_percent, is_share
 from gradual.report.tables import Table, duration, finite, metric_name, score_text
 from gradual.report.tree import flatten, stage_tree, walk
 from gradual.runs.result import CUT_OFF
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HERE = Path(__file__).parent
 _NO_CURVE = {"epoch", "seconds"}
@@ -69,15 +73,21 @@ def render_page(
 
 def rendered(template: str, **values: Any) -> str:
     """Render one of the templates with the style sheet."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    css = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+    return _environment().get_template(template).render(css=css, **values)
+
+
+@functools.cache  # an environment keeps the templates that it has compiled
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"duration": duration, "metric_name": metric_name}
-    css = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(css=css, **values)
+    return environment
 
 
 def learning_curves(comparison: Comparison) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from slow_cases import fast_one_in
 from tiny_models import write_model
 
 from gradual.__main__ import main
@@ -69,15 +70,18 @@ def test_strategies_are_compared(folder, run):
 
 @pytest.mark.parametrize(
     "content",
-    [
-        {"model": "TextClassifier", "data": {"batch_size": 3}},
-        {"model": {"class_path": "TextClassifier"}, "data": {"init_args": {"batch_size": 3}}},
-        {"model": {"class_path": "gradual.tasks.TextClassifier"}, "data": {"batch_size": 3}},
-        {
-            "model": {"class_path": "TextClassifier", "init_args": {"pretrained": "encoder"}},
-            "data": {"class_path": "TextClassificationData", "init_args": {"batch_size": 3}},
-        },
-    ],
+    fast_one_in(
+        4,
+        [
+            {"model": "TextClassifier", "data": {"batch_size": 3}},
+            {"model": {"class_path": "TextClassifier"}, "data": {"init_args": {"batch_size": 3}}},
+            {"model": {"class_path": "gradual.tasks.TextClassifier"}, "data": {"batch_size": 3}},
+            {
+                "model": {"class_path": "TextClassifier", "init_args": {"pretrained": "encoder"}},
+                "data": {"class_path": "TextClassificationData", "init_args": {"batch_size": 3}},
+            },
+        ],
+    ),
 )
 def test_a_file_may_leave_the_data_module_to_the_model(folder, run, capsys, content):
     (folder / "own.yaml").write_text(yaml.safe_dump(content))

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import yaml
+from slow_cases import fast_one_in
 
 from gradual.__main__ import main
 from gradual.cli.class_paths import OWN_CLASSES, find_modules_in
@@ -172,17 +173,20 @@ def derived(base):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [
-        (["--model=own_classes.Encodes"], "tokenizer '', trusted False"),
-        (["--model=own_classes.Encodes", "--data.tokenizer=there"], "tokenizer 'there', trusted False"),
-        (
-            [
-                *("--model=own_classes.Wraps", "--model.encoder=torch.nn.Linear"),
-                *("--model.encoder.in_features=2", "--model.encoder.out_features=1"),
-            ],
-            "tokenizer ''",
-        ),
-    ],
+    fast_one_in(
+        3,
+        [
+            (["--model=own_classes.Encodes"], "tokenizer '', trusted False"),
+            (["--model=own_classes.Encodes", "--data.tokenizer=there"], "tokenizer 'there', trusted False"),
+            (
+                [
+                    *("--model=own_classes.Wraps", "--model.encoder=torch.nn.Linear"),
+                    *("--model.encoder.in_features=2", "--model.encoder.out_features=1"),
+                ],
+                "tokenizer ''",
+            ),
+        ],
+    ),
 )
 def test_another_model_s_encoder_setting_is_left_alone(folder, capsys, given, said):
     main(["plan", *given, OWN[1], "--optimizer.lr=0.1"])
@@ -190,7 +194,7 @@ def test_another_model_s_encoder_setting_is_left_alone(folder, capsys, given, sa
 
 
 @pytest.mark.parametrize("derived", [False, True])
-@pytest.mark.parametrize("where", ["nowhere", "on the command line", "in a file"])
+@pytest.mark.parametrize("where", fast_one_in(3, ["nowhere", "on the command line", "in a file"]))
 def test_a_tokenizer_of_its_own_wins_over_the_model_s_encoder(folder, small_demo, capsys, where, derived):
     (folder / "derived_module.py").write_text(
         "from gradual.tasks.dialogue import DialogueStateTracker\nclass Derived(DialogueStateTracker):\n    pass\n"

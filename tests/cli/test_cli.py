@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 
 import gradual
 from gradual.__main__ import main
@@ -115,7 +116,7 @@ def test_running_again_reports_and_trains_nothing(finished, small_demo, capsys):
     assert "epoch 1" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", fast_one_in(2, [0, 1]))
 def test_test_and_validate_give_a_stage_s_scores_exactly(finished, index, monkeypatch):
     stage = path_results(finished)["stages"][index]
     measured = {}
@@ -208,6 +209,7 @@ def test_plan_notes_a_schedule_that_does_not_end_with_in_domain_data_and_the_def
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 100
 
 
+@pytest.mark.slow
 def test_the_mode_goes_by_the_monitor_s_name_and_an_equal_one_is_the_same_experiment(small_demo, tmp_path, capfd):
     given = arguments("fit", small_demo, tmp_path / "run", "--schedule=[0]", "--monitor=val/slot_accuracy")
     main(given)
@@ -277,6 +279,7 @@ def test_environment_variables_fill_in_what_no_file_sets(small_demo, tmp_path, c
     assert yaml.safe_load(capsys.readouterr().out)["min_delta"] == 0.25
 
 
+@pytest.mark.slow
 def test_logger_and_callbacks_are_chosen_by_class(small_demo, tmp_path):
     callbacks = (
         "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.ModelSummary}, "
@@ -327,7 +330,7 @@ def test_the_paper_s_configurations_have_the_settings_of_the_paper():
         assert config["lr_schedule"] == {"name": "bert_linear", "warmup": 0.1, "power": 2}
 
 
-@pytest.mark.parametrize("name", ["restaurant", "hotel", "small"])
+@pytest.mark.parametrize("name", fast_one_in(3, ["restaurant", "hotel", "small"]))
 def test_the_configurations_are_accepted(name, capsys):
     more = ["--data.domain=hotel", "--model.encoder=somewhere"] if name == "small" else []
     with pytest.raises(SystemExit) as ended:
@@ -338,39 +341,48 @@ def test_the_configurations_are_accepted(name, capsys):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [
-        (["--schedule=[10, 20]"], "rises from 10 to 20"),
-        (["--schedule=[10, -1]"], "an amount must be finite and at least 0"),
-        (["--schedule=[31, 0]"], "the pool holds 30"),
-        (["--schedule=[]"], "schedule is empty"),
-        (["--schedule=[ten]"], "'ten'"),
-        (["--schedule=10,0"], "it must be a list"),
-        (["--schedule=[{amount: 0, patiense: 3}]"], "Did you mean 'patience'"),
-        (["--schedule=[{patience: 3}]"], "no 'amount'"),
-        (["--optimizer.lr=-1"], "optimizer.lr is -1.0"),
-        (["--optimizer.lr=fast"], "optimizer.lr"),
-        (["--optimizer.class_path=torch.optim.Adamm"], "'torch.optim.Adamm', which cannot be imported"),
-        (["--lr_schedule.name=linaer"], "'linaer': it must be one of linear"),
-        (["--lr_schedule=linear"], "lr_schedule is 'linear': it is a group of settings"),
-        (["--last_stage=null"], "last_stage is null: it is a group of settings, such as --last_stage.optimizer.lr;"),
-        (["--trainer=3"], "such as --trainer.accelerator;"),
-        (["--last_stage={optimizer: {lr: fast}}"], "last_stage.optimizer.lr is 'fast': it must be a number or null."),
-        (["--last_stage={optimizer: 3}"], "last_stage.optimizer is 3: it is a group of settings"),
-        (["--patience=long"], "patience is 'long': it must be an integer."),
-        (["--model.vectors=sum"], "model.vectors is 'sum': it must be cls or mean."),
-        (["--mode=up"], "mode is 'up': it must be 'auto', 'min' or 'max'"),
-        (["--monitor=val/f1"], "the names logged are"),
-        (["--data.domain=hotel"], "the domains there are hostel"),
-        (["--data.out_of_domain_slots=some"], "it must be all, shared"),
-        (["--model.encoder=no-such-folder"], "'no-such-folder' cannot be loaded as an encoder"),
-        (["--model.encoder_layers=9"], "encoder_layers is 9"),
-        (["--model.heads=7"], "it must divide"),
-        (["--config=no-such.yaml"], "no-such.yaml"),
-        (["--patients=3"], "There is no setting --patients. Did you mean --patience?"),
-        (["--patienc=3"], "Did you mean --patience?"),  # no option may be shortened
-        (["--data.batchsize=3"], "DialogueDataModule has no setting 'batchsize'. Did you mean 'data.batch_size'?"),
-        (["--model=gradual.tasks.dialogue.Trackker"], "the module gradual.tasks.dialogue has no 'Trackker'"),
-    ],
+    fast_one_in(
+        3,
+        [
+            (["--schedule=[10, 20]"], "rises from 10 to 20"),
+            (["--schedule=[10, -1]"], "an amount must be finite and at least 0"),
+            (["--schedule=[31, 0]"], "the pool holds 30"),
+            (["--schedule=[]"], "schedule is empty"),
+            (["--schedule=[ten]"], "'ten'"),
+            (["--schedule=10,0"], "it must be a list"),
+            (["--schedule=[{amount: 0, patiense: 3}]"], "Did you mean 'patience'"),
+            (["--schedule=[{patience: 3}]"], "no 'amount'"),
+            (["--optimizer.lr=-1"], "optimizer.lr is -1.0"),
+            (["--optimizer.lr=fast"], "optimizer.lr"),
+            (["--optimizer.class_path=torch.optim.Adamm"], "'torch.optim.Adamm', which cannot be imported"),
+            (["--lr_schedule.name=linaer"], "'linaer': it must be one of linear"),
+            (["--lr_schedule=linear"], "lr_schedule is 'linear': it is a group of settings"),
+            (
+                ["--last_stage=null"],
+                "last_stage is null: it is a group of settings, such as --last_stage.optimizer.lr;",
+            ),
+            (["--trainer=3"], "such as --trainer.accelerator;"),
+            (
+                ["--last_stage={optimizer: {lr: fast}}"],
+                "last_stage.optimizer.lr is 'fast': it must be a number or null.",
+            ),
+            (["--last_stage={optimizer: 3}"], "last_stage.optimizer is 3: it is a group of settings"),
+            (["--patience=long"], "patience is 'long': it must be an integer."),
+            (["--model.vectors=sum"], "model.vectors is 'sum': it must be cls or mean."),
+            (["--mode=up"], "mode is 'up': it must be 'auto', 'min' or 'max'"),
+            (["--monitor=val/f1"], "the names logged are"),
+            (["--data.domain=hotel"], "the domains there are hostel"),
+            (["--data.out_of_domain_slots=some"], "it must be all, shared"),
+            (["--model.encoder=no-such-folder"], "'no-such-folder' cannot be loaded as an encoder"),
+            (["--model.encoder_layers=9"], "encoder_layers is 9"),
+            (["--model.heads=7"], "it must divide"),
+            (["--config=no-such.yaml"], "no-such.yaml"),
+            (["--patients=3"], "There is no setting --patients. Did you mean --patience?"),
+            (["--patienc=3"], "Did you mean --patience?"),  # no option may be shortened
+            (["--data.batchsize=3"], "DialogueDataModule has no setting 'batchsize'. Did you mean 'data.batch_size'?"),
+            (["--model=gradual.tasks.dialogue.Trackker"], "the module gradual.tasks.dialogue has no 'Trackker'"),
+        ],
+    ),
 )
 def test_a_mistake_is_one_sentence(small_demo, tmp_path, capfd, given, said):
     assert said in mistake(capfd, [*arguments("fit", small_demo, tmp_path / "run", "--schedule=[10, 0]"), *given])
@@ -378,13 +390,16 @@ def test_a_mistake_is_one_sentence(small_demo, tmp_path, capfd, given, said):
 
 @pytest.mark.parametrize(
     ("file", "spoil", "said"),
-    [
-        ("train.tsv", lambda text: text.replace("\tnone\n", "\n", 1), "train.tsv:2: found 21 columns"),
-        ("train.tsv", lambda text: text.replace("\t1\t", "\t7\t", 1), "train.tsv:3: found turn '7'"),
-        ("dev.tsv", lambda text: "", "dev.tsv: the file is empty"),
-        ("test.tsv", lambda text: text.replace("\tnone\t", "\tnowhere\t", 1), "test.tsv:2: slot"),
-        ("ontology.json", lambda text: text[:-20], "ontology.json:"),
-    ],
+    fast_one_in(
+        5,
+        [
+            ("train.tsv", lambda text: text.replace("\tnone\n", "\n", 1), "train.tsv:2: found 21 columns"),
+            ("train.tsv", lambda text: text.replace("\t1\t", "\t7\t", 1), "train.tsv:3: found turn '7'"),
+            ("dev.tsv", lambda text: "", "dev.tsv: the file is empty"),
+            ("test.tsv", lambda text: text.replace("\tnone\t", "\tnowhere\t", 1), "test.tsv:2: slot"),
+            ("ontology.json", lambda text: text[:-20], "ontology.json:"),
+        ],
+    ),
 )
 def test_a_damaged_file_is_named_with_its_line(small_demo, tmp_path, capfd, file, spoil, said):
     root = tmp_path / "data"
@@ -460,11 +475,13 @@ def test_compare_with_controls_trains_them_after_what_they_copy(small_demo, tmp_
     assert capsys.readouterr().out.rstrip().endswith(f"Report: {tmp_path}/all/report.html")
 
 
-def test_controls_alone_on_the_command_line_are_all_of_them(small_demo, tmp_path, capsys):
-    for given, expected in ((["--controls"], True), (["--controls=false"], False), ([], False)):
-        with pytest.raises(SystemExit):
-            main([*arguments("compare", small_demo, tmp_path / "run", *given), "--print_config"])
-        assert yaml.safe_load(capsys.readouterr().out)["controls"] is expected
+@pytest.mark.parametrize(
+    ("given", "expected"), fast_one_in(3, [(["--controls"], True), (["--controls=false"], False), ([], False)])
+)
+def test_controls_alone_on_the_command_line_are_all_of_them(small_demo, tmp_path, capsys, given, expected):
+    with pytest.raises(SystemExit):
+        main([*arguments("compare", small_demo, tmp_path / "run", *given), "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["controls"] is expected
 
 
 @pytest.mark.slow

@@ -248,6 +248,7 @@ def test_an_existing_file_is_kept(folder, encoder, capsys):
     assert (folder / "mine.yaml").read_text() == "schedule: [1, 0]\n"
 
 
+@pytest.mark.slow
 def test_a_pool_of_one_example_or_none(folder, encoder, capsys):
     files = write(folder, reviews, {**PARTS, "out_of_domain": 1})
     assert init(files, encoder)["schedule"] == [1, 0]

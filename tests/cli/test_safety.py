@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from linear_model import LinearModel, make_data, trainer_arguments
+from slow_cases import fast_one_in
 
 from gradual import InputError, fit
 from gradual.__main__ import main
@@ -117,7 +118,7 @@ def tracker(small_demo, tmp_path_factory):
     return run_dir / "seed-0/0/best.ckpt"
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "predict", "export"])
+@pytest.mark.parametrize("command", fast_one_in(2, ["test", "validate", "predict", "export"]))
 def test_a_poisoned_checkpoint_is_refused(small_demo, tracker, tmp_path, ran, capfd, monkeypatch, command):
     path = Path(shutil.copy(tracker, tmp_path / "a.ckpt"))
     poison(path, ran)
@@ -129,6 +130,7 @@ def test_a_poisoned_checkpoint_is_refused(small_demo, tracker, tmp_path, ran, ca
     assert not ran.exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_in_one_sentence(small_demo, tracker, tmp_path, capfd):
     other = ["--model.hidden=50"]
     assert "has the weights of another model (size mismatch" in mistake(

@@ -74,6 +74,7 @@ def test_it_searches_without_the_test_file_and_its_schedule_can_be_trained(folde
     assert fitted["seeds"]["0"]["final"]["test"]
 
 
+@pytest.mark.slow
 def test_it_confirms_under_fresh_seeds(folder):
     (folder / "test.jsonl").write_text((folder / "dev.jsonl").read_text().replace("dev", "test"))
     main(["search", "--config=mine.yaml", "--budget=20", "--confirm_seeds=[3]"])

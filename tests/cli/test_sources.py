@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 from tiny_models import write_model
 
 from gradual.__main__ import main
@@ -133,12 +134,18 @@ def test_stages_with_other_sources_are_other_stages(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("pool", "says"),
-    [
-        ({"books": "x.jsonl", "dvd": {"weight": 2}}, "out_of_domain.dvd is"),
-        ({"books": {"files": "x.jsonl", "weight": 0}}, "out_of_domain.books.weight is 0: it must be a number above 0"),
-        ({"a/b": "x.jsonl"}, "A source is called 'a/b'"),
-        ({"books": "nothing.jsonl"}, "out_of_domain.books: nothing.jsonl does not exist"),
-    ],
+    fast_one_in(
+        4,
+        [
+            ({"books": "x.jsonl", "dvd": {"weight": 2}}, "out_of_domain.dvd is"),
+            (
+                {"books": {"files": "x.jsonl", "weight": 0}},
+                "out_of_domain.books.weight is 0: it must be a number above 0",
+            ),
+            ({"a/b": "x.jsonl"}, "A source is called 'a/b'"),
+            ({"books": "nothing.jsonl"}, "out_of_domain.books: nothing.jsonl does not exist"),
+        ],
+    ),
 )
 def test_sources_that_cannot_be_read(folder, tmp_path, capsys, pool, says):
     with pytest.raises(SystemExit):
@@ -146,6 +153,7 @@ def test_sources_that_cannot_be_read(folder, tmp_path, capsys, pool, says):
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_on_the_command_line(folder, tmp_path, capsys):
     books, dvd = folder / "books.jsonl", folder / "dvd.csv"
     pool = {"books": {"files": [str(books)], "weight": 3}, "dvd": {"files": str(dvd), "weight": 1}}
@@ -171,7 +179,7 @@ def test_statistics_of_relevance(folder, tmp_path, capsys):
     assert "bad food" in printed
 
 
-@pytest.mark.parametrize("order", ["uniform", "classifier"])
+@pytest.mark.parametrize("order", fast_one_in(2, ["uniform", "classifier"]))
 def test_each_stage_is_written_for_other_trainers(folder, tmp_path, capsys, order):
     given = config(folder, tmp_path, order=order)
     out = tmp_path / "stages"
@@ -219,6 +227,7 @@ def test_an_order_is_part_of_an_experiment(folder, tmp_path, capsys):
     assert "data.order.noise: 0.5, now 0.0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sources_and_orders_as_options(folder, tmp_path, capsys):
     given, run = config(folder, tmp_path, order="ngrams"), tmp_path / "run"
     pool = f"{{books: {folder / 'books.jsonl'}}}"

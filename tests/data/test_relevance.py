@@ -16,6 +16,7 @@ from scipy.stats import kstest
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
+from slow_cases import fast_one_in
 from tiny_models import write_model
 from torch.utils.data import Dataset
 from transformers import AutoModel, AutoTokenizer
@@ -182,7 +183,7 @@ def files(folder, data_class, encoder, order, pool=None, **settings):
     return data
 
 
-@pytest.mark.parametrize("data_class", [TextClassificationData, TokenClassificationData])
+@pytest.mark.parametrize("data_class", fast_one_in(2, [TextClassificationData, TokenClassificationData]))
 @pytest.mark.parametrize("by", ["ngrams", "classifier"])
 def test_files_are_scored_by_the_tokens_in_the_cache(tmp_path, monkeypatch, data_class, by):
     monkeypatch.setattr(ngrams, "BUCKETS", 1 << 22)  # so that no two n-grams share a hash value

@@ -13,6 +13,7 @@ import linear_model
 import pytest
 import torch
 from paper_table5 import table5
+from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from gradual import InputError, Schedule
@@ -106,7 +107,7 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
     assert len(linear_model.trained(tmp_path)) == count + 2  # in-domain only, and one-stage's last
 
 
-@pytest.mark.parametrize("after", [1, 4])
+@pytest.mark.parametrize("after", fast_one_in(2, [1, 4]))
 def test_an_interrupted_comparison_resumes_to_the_same_report(whole, tmp_path, after):
     def fails(nodes, finished):
         experiment = linear_model.make_experiment(str(tmp_path))

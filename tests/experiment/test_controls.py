@@ -21,6 +21,7 @@ from gradual.experiment.experiment import Experiment
 from gradual.runs.directory import RunDirectory, StageDirectory
 from gradual.runs.result import STEPS_OF_STRATEGY
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 PATH = [24, 12, 4, 0]  # 8, 5, 3 and 2 batches an epoch
 GRADUAL = {"gradual": Strategy(Schedule(PATH))}
 

@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 import pytest
 from scipy import stats
+from slow_cases import fast_one_in
 
 from gradual.report.uncertainty import RESAMPLES, of_examples, of_scores
 
@@ -105,7 +106,7 @@ SPREADS = {  # seeds, examples, spread by seed, by example and by both
 }
 
 
-@pytest.mark.parametrize("case", SPREADS)
+@pytest.mark.parametrize("case", fast_one_in(3, SPREADS))
 def test_the_interval_of_both_holds_the_truth_in_95_of_100_comparisons(case, monkeypatch):
     monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 500)
     generator = np.random.default_rng(7)

@@ -30,6 +30,7 @@ from gradual.runs.identity import claim
 from gradual.tasks.dialogue import DialogueDataModule
 from gradual.tasks.events import EventDataModule
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
 
 

@@ -237,6 +237,7 @@ def test_wandb_has_a_run_a_stage_in_the_group_of_the_experiment(tmp_path, monkey
     assert wandb.run is None
 
 
+@pytest.mark.slow
 def test_a_resumed_stage_continues_its_wandb_run(tmp_path, monkeypatch):
     wandb = fake_wandb(monkeypatch)
     interrupted(tmp_path, lambda: WandbLogger(name="big", group="g"))
@@ -275,6 +276,7 @@ def test_mlflow_has_a_run_a_stage(tmp_path, monkeypatch):
         assert run.ended[-1] == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_resumed_stage_continues_its_mlflow_run(tmp_path, monkeypatch):
     client = fake_mlflow(monkeypatch)
     interrupted(tmp_path, lambda: MLFlowLogger(run_name="big"))

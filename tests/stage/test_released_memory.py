@@ -17,13 +17,19 @@ from gradual.experiment.strategies import default_strategies
 from gradual.schedule import Schedule
 from gradual.stage.memory import stage_memory
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 SMALL = Schedule([20, 5, 0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_others():
+    """What the tests of other files have left is gone."""
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
 def no_automatic_collection():
-    """Nothing is collected by chance, and nothing that other tests have left is counted."""
-    gc.collect()
+    """Nothing is collected by chance."""
     gc.disable()
     yield
     gc.enable()

@@ -168,7 +168,7 @@ def test_a_classifier_with_an_adapter_learns_its_examples(root, encoder):
 
 
 @of_kinds("merge", "continue", "dora", "roberta", "all")
-@pytest.mark.parametrize("at", [STEPS[0], sum(STEPS) - 2])
+@pytest.mark.parametrize("at", fast_one_in(2, [STEPS[0], sum(STEPS) - 2]))
 def test_an_interrupted_run_resumes_to_the_same_bits(root, runs, tmp_path, settings, at):
     _, whole, result = runs(**settings)
     with pytest.raises(PowerCut):

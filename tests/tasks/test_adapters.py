@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel
+from slow_cases import fast_one_in
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -107,7 +108,7 @@ def test_a_language_model_trains_the_adapter_alone(folders, name):
 
 
 @pytest.mark.parametrize("use_dora", [False, True])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", fast_one_in(2, MODELS))
 def test_merging_changes_no_output_and_begins_anew_in_place(folders, name, use_dora):
     adapter, model = adapter_for(folders / name, use_dora=use_dora)
     before = logits(train(model))
@@ -147,7 +148,7 @@ def test_a_model_made_anew_becomes_the_same_to_the_bit(folders, use_dora):
 
 
 @pytest.mark.parametrize("merged", [0, 2])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", fast_one_in(2, MODELS))
 def test_the_merged_model_and_the_adapter_folder_give_the_same_outputs(folders, name, merged, tmp_path):
     adapter, model = adapter_for(folders / name)
     train(model)

@@ -15,10 +15,10 @@ from gradual.data.subsets import size_of
 from gradual.errors import InputError
 
 if TYPE_CHECKING:
-    from gradual.data.module import MixedDomainDataModule
+    from gradual.data.stage_samples import StagedDataModule
 
 
-def corpora(data: MixedDomainDataModule) -> tuple[Corpus, dict[str, Corpus]]:
+def corpora(data: StagedDataModule) -> tuple[Corpus, dict[str, Corpus]]:
     """Return the in-domain training examples and each source of the pool, called ``""`` in a pool without names.
 
     Nothing else of the data is read.
@@ -38,14 +38,14 @@ def corpora(data: MixedDomainDataModule) -> tuple[Corpus, dict[str, Corpus]]:
     return own, sources
 
 
-def scorer(data: MixedDomainDataModule, order: Order) -> Scorer:
+def scorer(data: StagedDataModule, order: Order) -> Scorer:
     """Return what scores the pool of a data module."""
     name = "" if data.text_of is not None else str(getattr(data, "tokenizer", None) or "")
     trusted = bool(getattr(data, "trust_remote_code", False))
     return Scorer(order, data.cache_folder(), name, getattr(data, "num_proc", None), trusted)
 
 
-def pool_scores(data: MixedDomainDataModule, order: Order) -> npt.NDArray[np.floating]:
+def pool_scores(data: StagedDataModule, order: Order) -> npt.NDArray[np.floating]:
     """Return the score of each example of the pool that is kept, one source after the other.
 
     Raises:
@@ -61,7 +61,7 @@ def pool_scores(data: MixedDomainDataModule, order: Order) -> npt.NDArray[np.flo
     return np.delete(scores, left_out) if len(left_out) else scores
 
 
-def _column(data: MixedDomainDataModule, part: str, dataset: Any, column: str) -> npt.NDArray[np.float32]:
+def _column(data: StagedDataModule, part: str, dataset: Any, column: str) -> npt.NDArray[np.float32]:
     values = data.column_of_pool(part, dataset, column)
     if values is None:
         raise InputError(f"{part} has no column '{column}', by which order.column says to order it.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradual.checks import check, number
-from gradual.data.module import Domains
+from gradual.data.domains import Domains
 from gradual.data.task_files import Role, TaskFileDataModule
 from gradual.errors import InputError
 from gradual.logging import note

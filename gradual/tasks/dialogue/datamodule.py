@@ -10,7 +10,8 @@ from typing import Any
 
 from gradual.checks import integer
 from gradual.data.arguments import PATH
-from gradual.data.module import Domains, MixedDomainDataModule, source_row
+from gradual.data.domains import Domains
+from gradual.data.module import MixedDomainDataModule, source_row
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, files_of_sources, part_of, pool_of
 from gradual.digest import digest_of_files

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from gradual.checks import check, integer, number
-from gradual.data.module import Domains
+from gradual.data.domains import Domains
 from gradual.data.task_files import Role, TaskFileDataModule
 from gradual.logging import note
 from gradual.nn.encoder import resolve_max_length

@@ -375,7 +375,7 @@ class Cut(Callback):
             raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("schedule", [[at(0.02, 20)], [20, at(0.02)]])
+@pytest.mark.parametrize("schedule", fast_one_in(2, [[at(0.02, 20)], [20, at(0.02)]]))
 @pytest.mark.parametrize("step", fast_one_in(2, [25, 5]))
 def test_an_interrupted_attempt_resumes_to_the_same_result(tmp_path, schedule, step):
     cut = Cut(len(schedule) + 1, step)
@@ -389,7 +389,8 @@ def test_an_interrupted_attempt_resumes_to_the_same_result(tmp_path, schedule, s
     assert result.stages[-1].val == whole.stages[-1].val
 
 
-@pytest.mark.parametrize(("written", "trained_again"), fast_one_in(2, [(False, [0.02, 0.01]), (True, [0.01])]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("written", "trained_again"), [(False, [0.02, 0.01]), (True, [0.01])])
 def test_an_interruption_while_going_back_mixes_no_attempts(tmp_path, monkeypatch, written, trained_again):
     def late():
         return type("Late", (Poisoned,), {"start": 15})()  # with a checkpoint of the first attempt there
@@ -412,6 +413,7 @@ def test_an_interruption_while_going_back_mixes_no_attempts(tmp_path, monkeypatc
     assert result.stages[-1].collapses == whole.stages[-1].collapses
 
 
+@pytest.mark.slow
 def test_without_its_starting_weights_a_stage_never_goes_on_from_those_that_collapsed(tmp_path):
     def late():
         return type("Late", (Poisoned,), {"start": 15})()

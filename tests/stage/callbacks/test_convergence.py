@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from recorded_runs import ADAM, QUIET, LinearModel, Scripted, Stop, data, path_results, run
+from slow_cases import fast_one_in
 
 import gradual
 from gradual import RunResult, StageResult
@@ -62,7 +63,7 @@ def test_the_reason_that_ended_a_stage_is_recorded_and_found_again_without_its_r
         assert (again.epochs, again.converged, again.ended_by) == expected
 
 
-@pytest.mark.parametrize("case", ["patience", "max_epochs", "max_steps"])
+@pytest.mark.parametrize("case", fast_one_in(3, ["patience", "max_epochs", "max_steps"]))
 def test_an_interrupted_stage_is_ended_by_the_same_rule(tmp_path, case):
     losses, settings, expected = CASES[case]
     with pytest.raises(RuntimeError, match="power cut"):
@@ -102,13 +103,16 @@ class ByStage(LinearModel):
 
 @pytest.mark.parametrize(
     ("name", "scores", "best"),
-    [
-        ("val/loss", [0.9, 0.559, 0.704], 1),
-        ("val/accuracy", [0.9, 0.559, 0.704], 0),
-        ("valid_loss", [0.9, 0.559, 0.704], 1),  # a split that we have no name for
-        ("val/loss", [0.9, 0.8, 0.7], 2),
-        ("val/loss", [0.9, 0.5, 0.5], 2),
-    ],
+    fast_one_in(
+        2,
+        [
+            ("val/loss", [0.9, 0.559, 0.704], 1),
+            ("val/accuracy", [0.9, 0.559, 0.704], 0),
+            ("valid_loss", [0.9, 0.559, 0.704], 1),  # a split that we have no name for
+            ("val/loss", [0.9, 0.8, 0.7], 2),
+            ("val/loss", [0.9, 0.5, 0.5], 2),
+        ],
+    ),
 )
 def test_a_last_stage_with_a_worse_validation_score_is_reported(tmp_path, capsys, name, scores, best):
     _, result = run(tmp_path, ByStage(name, scores), monitor=name, max_epochs=1)

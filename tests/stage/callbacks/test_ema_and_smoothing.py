@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 
 import gradual
 from gradual import InputError
@@ -74,7 +75,7 @@ class Cut(Callback):
             raise RuntimeError("cut")
 
 
-@pytest.mark.parametrize("arguments", [{"weight_averaging": DECAY}, {"smoothing": 2}])
+@pytest.mark.parametrize("arguments", fast_one_in(2, [{"weight_averaging": DECAY}, {"smoothing": 2}]))
 def test_an_interrupted_stage_resumes_to_the_same_result(tmp_path, arguments):
     _, whole = fit(tmp_path / "whole", **arguments)
     with pytest.raises(RuntimeError, match="cut"):

@@ -11,6 +11,7 @@ from gradual import InputError
 from gradual.__main__ import main
 from gradual.cli.app import make_experiment
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 DEMO = Path(__file__).parents[3] / "gradual/cli/demo.yaml"
 SETTINGS = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 3, "optimizer": ADAM}
 

@@ -36,7 +36,7 @@ WAYS = {
 KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
 
 
-@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), fast_one_in(7, KILLS))
+@pytest.mark.parametrize(("hook", "count", "checkpoint_every"), fast_one_in(10, KILLS))
 def test_a_run_killed_at_any_point_resumes_to_the_same_result(tmp_path, undisturbed, hook, count, checkpoint_every):
     stopped = in_a_process(lambda: fit(tmp_path, At(hook, count), checkpoint_every=checkpoint_every))
     assert stopped == -signal.SIGKILL
@@ -99,7 +99,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "after"), fast_one_in(3, FILES))
+@pytest.mark.parametrize(("name", "after"), fast_one_in(5, FILES))
 def test_a_run_killed_while_writing_a_file_resumes_to_the_same_result(tmp_path, undisturbed, name, after, monkeypatch):
     def work():
         killed_while_writing(name, after, monkeypatch)
@@ -116,7 +116,7 @@ def test_a_run_killed_while_writing_a_file_resumes_to_the_same_result(tmp_path, 
 STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 
 
-@pytest.mark.parametrize(("number", "status"), STOPS)
+@pytest.mark.parametrize(("number", "status"), fast_one_in(2, STOPS))
 @pytest.mark.parametrize(
     ("hook", "count", "trained"),
     fast_one_in(2, [("on_before_backward", 2, 2), ("on_validation_batch_start", 2, 4), ("on_train_start", 2, 8)]),
@@ -143,7 +143,8 @@ def test_a_run_told_to_stop_saves_its_progress_and_exits(
 STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_backward", 2)) for way in reversed(WAYS)]
 
 
-@pytest.mark.parametrize(("way", "hook", "count"), fast_one_in(6, STOPPED))
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "hook", "count"), STOPPED)
 def test_a_run_stopped_repeatedly_resumes_to_the_same_result(tmp_path, undisturbed, way, hook, count):
     def work():
         fit(tmp_path, At(hook, count, lambda: kill(signal.SIGTERM)), **WAYS[way])
@@ -168,7 +169,7 @@ def test_a_second_ctrl_c_exits_without_saving(tmp_path, undisturbed):
     assert outcome(tmp_path) == undisturbed()
 
 
-@pytest.mark.parametrize(("number", "status"), STOPS)
+@pytest.mark.parametrize(("number", "status"), fast_one_in(2, STOPS))
 def test_outside_of_training_a_signal_stops_the_run_at_once(tmp_path, undisturbed, number, status):
     assert in_a_process(lambda: fit(tmp_path, At("on_test_batch_start", 1, lambda: kill(number)))) == status
     assert in_a_process(lambda: fit(tmp_path)) == 0

@@ -432,6 +432,7 @@ def test_every_command_works_on_conversations(folder, tmp_path, capsys):
     assert [set(record) for record in records] == [{"id", "text"}] * len(ROWS["messages"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_command_line")
 def test_the_configuration_that_comes_with_the_project_trains(folder, tmp_path):
     command("fit", folder, tmp_path / "run", f"--config={CONFIG}", "--data.max_length=64", form="completion")
@@ -443,17 +444,20 @@ def test_the_configuration_that_comes_with_the_project_trains(folder, tmp_path):
 @pytest.mark.usefixtures("_command_line")
 @pytest.mark.parametrize(
     ("rows", "more", "problem"),
-    [
-        (
-            [{"words": "x"}],
-            [],
-            "new.jsonl has no column messages, none of prompt and completion, and none of text, but",
-        ),
-        ([{"text": "x"}], ["--data.prompt_column=text"], "new.jsonl has no column named completion, but text: set"),
-        ([{"messages": [{"role": "user"}]}], [], "new.jsonl:1: message 1 has no text as its content."),
-        ([{"text": "x"}], ["--model.generate={max_tokens: 3}"], "generate has no setting 'max_tokens'"),
-        ([{"text": "x"}], ["--data.loss_on=none"], "loss_on"),
-    ],
+    fast_one_in(
+        4,
+        [
+            (
+                [{"words": "x"}],
+                [],
+                "new.jsonl has no column messages, none of prompt and completion, and none of text, but",
+            ),
+            ([{"text": "x"}], ["--data.prompt_column=text"], "new.jsonl has no column named completion, but text: set"),
+            ([{"messages": [{"role": "user"}]}], [], "new.jsonl:1: message 1 has no text as its content."),
+            ([{"text": "x"}], ["--model.generate={max_tokens: 3}"], "generate has no setting 'max_tokens'"),
+            ([{"text": "x"}], ["--data.loss_on=none"], "loss_on"),
+        ],
+    ),
 )
 def test_a_mistake_is_one_sentence(folder, tmp_path, capfd, rows, more, problem):
     file = write_rows(tmp_path / "new.jsonl", rows)

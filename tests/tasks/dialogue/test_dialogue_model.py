@@ -11,6 +11,7 @@ import pytest
 import torch
 from dialogue_files import encoded, tiny_bert
 from lightning.pytorch import Trainer
+from slow_cases import fast_one_in
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 from transformers.utils import logging as transformers_logging
@@ -475,7 +476,7 @@ def test_long_texts_are_cut_to_32_word_pieces(demo):
         torch.testing.assert_close(vectors[1], encoder(ids).last_hidden_state[0].mean(0), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("distance", fast_one_in(2, ["euclidean", "cosine"]))
 def test_validation_logs_what_the_description_gives(demo, datamodule, distance):
     """The whole way: files, features, batches of two, the model and the metric, through Lightning."""
     tracker = make_tracker(demo, datamodule, distance=distance)
@@ -678,7 +679,7 @@ def test_a_fit_trains_every_parameter_in_training_mode_and_a_checkpoint_keeps_it
     assert trainer.test(loaded, datamodule, verbose=False) == trainer.test(tracker, datamodule, verbose=False)
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "64-true"]))
 def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(demo, datamodule, tmp_path, precision):
     torch.manual_seed(0)
     tracker = DialogueStateTracker(str(demo / "encoder"), hidden=20)

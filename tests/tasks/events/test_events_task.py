@@ -13,6 +13,7 @@ from events_examples import write_encoder
 from events_files import document, sentence, write_documents
 from lightning.pytorch import Trainer
 from recorded_runs import path_results
+from slow_cases import fast_one_in
 
 import gradual
 from gradual.__main__ import main
@@ -113,7 +114,7 @@ def configured(folder, datamodule=None, **changes):
 def fit(folder, run_dir, schedule=(2, 0), pruning=None, dropout=0.0, **changes):
     torch.manual_seed(0)
     model = extractor(folder, dropout=dropout)
-    settings = {"monitor": "val/loss", "patience": 60, "max_epochs": 40, "check_val_every_n_epoch": 10}
+    settings = {"monitor": "val/loss", "patience": 60, "max_epochs": 24, "check_val_every_n_epoch": 8}
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "gradient_clip_val": 5.0}
     datamodule = data(folder, batch_tokens=200, pruning=pruning)
     return model, gradual.fit(model, datamodule, schedule, run_dir, **{**settings, **quiet, **changes})
@@ -143,6 +144,7 @@ def test_a_tiny_corpus_is_memorized(fitted):
 def test_pruners_learn_what_to_keep(folder, tmp_path):
     """Of the 28 spans of a sentence 5 may be arguments, and 4 may be related."""
     settings = {"optimizer": {"lr": 2e-3}, "max_epochs": 250, "monitor": "val/arg_c_f1", "mode": "max"}
+    settings["check_val_every_n_epoch"] = 10
     _, result = fit(folder, tmp_path / "run", [0], dropout=0.3, **settings)
     assert {name: value for name, value in result.final["test"].items() if name.endswith("f1")} == (
         {f"{score}_f1": 1.0 for score in SCORES}
@@ -392,7 +394,7 @@ def test_a_wrong_choice_of_the_pools_labels_is_an_input_error(folder):
         data(folder, out_of_domain_labels="some")
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", fast_one_in(2, ["bf16-true", "64-true"]))
 def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(folder, precision):
     torch.manual_seed(0)
     model, datamodule = extractor(folder), data(folder)

@@ -87,7 +87,7 @@ def naive(model, tokenizer, source, target):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("max_padding", [0.99, 0.2, 0])
+@pytest.mark.parametrize("max_padding", fast_one_in(2, [0.99, 0.2, 0]))
 def test_loss_and_gradients_are_those_of_the_pairs_alone(folder, family, max_padding):
     model, datamodule = configured(folder, family, {"max_padding": max_padding})
     alone = model_of(family)
@@ -111,7 +111,7 @@ def test_a_batch_has_the_loss_that_transformers_computes(folder, family):
     assert model.eval().training_step(batch, 0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("family", LARGE)
+@pytest.mark.parametrize("family", fast_one_in(2, LARGE))
 def test_records_do_not_depend_on_the_batch(folder, family):
     records = []
     for size, max_padding in ((1, 0.2), (2, 0), (8, 0.99)):
@@ -179,7 +179,7 @@ def one_by_one(folder, family, sources, **generate):
     return texts
 
 
-@pytest.mark.parametrize("family", LARGE)
+@pytest.mark.parametrize("family", fast_one_in(2, LARGE))
 @pytest.mark.parametrize("generate", [{}, {"num_beams": 3, "max_new_tokens": 4}])
 def test_generated_texts_are_those_of_transformers_one_by_one(folder, family, generate):
     model, datamodule = configured(folder, family, generate=generate)
@@ -192,7 +192,7 @@ def test_generated_texts_are_those_of_transformers_one_by_one(folder, family, ge
     assert [record["id"] for record in records] == [f"test{at}" for at in range(len(PAIRS))]
 
 
-@pytest.mark.parametrize("family", LARGE)
+@pytest.mark.parametrize("family", fast_one_in(2, LARGE))
 def test_scores_are_those_of_the_libraries(folder, family):
     model, datamodule = configured(folder, family, {"batch_size": 4}, scores=SCORES, val_scores=["bleu"])
     model.log = Seq2Seq.log.__get__(model)
@@ -382,7 +382,7 @@ def test_two_processes_train_and_score_as_one(folder, tmp_path, family, kind):
     assert one == two
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", fast_one_in(2, FAMILIES))
 def test_with_an_adapter_loss_and_gradients_are_those_of_peft(folder, family):
     model, datamodule = configured(folder, family, lora={"r": 3, "alpha": 3, "dropout": 0.0})
     config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=3, lora_alpha=3, target_modules="all-linear")
@@ -455,6 +455,7 @@ def test_every_command_works(folder, tmp_path, capsys, caplog):
     assert all(set(record) == {"id", "text"} and len(record["text"].split()) <= 3 for record in records)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_command_line")
 def test_the_configuration_that_comes_with_the_project_trains(folder, tmp_path):
     command("fit", folder, tmp_path / "run", f"--config={CONFIG}", "--lr_schedule.warmup=0")
@@ -466,21 +467,28 @@ def test_the_configuration_that_comes_with_the_project_trains(folder, tmp_path):
 @pytest.mark.usefixtures("_command_line")
 @pytest.mark.parametrize(
     ("rows", "more", "problem"),
-    [
-        ([{"words": "x"}], [], "new.jsonl has no column named source or input or document"),
-        ([{"source": "x"}], [], "new.jsonl has no column named target or output"),
-        ([{"source": "x", "target": None}], [], "new.jsonl:1: 'target' has no value"),
-        ([{"source": "x", "target": 3}], [], "new.jsonl:1: 'target' is the number 3"),
-        ([{"source": "x", "target": "y"}], ["--data.max_target_length=2"], "max_target_length is 2: it must be"),
-        ([{"source": "x", "target": "y"}], ["--data.max_target_length=33"], "max_target_length is 33: "),
-        (
-            [{"source": "x", "target": "y"}],
-            ["--model.generate={max_tokens: 3}"],
-            "generate has no setting 'max_tokens'",
-        ),
-        ([{"source": "x", "target": "y"}], ["--model.scores=[rouge]"], "scores has 'rouge': it may have exact_match, "),
-        ([{"source": "x", "target": "y"}], ["--model.val_scores=[bleurt]"], "val_scores has 'bleurt'"),
-    ],
+    fast_one_in(
+        3,
+        [
+            ([{"words": "x"}], [], "new.jsonl has no column named source or input or document"),
+            ([{"source": "x"}], [], "new.jsonl has no column named target or output"),
+            ([{"source": "x", "target": None}], [], "new.jsonl:1: 'target' has no value"),
+            ([{"source": "x", "target": 3}], [], "new.jsonl:1: 'target' is the number 3"),
+            ([{"source": "x", "target": "y"}], ["--data.max_target_length=2"], "max_target_length is 2: it must be"),
+            ([{"source": "x", "target": "y"}], ["--data.max_target_length=33"], "max_target_length is 33: "),
+            (
+                [{"source": "x", "target": "y"}],
+                ["--model.generate={max_tokens: 3}"],
+                "generate has no setting 'max_tokens'",
+            ),
+            (
+                [{"source": "x", "target": "y"}],
+                ["--model.scores=[rouge]"],
+                "scores has 'rouge': it may have exact_match, ",
+            ),
+            ([{"source": "x", "target": "y"}], ["--model.val_scores=[bleurt]"], "val_scores has 'bleurt'"),
+        ],
+    ),
 )
 def test_a_mistake_is_one_sentence(folder, tmp_path, capfd, rows, more, problem):
     file = write_rows(tmp_path / "new.jsonl", rows)

@@ -288,7 +288,8 @@ def test_a_checkpoint_needs_neither_data_nor_the_pretrained_folder(tmp_path, enc
         other.configure(loaded)
 
 
-@pytest.mark.parametrize("target", fast_one_in(2, ["label", "number"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["label", "number"])
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, encoders, target):
     def train(root, *callbacks):
         datamodule = data(root, encoders["dropout"], target, pool=rows("pool", 20, target))
@@ -308,7 +309,8 @@ def divided():
     return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
-@pytest.mark.parametrize(("kind", "strategy"), fast_one_in(2, [("bert", lambda: "ddp"), ("modernbert", divided)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "strategy"), [("bert", lambda: "ddp"), ("modernbert", divided)])
 def test_two_processes_train_and_score_as_one(tmp_path, encoders, kind, strategy):
     def train(root, processes):
         settings = {"batch_size": 4 // processes, "eval_batch_size": 2}

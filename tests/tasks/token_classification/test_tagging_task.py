@@ -198,6 +198,7 @@ def test_a_few_sentences_are_learnt_to_perfection(folder, kind):
     assert [scores[name].item() for name in ("f1", "precision", "recall", "f1/LOC", "f1/PER")] == [1.0] * 5
 
 
+@pytest.mark.slow
 def test_parts_of_speech_are_learnt_too(folder, tmp_path):
     rows = [
         {"id": f"s{k}", "tokens": words, "upos": [tag[-3:] for tag in tags]}
