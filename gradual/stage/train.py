@@ -172,6 +172,7 @@ class _Attempt:
             monitor, is_ready = smoothed.name, smoothed.is_ready
         self.best = BestCheckpoint(directory.path, monitor, mode, is_ready, training.passes_on_optimizer)
         self.clock = TrainingClock()
+        convergence = Convergence(monitor, mode, None if same else training.patience, defaults.min_delta, is_ready)
         start, guards = self._start_and_guards()
         new_adapter = None
         if training.stage.adapter == "merge":
@@ -181,7 +182,7 @@ class _Attempt:
             DistributedMetrics(),
             TrainingModes(),
             *steadier,
-            Convergence(monitor, mode, None if same else training.patience, defaults.min_delta, is_ready),
+            convergence,
             *([ExactSteps(same.steps)] if same else []),
             *([training.reported] if training.reported else []),
             ExampleScores(directory.test_examples),
@@ -196,6 +197,7 @@ class _Attempt:
                 mode,
                 is_ready,
                 steps=same.steps if same else None,
+                stopper=None if same else convergence,
             ),
             self.best,  # first of those that Lightning calls after the module: a module may ask the Trainer for it
             *guards,

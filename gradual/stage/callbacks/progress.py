@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 
 class StageProgress(ProgressBar):
-    """Shows the stage and its amount, the epoch, the loss, the best validation so far and the time left.
+    """Shows the stage and its amount, the epoch, the loss, the best validation so far, patience and the time left.
 
-    The time left is the time until ``max_epochs``, and early stopping may end the stage sooner; or the time until a
-    number of steps that is known.
+    ``patience 2/5`` means that two validations in a row have not improved, and that the stage ends after five. The time
+    left is the time until ``max_epochs``, which patience may come before; or the time until a number of steps that is
+    known.
 
     Args:
         label: A prefix that tells several paths apart; empty if only one path is trained.
@@ -28,6 +29,7 @@ class StageProgress(ProgressBar):
         is_ready: Whether there have been enough validations for one to be the best.
         console: Where to write; standard output by default.
         steps: The number of steps that the stage takes, where it is known.
+        stopper: What ends the stage once its patience is exhausted, if anything does; it must come before this.
     """
 
     def __init__(
@@ -40,11 +42,12 @@ class StageProgress(ProgressBar):
         is_ready: Callable[[], bool],
         console: Console | None = None,
         steps: int | None = None,
+        stopper: EarlyStopping | None = None,
     ):
         super().__init__()
         self._title = f"{label}stage {len(amounts)}/{stages} ({' -> '.join(map(str, amounts))} out-of-domain)"
         self._monitor, self._sign, self._is_ready = monitor, 1.0 if mode == "min" else -1.0, is_ready
-        self._steps = steps
+        self._steps, self._stopper = steps, stopper
         self._console = console or Console(file=sys.stdout)
         self._best: float | None = None
         self._best_epoch = 0
@@ -125,6 +128,8 @@ class StageProgress(ProgressBar):
         text = ", ".join(parts) + now
         if self._best is not None:
             text += f", best {self._best:.4g} (epoch {self._best_epoch})"
+        if self._stopper is not None and self._stopper.wait_count:
+            text += f", patience {self._stopper.wait_count}/{self._stopper.patience}"
         passed = time.monotonic() - self._started
         if of and epochs_done > 0:
             left = (trainer.max_epochs or 0) - self._started_epoch - epochs_done

@@ -4,16 +4,17 @@ import io
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from stand_in_trainer import stand_in_trainer
 
 from gradual.stage.callbacks.progress import StageProgress
 
 
-def progress(mode="min", is_ready=lambda: True, terminal=False, label="", steps=None):
+def progress(mode="min", is_ready=lambda: True, terminal=False, label="", steps=None, stopper=None):
     """The callback of the second of three stages, and what it writes."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
-    callback = StageProgress(label, 3, [20, 5], "val/score", mode, is_ready, console, steps)
+    callback = StageProgress(label, 3, [20, 5], "val/score", mode, is_ready, console, steps, stopper)
     return callback, console.file
 
 
@@ -36,6 +37,19 @@ def test_a_log_gets_a_line_an_epoch_with_stage_loss_score_and_time_left():
     assert first.startswith("stage 2/3 (20 -> 5 out-of-domain): epoch 1/4, loss 1.5, val/score 0.5, best 0.5 (epoch 1)")
     assert "epoch 2/4" in second
     assert second.endswith("at most 0:00 left")
+
+
+def test_patience_is_counted_from_the_first_validation_without_improvement():
+    stopper = EarlyStopping("val/score", patience=3, check_on_train_epoch_end=False)
+    callback, output = progress(stopper=stopper)
+    callback.on_train_start(stand_in_trainer(), None)
+    for waited in (0, 1, 2):
+        stopper.wait_count = waited
+        validate(callback, waited + 1, 0.5)
+    first, second, third = output.getvalue().splitlines()
+    assert "patience" not in first
+    assert "best 0.5 (epoch 1), patience 1/3, at most" in second
+    assert "patience 2/3" in third
 
 
 def test_the_strategy_stands_before_the_stage():
