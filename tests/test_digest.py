@@ -88,6 +88,7 @@ def test_values_that_differ_have_different_digests():
     assert len(set(digests.values())) == len(digests)
 
 
+@pytest.mark.slow
 def test_digests_are_the_same_in_another_process_whatever_the_order_of_its_sets():
     code = f"import json, {__name__} as t; print(json.dumps({{k: t.digest(v) for k, v in t.values().items()}}))"
     here = {name: digest(value) for name, value in values().items()}

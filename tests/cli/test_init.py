@@ -70,6 +70,7 @@ def mistake(capsys, *given, **settings):
     return line
 
 
+@pytest.mark.slow
 def test_from_files_to_predictions(folder, encoder, capsys):
     files = write(folder, reviews)
     found = init(files, encoder)

@@ -390,6 +390,7 @@ def test_a_sample_of_a_large_pool_is_learned_from(monkeypatch):
 # The distance of a source
 
 
+@pytest.mark.slow
 def test_the_distance_is_near_0_for_the_same_domain_and_2_for_another():
     generator = np.random.default_rng(0)
 

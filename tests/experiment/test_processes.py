@@ -270,6 +270,7 @@ dist.init_process_group("gloo", init_method="file://{}", rank=0, world_size=1)
 """
 
 
+@pytest.mark.slow
 def test_the_process_group_has_ended_when_python_does(tmp_path):
     command = [sys.executable, "-c", LEAVING.format(tmp_path / "store")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -286,6 +286,7 @@ def printed(code: str, *arguments: str, **variables: str) -> str:
     return subprocess.run(command, env=others | variables, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", fast_one_in(2, ["bfloat16", "float32"]))
 def test_kernels_prepared_for_shapes_that_do_not_recur_are_not_kept(precision):
     assert int(printed(GROWTH, precision)) < 50_000, "kilobytes; several hundred thousand where it is kept"

@@ -103,6 +103,7 @@ def test_a_stage_that_keeps_it_is_another_stage_and_the_default_is_not(tmp_path)
     assert kept.stages[1].path == "seed-0/20/0"
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_goes_on_as_if_it_had_not_been(tmp_path):
     schedule = [20, {"amount": 5, **KEEP}, {"amount": 0, **KEEP}]
     _, whole = run(tmp_path / "whole", schedule=schedule)

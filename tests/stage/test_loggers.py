@@ -92,6 +92,7 @@ def test_csv_has_a_version_a_stage_with_all_of_its_epochs(tmp_path):
     assert not (tmp_path / "logs/csv/version_0").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_stage_appends_to_its_csv(tmp_path):
     interrupted(tmp_path, lambda: CSVLogger(tmp_path / "logs"))
     found = rows(tmp_path / "logs/lightning_logs/mine" / STAGES[1] / "metrics.csv")

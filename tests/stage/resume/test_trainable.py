@@ -53,6 +53,7 @@ CALLBACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fast_one_in(3, CALLBACKS))
 @pytest.mark.parametrize("at", fast_one_in(3, [11, 20, 29]))
 def test_a_resumed_stage_trains_the_parameters_that_were_unfrozen(tmp_path, name, at):

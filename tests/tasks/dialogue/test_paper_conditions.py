@@ -127,6 +127,7 @@ def test_trained_vectors_are_in_the_checkpoint(demo, trained):
         assert torch.equal(loaded.eval()(batch), model.eval()(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", fast_one_in(3, [((0, 5),), ((1, 1),), ((2, 3),)]))
 def test_a_run_that_was_stopped_trains_the_vectors_to_the_same_place(demo, trained, tmp_path, stop_at):
     result = trained[0]

@@ -96,6 +96,7 @@ def refusal(folder, capsys, *options):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_brat(tmp_path, capsys):
     assert convert(write(tmp_path / "in", news_txt=NEWS_TEXT, news_ann=NEWS_ANN)) == [NEWS]
     assert report(capsys) == {

@@ -435,6 +435,7 @@ def _command_line(monkeypatch):
     monkeypatch.setattr("sys.argv", ["gradual"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_command_line")
 def test_every_command_works(folder, tmp_path, capsys, caplog):
     run_dir = tmp_path / "run"
