@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gradual.data.domains import Domains
 from gradual.data.relevance.scores import Scorer
 from gradual.data.relevance.settings import Order
 from gradual.data.relevance.tokens import Corpus, JoinedCorpus
@@ -14,11 +15,30 @@ from gradual.data.sources import part_of, sources_of
 from gradual.data.subsets import size_of
 from gradual.errors import InputError
 
-if TYPE_CHECKING:
-    from gradual.data.stage_samples import StagedDataModule
+
+class PooledData(Protocol):
+    """What is needed of a data module to score its pool."""
+
+    text_of: Any
+
+    @property
+    def domains(self) -> Domains:
+        """The datasets."""
+
+    def left_out(self, part: str) -> npt.NDArray[np.int64]:
+        """The examples of a part that no stage trains on."""
+
+    def scoring_tokenizer(self) -> Any:
+        """What makes tokens of an example; None for words."""
+
+    def cache_folder(self) -> Any:
+        """Where scores are kept."""
+
+    def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
+        """The values of a column; None if there is no such column."""
 
 
-def corpora(data: StagedDataModule) -> tuple[Corpus, dict[str, Corpus]]:
+def corpora(data: PooledData) -> tuple[Corpus, dict[str, Corpus]]:
     """Return the in-domain training examples and each source of the pool, called ``""`` in a pool without names.
 
     Nothing else of the data is read.
@@ -38,14 +58,14 @@ def corpora(data: StagedDataModule) -> tuple[Corpus, dict[str, Corpus]]:
     return own, sources
 
 
-def scorer(data: StagedDataModule, order: Order) -> Scorer:
+def scorer(data: PooledData, order: Order) -> Scorer:
     """Return what scores the pool of a data module."""
     name = "" if data.text_of is not None else str(getattr(data, "tokenizer", None) or "")
     trusted = bool(getattr(data, "trust_remote_code", False))
     return Scorer(order, data.cache_folder(), name, getattr(data, "num_proc", None), trusted)
 
 
-def pool_scores(data: StagedDataModule, order: Order) -> npt.NDArray[np.floating]:
+def pool_scores(data: PooledData, order: Order) -> npt.NDArray[np.floating]:
     """Return the score of each example of the pool that is kept, one source after the other.
 
     Raises:
@@ -61,7 +81,7 @@ def pool_scores(data: StagedDataModule, order: Order) -> npt.NDArray[np.floating
     return np.delete(scores, left_out) if len(left_out) else scores
 
 
-def _column(data: StagedDataModule, part: str, dataset: Any, column: str) -> npt.NDArray[np.float32]:
+def _column(data: PooledData, part: str, dataset: Any, column: str) -> npt.NDArray[np.float32]:
     values = data.column_of_pool(part, dataset, column)
     if values is None:
         raise InputError(f"{part} has no column '{column}', by which order.column says to order it.")
