@@ -371,6 +371,7 @@ def test_several_processes_compute_the_scores_once_and_agree(tmp_path):
     assert len(list((tmp_path / "cache/gradual/relevance").glob("*.npy"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["ngrams", "classifier"])
 def test_chunks_and_threads_change_nothing(monkeypatch, by):
     data = module(by)

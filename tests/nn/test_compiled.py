@@ -44,6 +44,7 @@ def test_a_compiled_module_trains_to_the_weights_of_one_that_is_not(tmp_path, ma
     assert type(lightning_module(compiled)) in (Net, Part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "then"), fast_one_in(4, [(Part, Net), (whole, whole), (Part, Part), (Net, Part), (whole, Net)])
 )

@@ -118,6 +118,7 @@ def test_the_interval_of_both_holds_the_truth_in_95_of_100_comparisons(case, mon
         assert narrow < 930, "which is why examples alone are not enough"
 
 
+@pytest.mark.slow
 def test_where_seeds_differ_by_their_errors_on_examples_alone_the_interval_is_on_the_safe_side(monkeypatch):
     """With the spread of seeds itself near 0, which cannot be known from four of them."""
     monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 500)

@@ -940,6 +940,7 @@ def test_another_test_file_is_measured_without_training(files):
     assert linear_model.trained(files) == trained
 
 
+@pytest.mark.slow
 def test_the_data_of_a_strategy_counts_too(files, capfd):
     for name in ("pool", "shared"):
         write_rows(files / f"{name}.jsonl", 40, 3.0)

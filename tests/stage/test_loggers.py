@@ -135,6 +135,7 @@ def test_a_version_that_was_given_holds_those_of_the_stages(tmp_path, version, f
     assert sorted(runs) == [f"{folder}/seed-0/5/0/below", f"{folder}/seed-0/5/below"]
 
 
+@pytest.mark.slow
 def test_a_resumed_stage_continues_its_tensorboard_run(tmp_path):
     interrupted(tmp_path, lambda: TensorBoardLogger(tmp_path / "logs"))
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "logs/lightning_logs")).Reload()

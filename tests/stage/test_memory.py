@@ -96,6 +96,7 @@ print(inside - before, resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment", fast_one_in(2, [{}, {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**29)}])
 )

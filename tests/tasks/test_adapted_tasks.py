@@ -167,6 +167,7 @@ def test_a_classifier_with_an_adapter_learns_its_examples(root, encoder):
     assert all(torch.equal(model.predicted(model(batch)), batch.gold) for batch in batches)
 
 
+@pytest.mark.slow
 @of_kinds("merge", "continue", "dora", "roberta", "all")
 @pytest.mark.parametrize("at", fast_one_in(2, [STEPS[0], sum(STEPS) - 2]))
 def test_an_interrupted_run_resumes_to_the_same_bits(root, runs, tmp_path, settings, at):
@@ -282,6 +283,7 @@ def test_an_average_of_an_adapter_is_one_of_what_is_trained(root, tmp_path):
     assert len(average) == trained
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_settings_of_the_adapter(root, tmp_path):
     parts = [f"--data.{part}={root / part}.jsonl" for part in ("in_domain", "out_of_domain", "val", "test")]
     quick = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]

@@ -44,6 +44,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(tmp_path, undistur
     assert outcome(tmp_path) == undisturbed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", fast_one_in(3, reversed(WAYS)))
 def test_a_run_killed_at_every_third_step_resumes_to_the_same_result(tmp_path, undisturbed, way):
     def work():
