@@ -71,16 +71,21 @@ def ended_by(trainer: Trainer) -> tuple[bool, str]:
     # if one process runs out of patience by its own scores, all of them stop
     if trainer.strategy.reduce_boolean_decision(any(map(_ran_out, stoppers)), all=False):
         return True, "patience"
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs_trained(trainer):
-        return False, "max_epochs"
-    if 0 <= trainer.max_steps <= trainer.global_step:
-        return False, "max_steps"
+    if limit := limit_reached(trainer):
+        return False, limit
     if any(left is not None and left <= 0 for left in (timer.time_remaining() for timer in timers)):
         return False, "max_time"
     reasons = {stopper.stopping_reason for stopper in stoppers}
     if _ENOUGH & reasons:  # min_epochs may let it continue for a while, and improve
         return True, "patience"
     return EarlyStoppingReason.NON_FINITE_METRIC not in reasons, ""
+
+
+def limit_reached(trainer: Trainer) -> str | None:
+    """The limit that lets a fit train no further, ``max_epochs`` or ``max_steps``; None below both."""
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs_trained(trainer):
+        return "max_epochs"
+    return "max_steps" if 0 <= trainer.max_steps <= trainer.global_step else None
 
 
 def epochs_trained(trainer: Trainer) -> int:

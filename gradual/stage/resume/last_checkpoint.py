@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gradual.stage import interruption
+from gradual.stage.callbacks.convergence import limit_reached
 from gradual.stage.interruption import Interrupted
 from gradual.stage.resume.lightning_internals import (
     cluster_environment,
@@ -90,7 +91,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of the epoch, if training has gone on long enough since the last time."""
-        due = _ends_stage(trainer) or time.monotonic() - self._saved >= _PAUSE * self._cost
+        ends = trainer.should_stop or limit_reached(trainer) is not None
+        due = ends or time.monotonic() - self._saved >= _PAUSE * self._cost
         reason = _largest(trainer, self._requested() or (_DUE if trainer.is_global_zero and due else 0))
         if reason:
             self._save(trainer)
@@ -146,13 +148,6 @@ class LastCheckpoint(Checkpoint):
         if callable(handler):
             self._requeue = lambda: handler(number, None)
             signal.signal(number, lambda *_: setattr(self, "_told_to_requeue", True))
-
-
-def _ends_stage(trainer: Trainer) -> bool:
-    """Whether the epoch that ends is the last one."""
-    by_epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
-    by_steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
-    return trainer.should_stop or by_epochs or by_steps
 
 
 def _largest(trainer: Trainer, reason: int) -> int:
