@@ -6,6 +6,8 @@ every span is computed, and so is that of every pair of kept candidates.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,13 +116,13 @@ class PlainDygie(nn.Module):
 
     def score(self, name: str, vectors: Tensor) -> Tensor:
         """Apply a scorer to full vectors; its first layer concatenates the weights of the parts."""
-        scorer = self.scorers[name]
+        scorer: Any = self.scorers[name]
         weight, bias = _whole(scorer.first)
         rows = scorer.dropout(F.relu(F.linear(vectors, weight, bias)))
         return scorer.output(scorer.dropout(F.relu(scorer.second(rows))))
 
 
-def _whole(first: nn.Module) -> tuple[Tensor, Tensor]:
+def _whole(first: Any) -> tuple[Tensor, Tensor]:
     if isinstance(first, nn.Linear):
         return first.weight, first.bias
     span = getattr(first, "span", first)

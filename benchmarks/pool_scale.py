@@ -23,13 +23,15 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets  # noqa: F401 - imported here so that no timed run imports it
 import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gradual import FileDataModule, MixedDomainDataModule
@@ -45,7 +47,7 @@ WORDS = [f"word{index}" for index in range(5000)]
 MB = 1e6
 
 
-class Numbers:
+class Numbers(Dataset[int]):
     """A pool of any size that takes no memory."""
 
     def __init__(self, size: int, ids: Any = None):
@@ -100,12 +102,12 @@ def stages(sample: int) -> None:
     for exponent in range(4, 10):
         size = 10**exponent
         amount = min(sample, size)
-        data = MixedDomainDataModule(range(IN_DOMAIN), Numbers(size), schedule=[amount, amount // 2])
+        data = MixedDomainDataModule(Numbers(IN_DOMAIN), Numbers(size), schedule=[amount, amount // 2])
         data.setup()
         works: list[Callable[[], Any]] = [
-            lambda size=size, amount=amount: draw(size, amount, seed=0),
-            lambda data=data: data.set_stage(1),
-            lambda data=data: one_stage(data, 1),
+            partial(draw, size, amount, seed=0),
+            partial(data.set_stage, 1),
+            partial(one_stage, data, 1),
         ]
         rows.append([f"{size:,}", *(cell for work in works for cell in (ms(seconds(work)), f"{allocated(work):.2f}"))])
     heads = ["pool", "draw, ms", "MB", "set_stage, ms", "MB", "to the first batch, ms", "MB"]
@@ -113,9 +115,9 @@ def stages(sample: int) -> None:
     rows = []
     for exponent in range(4, 8):
         size = 10**exponent
-        data = MixedDomainDataModule(range(IN_DOMAIN), Numbers(10**9), schedule=[size])
+        data = MixedDomainDataModule(Numbers(IN_DOMAIN), Numbers(10**9), schedule=[size])
         data.setup()
-        works = [lambda size=size: draw(10**9, size, seed=0), lambda data=data: data.train_dataloader()]
+        works = [partial(draw, 10**9, size, seed=0), data.train_dataloader]
         rows.append(
             [f"{size:,}", *(cell for work in works for cell in (ms(seconds(work, 1)), f"{allocated(work):.1f}"))]
         )
@@ -133,7 +135,7 @@ def held_out(largest: int) -> None:
             pool = Numbers(size, ids)
 
             def setup(pool: Numbers = pool) -> None:
-                MixedDomainDataModule([0], pool, val, schedule=[0]).setup()
+                MixedDomainDataModule(Numbers(1), pool, val, schedule=[0]).setup()
 
             row += [ms(seconds(setup, 1)), f"{allocated(setup):.2f}"]
         rows.append(row)
@@ -253,7 +255,7 @@ def _noisy() -> None:
     _ranked(0.5)
 
 
-def _scored(by: str, pool: int = ORDERED) -> None:
+def _scored(by: Literal["classifier", "ngrams"], pool: int = ORDERED) -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = np.empty(0, dtype=np.int64)
         parts = (Corpus(Generated(size), empty, None, None, "the pool") for size in (IN_DOMAIN, pool))
@@ -311,7 +313,7 @@ def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _not_daemonic(work: Callable[..., Any], *arguments: Any) -> Any:
-    multiprocessing.process.current_process()._config["daemon"] = False  # tokenizing starts further processes
+    multiprocessing.process.current_process().daemon = False  # tokenizing starts further processes
     return work(*arguments)
 
 

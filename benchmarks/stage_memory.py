@@ -60,7 +60,9 @@ class Stages:
         config |= {"patience": 100, "smoothing": None}
         trainer = {"max_epochs": options.epochs, "precision": options.precision, "accelerator": "cpu"}
         config["trainer"] = {**(config.get("trainer") or {}), **trainer, "enable_progress_bar": False}
-        self.experiment = make_experiment(yaml.safe_dump(config, sort_keys=False), str(folder / f"run-{releases}"))
+        self.experiment = make_experiment(
+            yaml.safe_dump(config, sort_keys=False), str(folder / f"run-{releases}"), str(folder)
+        )
         logging.getLogger("gradual").setLevel(logging.ERROR)
         tree = plan_tree(self.experiment, default_strategies(Schedule([0.9, 0.4, 0])), SEEDS)
         self.nodes = tree.nodes

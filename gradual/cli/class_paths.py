@@ -69,9 +69,9 @@ def what_is_wrong(name: str, path: str, bases: tuple[type, ...] = ()) -> str:
         return f"{asked}: it must be the path of {kind} class, such as {_example(name, bases)}."
     module_name, _, class_name = path.rpartition(".")
     if not module_name:
-        hint = _nearest(path, _paths_of_classes(name, bases))
-        example = hint or _example(name, bases)
-        return f"{asked}, which has no module: it must be the path of {kind} class, such as {example}."
+        hint = _hint(path, _paths_of_classes(name, bases))
+        example = "" if hint else f", such as {_example(name, bases)}"
+        return f"{asked}, which has no module: it must be the path of {kind} class{example}.{hint}"
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

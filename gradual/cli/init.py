@@ -148,7 +148,9 @@ def configuration(
         *(line for name, given in files.items() for line in _part(name, given, sizes[name], of_sources)),
         *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
         f"  batch_size: {proposal.batch_size}",
-        _line("  out_of_domain_labels: own", f"it has no {_some(lacking)}; or all, if it might") if lacking else None,
+        _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all, if its labels cover them")
+        if lacking
+        else None,
         "",
         _line(f"monitor: {main}", f"or {', '.join(others)}" if others else ""),
         f"mode: {resolve_mode(main, 'auto')}",

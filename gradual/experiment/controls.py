@@ -2,8 +2,9 @@
 
 A strategy of several stages trains longer than one of fewer stages, and begins anew more often. A gain may come from
 that, and not from its amounts. A control takes as many optimizer steps as the strategy it belongs to, stage by stage or
-several stages in one, with the same batch size and learning rates, and each stage carries its best weights forward as
-everywhere. What it does not share is the amounts.
+several stages in one, and each stage carries its best weights forward as everywhere. A stage has the batch size and the
+learning rates of the stage that it copies, and one that stands for several has those of the first. What a control does
+not share is the amounts.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ REPLAY_SHARE = 0.1
 """The share of the first amount that the last stage of ``REPLAY`` keeps."""
 
 _EXPLANATIONS = {
-    SAME_STEPS: "a first stage with the first amount takes the steps of all stages but the last; the last is as there",
+    SAME_STEPS: "the first stage takes the steps of all stages but the last; the last is as there",
     SAME_RESTARTS: "as many stages of as many steps, with the first amount in all of them but the last",
     DROP_AT_ONCE: "as many stages of as many steps, without out-of-domain data in all of them but the first",
-    MIXED_AS_LONG: "one stage with the first amount takes the steps of all stages",
+    MIXED_AS_LONG: "the first stage takes the steps of all stages, and is the only one",
     WEIGHTED: "as many stages of as many steps; instead of out-of-domain examples being taken away, in-domain examples "
     "are repeated, so that their share of each stage is the same",
     REPLAY: f"all stages but the last are the same; the last takes as many steps with {REPLAY_SHARE:.0%} of the first "

@@ -115,8 +115,9 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
             cells += [DASH, DASH] if row is None else _short(row, metric in percent)
         rows.append([Cell(text, bold=one is found.best) for text in cells])
     note = (
-        f"Each control takes as many optimizer steps as {found.strategy.name}, at the same batch size and learning "
-        f"rates, and keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
+        f"Each control takes as many optimizer steps as {found.strategy.name}, at the batch size and the learning "
+        "rates of the stage whose steps it takes (those of the first stage where one takes the steps of several), and "
+        f"keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
         f"differences, {found.strategy.name} minus the control; the best control by validation is in bold."
     )
     title = f"Controls of {found.strategy.name}"

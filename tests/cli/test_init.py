@@ -124,7 +124,7 @@ def test_labels_that_the_pool_lacks_are_kept_out_of_its_loss(folder, encoder):
 
     found = init(write(folder, reviews_with_doubts), encoder)
     assert found["data"]["out_of_domain_labels"] == "own"
-    assert "# it has no perhaps; or all, if it might" in (folder / "mine.yaml").read_text()
+    assert "# the pool has no perhaps; all, if its labels cover them" in (folder / "mine.yaml").read_text()
 
 
 def test_unusual_names_of_columns_are_given(folder, encoder, capsys):
@@ -209,7 +209,7 @@ def test_tags_that_no_source_has_are_kept_out_of_the_loss_of_the_pool(folder, en
     found = init({**files, "out_of_domain": ["people.conll", "deeds.conll"]}, encoder)
     assert found["data"]["out_of_domain"] == {"people": "people.conll", "deeds": "deeds.conll"}
     assert found["data"]["out_of_domain_labels"] == "own"
-    assert "# it has no X; or all, if it might" in (folder / "mine.yaml").read_text()
+    assert "# the pool has no X; all, if its labels cover them" in (folder / "mine.yaml").read_text()
 
 
 def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):

@@ -1,5 +1,6 @@
 """The search for a schedule: what it finds and costs, how it goes on, and what it never looks at."""
 
+import itertools
 import json
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupted_runs import in_a_process
 from planted_search import (
@@ -31,6 +32,7 @@ from gradual import InputError, Schedule, SearchConfig, TrainSettings
 from gradual.experiment.search import api
 from gradual.experiment.search import growth as growth_module
 from gradual.experiment.search.space import Choice, Space
+from gradual.experiment.search.unexplored import Unexplored, draw
 from gradual.report.search import read_search
 
 IN_DOMAIN = 4
@@ -149,6 +151,16 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_given_at_once(tmp_path):
     search(tmp_path / "twice", budget=200)
     assert without_settings(record(tmp_path / "twice")) == without_settings(record(tmp_path / "once"))
     assert trained(tmp_path / "twice") == trained(tmp_path / "once")
+
+
+def test_a_search_with_budget_left_ends_when_no_path_is_left(tmp_path):
+    space = {"multiples": [1, 0.25], "lr_scales": [1], "max_stages": 3}
+    search(tmp_path, schedule=[64, 0], search=space, budget=100_000)
+    paths = record(tmp_path)["paths"]
+    ended = {tuple(path["schedule"]) for path in paths if path["state"] != "unfinished"}
+    assert len(ended) >= len(paths) / 2, "a path that was known is followed by one that was not"
+    every = {(64, 16, 0), (64, 0), (16, 0)}
+    assert all(any(path[: len(one)] == one for one in ended) for path in every)
 
 
 def test_the_budget_may_be_in_steps(tmp_path):
@@ -326,6 +338,37 @@ def test_paths_fall_to_0_within_their_length_and_the_pool(choices, longest, pool
     assert amounts[-1] == 0
     assert 2 <= len(amounts) <= longest
     assert amounts[0] <= pool
+
+
+def every_path(space: Space, path: tuple[Choice, ...] = ()) -> list[tuple[Choice, ...]]:
+    """All paths of a small space, from every choice that a trial could make."""
+    if path and not path[-1].amount:
+        return [path]
+    scripts = itertools.product([0, 0.25, 0.5, 0.75, 1], repeat=3)
+    choices = {space.choose(path, Scripted(script)) for script in scripts}
+    assert set(space.choices(path)) == choices
+    for choice, suggested in space.choices(path).items():
+        assert space.choose(path, Fixed(suggested)) == choice
+    return [whole for choice in choices for whole in every_path(space, (*path, choice))]
+
+
+@given(st.data(), st.integers(2, 4), st.sampled_from([[1], [1, 0.5]]))
+@settings(max_examples=20)
+def test_what_is_left_of_a_space_is_each_path_once(data, longest, factors):
+    config = SearchConfig(multiples=[1, 0.5, 0.25], lr_scales=factors, max_stages=longest)
+    space = space_of(Schedule([64, 0]), 64, config)
+    left, ended = set(every_path(space)), []
+    while first := Unexplored(space, ended).after([]):
+        path = [draw(first, data.draw(st.integers(0, 99)))]
+        while path[-1].amount and data.draw(st.integers(0, 3)):  # otherwise it is pruned
+            choices = Unexplored(space, ended).after(path)
+            assert choices
+            path.append(draw(choices, data.draw(st.integers(0, 99))))
+        ended.append(tuple(path))
+        gone = {one for one in left if one[: len(path)] == tuple(path)}
+        assert gone, "it was chosen before"
+        left -= gone
+    assert not left
 
 
 @pytest.mark.parametrize("schedule", [[64, 16, 0], [0.5, 0], [64, 48, 32, 20, 4, 0]])

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from itertools import takewhile
 
+from gradual.data.order import derive_seed
 from gradual.errors import InputError
 from gradual.experiment.driver import give_out_folders
 from gradual.experiment.executors import Submit
@@ -18,6 +19,7 @@ from gradual.experiment.results import Results, RunResult
 from gradual.experiment.search.settings import BudgetUnit
 from gradual.experiment.search.space import Choice, Space
 from gradual.experiment.search.study import UNFINISHED, Study, Trial
+from gradual.experiment.search.unexplored import Unexplored, draw
 from gradual.experiment.strategies import Strategy
 from gradual.experiment.tree import Node, Tree
 from gradual.runs.directory import StageDirectory
@@ -30,8 +32,6 @@ log = logging.getLogger(__name__)
 
 SEARCH = "search"
 """The strategy of a path, in trees of one."""
-
-_IDLE = 20  # paths in a row for which nothing was trained: then the search has seen what it would choose
 
 
 class Growth:
@@ -70,7 +70,7 @@ class Growth:
         self._keeps_optimizer = any(node.keeps_optimizer for node in longest.nodes)
 
     def run(self, submit: Submit, jobs: int) -> None:
-        """Grow the tree until the budget is spent, or until nothing new comes up.
+        """Grow the tree until the budget is spent, or until no path is left.
 
         Args:
             submit: Trains a stage, perhaps in another process.
@@ -156,10 +156,10 @@ class Growth:
 
     def _is_over(self) -> bool:
         """Whether no new path is to begin."""
-        if self.spent >= self.budget:
-            return True
-        last = self.trials[-_IDLE:]
-        return len(last) == _IDLE and not any(trial.paid or trial.state == UNFINISHED for trial in last)
+        return self.spent >= self.budget or not self._unexplored().after([])
+
+    def _unexplored(self) -> Unexplored:
+        return Unexplored(self.space, [tuple(trial.choices) for trial in self.trials if trial.state != UNFINISHED])
 
     def _advance(self, trial: Trial) -> Node | None:
         """Choose stages of a path, up to one that is to be trained, which is returned; None if the path has ended."""
@@ -183,7 +183,17 @@ class Growth:
             if k and trial.should_be_pruned(k):
                 trial.prune()
                 return None
-            trial.choose(self.space.choose(choices, trial.suggests(k + 1)))
+            trial.choose(self._choose(trial, choices))
+
+    def _choose(self, trial: Trial, path: Sequence[Choice]) -> Choice:
+        """Choose the stage after ``path``: from what is left where the path before this one cost nothing."""
+        k, fixed = len(path) + 1, None
+        if trial.number and not self.trials[trial.number - 1].paid:
+            left = self._unexplored().after(path)
+            if left:
+                drawn = draw(left, derive_seed(self.seed, "search", trial.number, k))
+                fixed = self.space.choices(path)[drawn]
+        return self.space.choose(path, trial.suggests(k, fixed))
 
     def _end(self, trial: Trial, tree: Tree) -> Node | None:
         """End a trial whose stages are finished; before that, an average of their weights may have to be made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Protocol
 
 from gradual.config_dataclasses import merge
@@ -80,14 +81,34 @@ class Space:
     def choose(self, path: Sequence[Choice], suggests: Suggests) -> Choice:
         """Choose the stage that follows after ``path``, which has not ended."""
         k = len(path) + 1
-        below = self.amounts.index(path[-1].amount) + 1 if path else 0
-        factor = 1.0
-        if path and len(self._factors) > 1:
-            factor = float(suggests.suggest_categorical(f"lr_scale {k}", self._factors))
-        must_end = below == len(self.amounts) or k == self._most
-        if path and (must_end or suggests.suggest_categorical(f"end {k}", [True, False])):
+        factors, ends, below = self._next(path)
+        factor = float(suggests.suggest_categorical(f"lr_scale {k}", factors)) if len(factors) > 1 else factors[0]
+        end = suggests.suggest_categorical(f"end {k}", ends) if len(ends) > 1 else ends[0]
+        if end:
             return Choice(0, factor)
         return Choice(self.amounts[suggests.suggest_int(f"amount {k}", below, len(self.amounts) - 1)], factor)
+
+    def choices(self, path: Sequence[Choice]) -> dict[Choice, dict[str, Any]]:
+        """All that may follow after ``path``, which has not ended, each with the suggestions that lead to it."""
+        k = len(path) + 1
+        factors, ends, below = self._next(path)
+        amounts = range(below, len(self.amounts))
+        found: dict[Choice, dict[str, Any]] = {}
+        for factor, end in product(factors, ends):
+            suggested = {f"lr_scale {k}": factor, f"end {k}": end}
+            if end:
+                found[Choice(0, factor)] = suggested
+            else:
+                found |= {Choice(self.amounts[at], factor): suggested | {f"amount {k}": at} for at in amounts}
+        return found
+
+    def _next(self, path: Sequence[Choice]) -> tuple[list[float], list[bool], int]:
+        """The factors of the next stage, whether it may end the path, and where its smaller amounts begin."""
+        if not path:
+            return [1.0], [False], 0
+        below = self.amounts.index(path[-1].amount) + 1
+        must_end = below == len(self.amounts) or len(path) + 1 == self._most
+        return self._factors, [True] if must_end else [True, False], below
 
     def default(self) -> dict[str, Any] | None:
         """The choices that lead to the schedule of the configuration; None where none do.

@@ -2,8 +2,7 @@
 
 Optuna chooses and prunes; what a path costs and scores comes from the stages on disk. All trials are kept in a journal
 in the run directory. A search that was killed goes on with the trials that it had begun, and makes the choices that it
-would have made: the sampler of each choice is made for it, with a seed of its own. A sampler comes to choose what it
-has found to be good again and again, so that a path for which nothing was trained is followed by one chosen at random.
+would have made: the sampler of each choice is made for it, with a seed of its own.
 """
 
 from __future__ import annotations
@@ -40,9 +39,14 @@ class Trial:
     def __init__(self, study: Study, number: int):
         self.number, self._study = number, study
 
-    def suggests(self, k: int) -> optuna.Trial:
-        """What makes the choices for the ``k``-th stage; those that were made before are repeated."""
-        return self._study.live(self.number, k)
+    def suggests(self, k: int, fixed: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """What makes the choices for the ``k``-th stage; those that were made before are repeated.
+
+        Args:
+            k: Counted from 1.
+            fixed: Choices that are made already, by name.
+        """
+        return self._study.live(self.number, k, fixed)
 
     def report(self, k: int, score: float) -> None:
         """Report the validation score after the ``k``-th stage."""
@@ -155,9 +159,14 @@ class Study:
         """What is kept of a trial."""
         return self._study.get_trials(deepcopy=False)[number]
 
-    def live(self, number: int, k: int) -> optuna.Trial:
+    def live(self, number: int, k: int, fixed: Mapping[str, Any] | None = None) -> optuna.Trial:
         """A trial that has not ended, with the sampler of its ``k``-th choice."""
-        self._study.sampler = self._sampler(number, k)
+        sampler = self._sampler(number, k)
+        if fixed:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is experimental
+                sampler = self._optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
+        self._study.sampler = sampler
         study = self._storage.get_study_id_from_name(_NAME)
         return self._optuna.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study, number))
 
@@ -177,8 +186,6 @@ class Study:
             _class(self._optuna.samplers, "sampler", self._config.sampler),
             derive_seed(self._seed, "search", number, k),
         )
-        if number and not Trial(self, number - 1).paid:
-            return self._optuna.samplers.RandomSampler(seed)
         if "seed" in inspect.signature(cls).parameters:
             arguments.setdefault("seed", seed)
         return _make(self._optuna.samplers, "sampler", self._config.sampler, arguments)
