@@ -8,8 +8,8 @@ the paper's two tasks by ``configs/evidence``. Validation sets are cut to 200 ex
 has no more. Afterwards ``OUT/scores.csv`` has the monitored score of every strategy and seed, and ``gradual report
 OUT/*`` makes one page of all data sets.
 
-With ``--search`` it searches for a schedule instead, for twenty times the steps of the comparison's gradual path, and
-compares what it finds with the default schedule and with controls under fresh seeds.
+With ``--search`` it searches for a schedule instead, for twenty times the steps of the comparison's gradual path (or
+``--search TIMES``), and compares what it finds with the default schedule and with controls under fresh seeds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from gradual.score_names import without_split
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/evidence"
 VALIDATION = 200  # examples at most, where files are examples
 LEARNING_RATE = 3.0e-4  # that small an encoder learns at a higher rate than init proposes for its size
-SEARCH_BUDGET = 20  # times the steps of the gradual path
 VARIANTS = {
     "constant": (),
     "decay": ("--lr_schedule.name=cosine", "--trainer.max_epochs=20"),
@@ -182,7 +181,7 @@ def run(name: str, comparison: Comparison, arguments: argparse.Namespace) -> boo
     if arguments.search:
         compared = json.loads((directory / "compare.json").read_text())
         path = next(iter(compared["strategies"]["gradual"]["seeds"].values()))
-        budget = SEARCH_BUDGET * sum(stage["steps"] for stage in path["stages"])
+        budget = round(arguments.search * sum(stage["steps"] for stage in path["stages"]))
         command = ["search", *configured, f"--budget={budget}", "--budget_in=steps"]
         directory = arguments.out / f"{name}-search"
     else:
@@ -244,7 +243,14 @@ def main() -> None:
         "--variant", choices=list(VARIANTS), default="constant", help="of rates within a stage, or weights"
     )
     parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
-    parser.add_argument("--search", action="store_true", help="search for a schedule; the comparison must be finished")
+    parser.add_argument(
+        "--search",
+        metavar="TIMES",
+        nargs="?",
+        type=float,
+        const=20,
+        help="search for a schedule, for this many times the steps of a path; the comparison must have one",
+    )
     parser.add_argument("--precision", default="bf16-mixed", help="the Trainer's precision")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="stages to train at once")
