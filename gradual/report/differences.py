@@ -93,7 +93,35 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
         [f"{SPLITS[found.split]} score", marked(ours), "best control", *DIFFERENCE_HEADING, "seeds"],
         rows,
         left=1,
+        explained=_against_each(found, comparison, percent),
     )
+
+
+def _against_each(found: EqualTraining, comparison: Comparison, percent: set[str]) -> list[str]:
+    """Whether the strategy is ahead of all its controls, a sentence for each score that is known to be good if high.
+
+    It is ahead of all of them only if it is ahead of each, so that the largest p of these differences is the p of the
+    whole statement, without a correction for their number.
+    """
+    ours, sentences = marked(found.strategy), []
+    monitor, known = without_split(comparison.monitor), found.differences.values()
+    for metric in found.metrics:
+        signs = {monitor: -1 if comparison.mode == "min" else 1}
+        sign = signs.get(metric, 1 if metric in percent else 0)
+        if not sign or len(known) < 2 or not all(metric in rows for rows in known):
+            continue
+        closest, rows = min(
+            ((one, found.differences[one.name]) for one in found.controls),
+            key=lambda each: sign * each[1][metric].difference,
+        )
+        size = score_text(abs(rows[metric].difference), metric in percent)
+        if sign * rows[metric].difference <= 0:
+            sentences.append(f"{metric_name(metric)}: {ours} is not ahead of {marked(closest)} ({size} behind).")
+            continue
+        values = [each[metric].p_value for each in known]
+        p = "" if None in values else f"; p = {max(v for v in values if v is not None):.4f}, the largest of all"
+        sentences.append(f"{metric_name(metric)}: {ours} is ahead of every control, by {size} or more{p}.")
+    return sentences
 
 
 def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]) -> Table:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gradual import report
 from gradual.experiment.controls import CONTROLS, controls_of
 from gradual.experiment.strategies import Strategy
 from gradual.report.collect import read_comparison
+from gradual.report.differences import equal_training_tables
 from gradual.report.equal_training import equal_training
 from gradual.report.figures import draw_stages
 from gradual.report.remarks import remarks
@@ -133,6 +135,28 @@ def test_the_difference_from_the_best_control_has_three_intervals(run_dir):
         assert row[low] <= row["difference"] <= row[high]
     assert row["high"] - row["low"] >= 0.9 * (row["seeds_high"] - row["seeds_low"])
     assert f"{row['p_value']:.4f}" in (run_dir / "report/table.md").read_text()
+
+
+def test_it_is_ahead_of_all_controls_only_if_it_is_ahead_of_each(run_dir):
+    comparison = read_comparison(run_dir)
+    found = equal_training(comparison)
+    rows = {name: each["joint_accuracy"] for name, each in found.differences.items()}
+
+    def said(differences, p_values):
+        changed = zip(rows.items(), differences, p_values)
+        every = {
+            name: {"joint_accuracy": replace(row, difference=difference, p_value=p)}
+            for (name, row), difference, p in changed
+        }
+        return equal_training_tables(replace(found, differences=every), comparison)[0].explained
+
+    ahead = "joint accuracy: gradual is ahead of every control, by 1.00 or more"
+    assert said([0.02, 0.01, 0.03, 0.04], [0.03, 0.01, 0.2, 0.05]) == [f"{ahead}; p = 0.2000, the largest of all."]
+    assert said([0.02, 0.01, 0.03, 0.04], [0.03, None, 0.2, 0.05]) == [f"{ahead}."]
+    third = list(rows)[2]
+    behind = f"joint accuracy: gradual is not ahead of {third} (0.50 behind)."
+    assert said([0.02, 0.01, -0.005, 0.04], [0.01] * 4) == [behind]
+    assert said([0.02, 0.0, 0.03, 0.04], [0.01] * 4)[0].endswith("(0.00 behind).")
 
 
 def test_with_one_seed_it_says_that_seeds_are_unknown_instead_of_p(tmp_path):
