@@ -30,8 +30,8 @@ class Conversation:
     Attributes:
         tokens: Its token ids.
         spans: The tokens of the answers: start, end, start, ...
-        prompt: The tokens from which its last answer would be generated.
-        answer: The text of its last answer; None where there is none.
+        prompt: The tokens from which the answer at its end would be generated, there or not.
+        answer: The text of that answer; None for a conversation that ends with another turn.
     """
 
     tokens: list[int]
@@ -64,8 +64,9 @@ def encode_chat(tokenizer: Any, messages: Any, answers: bool = True) -> Conversa
     if not said:
         prompt = _tokens(tokenizer, _render(tokenizer, messages, prompting=True))
         return Conversation(prompt, [], prompt, None)
-    prompt = _tokens(tokenizer, _render(tokenizer, messages[: said[-1]], prompting=True))
-    answer = messages[said[-1]]["content"]
+    is_answered = said[-1] == len(messages) - 1
+    prompt = _tokens(tokenizer, _render(tokenizer, messages[:-1] if is_answered else messages, prompting=True))
+    answer = messages[-1]["content"] if is_answered else None
     if not answers:
         tokens = _tokens(tokenizer, _render(tokenizer, messages))
         return Conversation(tokens, [0, len(tokens)], prompt, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from gradual.data.features import Features, RowError
 from gradual.tasks.causal_lm.chat import ChatError, Conversation, encode_chat
@@ -34,8 +34,10 @@ class TokenFeatures(Features):
         loss_on: The tokens with a loss.
         longest: Maximum number of tokens; None for no limit.
         prompts: Whether to add what generation starts from: the text without its end, the prompt, or the conversation
-            up to the assistant's last turn.
+            without the assistant's turn at its end.
     """
+
+    version: ClassVar[int] = 2
 
     form: Form
     loss_on: LossOn

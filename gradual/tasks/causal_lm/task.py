@@ -79,10 +79,10 @@ class CausalLM(GenerativeTask):
         sums = losses.new_zeros(len(batch.ids), dtype=torch.float64).index_add_(0, batch.example, losses.double())
         pairs = zip(batch.ids, sums.tolist(), counts.tolist())
         records: list[dict[str, Any]] = [{"id": id_, "loss": [loss, count]} for id_, loss, count in pairs]
-        scores = self._text_scores(batch.prompts)
+        scores, answered = self._text_scores(batch.prompts)
         self.scores_of("test").update(losses, scores)
-        for record, row in zip(records, [] if scores is None else scores.tolist()):
-            record |= {name: [value, 1] for name, value in zip(TEXT_SCORES, row)}
+        for at, row in zip(answered, [] if scores is None else scores.tolist()):
+            records[at] |= {name: [value, 1] for name, value in zip(TEXT_SCORES, row)}
         return records
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> list[dict[str, Any]]:
@@ -107,12 +107,20 @@ class CausalLM(GenerativeTask):
         losses = losses_of_logits(logits[batch.before], batch.targets)
         return losses.sum(), losses.detach()
 
-    def _text_scores(self, prompts: Prompts | None) -> Tensor | None:
-        """Generate answers and compare them with those of the data, if this was asked for and the data has any."""
+    def _text_scores(self, prompts: Prompts | None) -> tuple[Tensor | None, list[int]]:
+        """Generate answers and compare them with those of the data, if this was asked for.
+
+        Returns:
+            The scores of the prompts that have an answer in the data, None if there are none, and their positions.
+        """
         if self.generate is None or prompts is None:
-            return None
-        answers = [answer for answer in prompts.answers if answer is not None]
-        return text_scores(self._texts(prompts), answers) if len(answers) == len(prompts.answers) else None
+            return None, []
+        answers = {at: answer for at, answer in enumerate(prompts.answers) if answer is not None}
+        answered = list(answers)
+        if not answered:
+            return None, []
+        chosen = Prompts(prompts.ids[answered], prompts.mask[answered], list(answers.values()))
+        return text_scores(self._texts(chosen), list(answers.values())), answered
 
     def _texts(self, prompts: Prompts) -> list[str]:
         """Generate what follows the prompts, of which a model with a limit reads as much of the end as it can."""

@@ -201,6 +201,23 @@ def test_other_precisions_train(folder, precision):
 # --------------------------------------------------------------------------------------------------- scores and texts
 
 
+def test_conversations_without_an_answer_have_no_score_of_texts_and_change_none(folder, tmp_path):
+    question = {"role": "user", "content": "one plus two"}
+    answered = [question, {"role": "assistant", "content": "three"}]
+    talks = [answered, [*answered, question], answered]
+    rows = [{"id": f"talk{number}", "messages": talk} for number, talk in enumerate(talks)]
+    file = write_rows(tmp_path / "test.jsonl", rows)
+    found = []
+    for size in (1, 3):
+        settings = {"test": str(file), "batch_size": size}
+        model, datamodule = configured(folder, "messages", generate={"max_new_tokens": 5}, settings=settings)
+        found.append(records_of(model, datamodule))
+    texts = {"exact_match", "rouge1", "rouge2", "rougeL"}
+    assert [record.keys() & texts for record in found[0]] == [texts, set(), texts]
+    for one, other in zip(*found):
+        assert one == {**other, "loss": [pytest.approx(other["loss"][0], rel=1e-5), other["loss"][1]]}
+
+
 def test_test_records_add_up_to_the_scores(folder):
     model, datamodule = configured(folder, generate={"max_new_tokens": 5}, settings={"batch_size": 2})
     model.log = CausalLM.log.__get__(model)

@@ -38,6 +38,15 @@ def test_the_assistants_turns_end_with_the_token_that_ends_generation(family, ch
     assert conversation.prompt == tokenizer.apply_chat_template(TALK[:-1], add_generation_prompt=True)["input_ids"]
 
 
+@pytest.mark.parametrize("chat", [CHAT, MARKED])
+def test_a_conversation_that_ends_with_a_question_is_prompted_for_its_end(chat):
+    tokenizer = tokenizer_of("llama", chat)
+    conversation = encode_chat(tokenizer, TALK[:-1])
+    assert conversation.prompt == tokenizer.apply_chat_template(TALK[:-1], add_generation_prompt=True)["input_ids"]
+    assert conversation.answer is None
+    assert said(tokenizer, conversation) == ["the answer is two<|stop|>"], "what was said is trained on all the same"
+
+
 def test_marks_give_the_mask_of_transformers():
     tokenizer = tokenizer_of("llama", MARKED)
     conversation = encode_chat(tokenizer, TALK)
