@@ -35,6 +35,7 @@ the pool has named sources, a training example also has the number of its ``sour
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
+log = logging.getLogger(__name__)
+
 ID = "id"
 """The role of ids, and their name in examples."""
 _ORDER = "order"
@@ -76,7 +79,8 @@ class Role:
         name: What the task calls it; its setting is ``NAME_column``.
         given: The column that the user names; None to find it.
         usual: Names by which it is found, the first that a file has.
-        needed: Whether the files must have it, with a value in every example.
+        needed: Whether there must be one. Where there is one, every file has it, with a value in every example; only
+            ids, where the user names no column, may be in some files and not in others.
         is_text: Whether its values must be text.
         predicted: Whether it is what the model predicts, which is not read of the examples to predict.
     """
@@ -123,9 +127,9 @@ class TaskFileDataModule(FileDataModule):
     """Files of a task; the docstring of this module shows how to derive one.
 
     Formats, files and the cache are those of ``FileDataModule``. Columns that no setting names are found by their usual
-    names in the first file of ``in_domain``, and a line of the log says which. A file that has no column of that name,
-    but one of another usual name, is read with that one, which the log says, too: a pool may have ``labels`` where the
-    target has ``label``.
+    names in the first file of ``in_domain``, and a line of the log says which; ids, in the first file that has some. A
+    file that has no column of that name, but one of another usual name, is read with that one, which the log says, too:
+    a pool may have ``labels`` where the target has ``label``.
 
     Args:
         in_domain: Training examples of the target domain.
@@ -293,6 +297,7 @@ class TaskFileDataModule(FileDataModule):
             return self._tables
         files = self._expanded()
         self._find_columns(files)
+        self._warn_of_files_given_twice(files)
         found = [
             f"{r.name} is '{self.column_of[r.name]}'" for r in self.roles if r.name in self.column_of and not r.given
         ]
@@ -338,7 +343,8 @@ class TaskFileDataModule(FileDataModule):
         first = files["in_domain"][0]
         there = names[first]
         for role in self.roles:
-            column = role.given or next((name for name in role.usual if name in there), None)
+            places = names.values() if role.name == ID else [there]
+            column = role.given or next((name for own in places for name in role.usual if name in own), None)
             if column is not None:
                 self.column_of[role.name] = column
             elif role.needed:
@@ -353,12 +359,25 @@ class TaskFileDataModule(FileDataModule):
             part: [
                 role
                 for role in known
-                if (role.needed or role.given or self.column_of[role.name] in {*names[first], *owned[first]})
+                if (role.name != ID or role.given or self.column_of[ID] in {*names[first], *owned[first]})
                 and not (part == "predict" and role.predicted)
                 and (is_pool(part) or role.name != _ORDER)
             ]
             for part, (first, *_) in files.items()
         }
+
+    def _warn_of_files_given_twice(self, files: Mapping[str, Sequence[Any]]) -> None:
+        """Warn of a file that is both trained on and evaluated on; examples with ids are left out of training."""
+        trained = {path: part for part, paths in files.items() if is_training(part) for path in paths}
+        ids = {part for part, roles in self._present.items() if any(role.name == ID for role in roles)}
+        for evaluated in ("val", "test"):
+            for path in files.get(evaluated, ()):
+                part = trained.get(path)
+                if part is not None and not {part, evaluated} <= ids:
+                    log.warning(
+                        "%s is both %s and %s: the model is evaluated on examples that it was trained on.",
+                        path, part, evaluated,
+                    )  # fmt: skip
 
     def _own(self, roles: Sequence[Role], there: Sequence[str]) -> dict[str, str]:
         """The name that a file has for each column that it calls by another usual name of the column's role."""

@@ -150,13 +150,41 @@ def test_a_column_that_is_nowhere(make, tmp_path):
         data.setup()
 
 
-def test_parts_may_lack_what_is_optional(make, tmp_path):
+def test_parts_may_lack_ids_and_nothing_else_that_in_domain_data_have(make, tmp_path):
+    ids, tokens = {"id": lambda at: f"n{at}"}, {"tokens": lambda at: WORDS[: 1 + at % 4]}
     pool = write(tmp_path / "pool.jsonl", rows(3))
-    tokens = {"tokens": lambda at: WORDS[: 1 + at % 4], "id": lambda at: f"n{at}"}
-    data = make(write(tmp_path / "in.jsonl", rows(3, **tokens)), out_of_domain=pool)
+    data = make(write(tmp_path / "in.jsonl", rows(3, **ids)), out_of_domain=pool)
     data.setup()
     assert [example["id"] for example in data.domains.in_domain.__getitems__([0, 2])] == ["n0", "n2"]
     assert data.domains.out_of_domain[1]["id"] == "1"
+    path = write(tmp_path / "with-tokens.jsonl", rows(3, **tokens))
+    for part in ("out_of_domain", "val", "test", "predict"):
+        with pytest.raises(InputError, match=r"pool\.jsonl has no column 'tokens'"):
+            make(path, **{part: pool}).setup()
+
+
+@pytest.mark.parametrize("name", ["id", "idx"])
+def test_ids_are_found_in_files_that_have_some_though_the_training_data_have_none(make, tmp_path, name):
+    train, same = write(tmp_path / "in.jsonl", rows(3)), {name: lambda at: f"q{at + 1}"}
+    pool = write(tmp_path / "pool.jsonl", rows(4, **same))
+    data = make(train, out_of_domain=pool, val=write(tmp_path / "dev.jsonl", rows(2, **same)), predict=pool)
+    data.setup()
+    assert [example["id"] for example in data.domains.predict.__getitems__([0, 3])] == ["q1", "q4"]
+    assert data.domains.in_domain[0]["id"] == "0"
+    assert (data.in_domain_size, data.pool_size) == (3, 2), "of the pool, two are validation examples"
+
+
+@pytest.mark.parametrize("part", ["in_domain", "out_of_domain"])
+@pytest.mark.parametrize("evaluated", ["val", "test"])
+def test_a_file_without_ids_that_is_trained_on_and_evaluated_on_is_noticed(make, tmp_path, caplog, part, evaluated):
+    paths = [write(tmp_path / f"{name}.jsonl", rows(3)) for name in ("one", "two")]
+    settings = {"in_domain": paths[0], "out_of_domain": paths[1]}
+    make(**settings, **{evaluated: settings[part]}).setup()
+    (record,) = caplog.records
+    said = (
+        f"{settings[part]} is both {part} and {evaluated}: the model is evaluated on examples that it was trained on."
+    )
+    assert record.getMessage() == said
 
 
 OTHER_NAMES = {"text": "sentence", "number": "count"}
