@@ -195,16 +195,46 @@ class Schedule(Sequence[Stage]):
         ]
 
 
-def remark_on_end(amounts: Sequence[int], unit: str = "examples") -> str:
-    """A remark on a schedule that does not end with in-domain data alone; empty for one that does.
+def remarks(
+    schedule: Schedule, amounts: Sequence[int | Mapping[str, int]], sizes: Mapping[str, int], unit: str = "examples"
+) -> list[str]:
+    """Sentences on amounts that may not be meant as they are written.
+
+    These are a single example at the start, where 1.0 would be the whole pool, fractions that round to 0, and an end
+    that is not in-domain data alone.
 
     Args:
-        amounts: The amounts of the stages.
-        unit: What they count: ``examples`` or ``tokens``.
+        schedule: The stages.
+        amounts: Their amounts as numbers, in all or by source.
+        sizes: The size of each source; of a pool without named sources under any one name.
+        unit: What is counted: ``examples`` or ``tokens``.
     """
-    if not amounts[-1]:
-        return ""
-    return f"The schedule ends with {amounts[-1]} out-of-domain {unit}; the paper's ends with 0."
+    found = []
+    for position, (stage, amount) in enumerate(zip(schedule, amounts), start=1):
+        if isinstance(stage.amount, dict):
+            assert isinstance(amount, Mapping), "it has one for each source"
+            for name, number in stage.amount.items():
+                found.append(_doubt(position, number, amount[name], sizes[name], unit, name))
+        else:
+            assert isinstance(amount, int), "it has one in all"
+            found.append(_doubt(position, stage.amount, amount, sum(sizes.values()), unit))
+    last = sum(amounts[-1].values()) if isinstance(amounts[-1], Mapping) else amounts[-1]
+    if last:
+        counted = unit.removesuffix("s") if last == 1 else unit
+        found.append(f"The schedule ends with {last} out-of-domain {counted}; the paper's ends with 0.")
+    return list(filter(None, found))
+
+
+def _doubt(position: int, number: Number, count: int, size: int, unit: str, source: str = "") -> str:
+    """A sentence on an amount of a source, or of the whole pool; empty if there is nothing to say."""
+    out_of_domain, of_source = ("", f" of '{source}'") if source else ("out-of-domain ", "")
+    if isinstance(number, float) and number and not count:
+        whose = "its" if source else "the pool's"
+        return f"Stage {position} has no {out_of_domain}{unit}{of_source}: {number} of {whose} {size} rounds to 0."
+    if isinstance(number, int) and position == number == 1 < size:
+        one, everything = f"{out_of_domain}{unit.removesuffix('s')}{of_source}", source and f"'{source}'"
+        return f"Stage 1 has 1 {one}; 1.0 would be all of {everything or 'the pool'}."
+    return ""
 
 
 def check_amount(amount: Any) -> Amount:

@@ -31,8 +31,8 @@ class OptimizerConfig:
             the first match counts, and without a match what the module says.
         init_args: Further arguments of the class, e.g. ``{"betas": [0.9, 0.98]}``.
         state: What a stage's optimizer starts with: ``fresh`` (the default) with nothing; ``keep`` with the state of
-            the stage before (such as Adam's moments and step count), as of the weights that it carries on. Learning
-            rates and their schedule start anew either way. Without effect on the first stage.
+            the stage before (such as Adam's moments and step count), as of the weights that the stage starts from.
+            Learning rates and their schedule start anew either way. Without effect on the first stage.
     """
 
     class_path: str | None = None

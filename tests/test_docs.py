@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from document_blocks import DOCUMENTS as HANDBOOK
 
+import gradual
+
 ROOT = Path(__file__).parents[1]
 CHANGES = ROOT / "CHANGELOG.md"
 DOCUMENTS = [*HANDBOOK, ROOT / "benchmarks/README.md"]
@@ -72,6 +74,12 @@ def headings(file):
 def test_names_of_the_package_in_a_document_exist(document):
     names = set(re.findall(r"(?<![\w.'\"/-])gradual((?:\.[A-Za-z_]\w*)+)", document.read_text()))
     assert sorted(name for name in names if not resolves(name.split(".")[1:])) == []
+
+
+def test_every_public_name_is_in_the_python_reference():
+    text = (ROOT / "docs/reference/python.md").read_text()
+    documented = set(re.findall(r"^\.\. auto\w+:: gradual\.(\w+)$", text, re.MULTILINE))
+    assert sorted({*gradual.__all__} - documented) == ["__version__"]
 
 
 def resolves(parts):

@@ -28,12 +28,15 @@ SMALL_BUDGET = "2000"
 NOT_RUN = {
     ("make",): "the tests are run by it",
     ("gradual", "demo"): "it has tests of its own",
+    ("gradual", "download"): "it has tests of its own",
     ("pip", "install"): "it is installed",
     ("tensorboard",): "it runs until it is stopped",
     ("srun",): "needs SLURM",
     ("torchrun", "--nnodes"): "needs two machines; tests/two_machines.sh has them",
     ("gradual", "fit", "--config", "mine.yaml", "--trainer.devices", "4"): "needs four devices",
     ("gradual", "report", "runs/restaurant"): "needs comparisons of three data sets",
+    ("gradual", "fit", "--config", "configs/multiwoz/restaurant.yaml"): "needs the paper's data, and hours",
+    ("gradual", "fit", "--config", "configs/events/genia.yaml"): "needs the corpus, and hours",
 }
 RESULTS = {ROOT / "docs/results.md"}  # hours; their options are checked by test_docs_commands.py
 

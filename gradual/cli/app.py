@@ -81,8 +81,7 @@ class GradualCLI(ConfiguredCLI):
             return self.trainer_class  # type: ignore[return-value]
         own: dict[str, Any] = {"logger": False}
         if self.subcommand == "predict":
-            path = predictions_path(self._settings.get("predictions"), self._settings.get("ckpt_path"))
-            own["callbacks"] = [PredictionWriter(path)]
+            own["callbacks"] = [PredictionWriter(predictions_path(self._settings))]
         with trainer_errors():
             return super().instantiate_trainer(**own)
 

@@ -35,6 +35,12 @@ OWN_CLASSES = {
 }
 """The models and data modules of the package, and what each is for; listed without importing them."""
 
+GROUPS_OF_SETTINGS = {
+    "gradual.tasks.adapters.LoRA": ("model.lora", "{r: 16}"),
+    "gradual.data.relevance.settings.Order": ("data.order", "{by: ngrams}"),
+}
+"""The dataclasses that hold settings of a model or of data: the setting that has them as a mapping, and an example."""
+
 _BASES = {"model": "a LightningModule", "data": "a gradual.MixedDomainDataModule"}
 
 

@@ -29,8 +29,8 @@ def add_comparison_arguments(parser: LightningArgumentParser) -> None:
         const=True,
         type=bool | list[str],
         default=False,
-        help="compare each strategy of several stages with controls: as many steps with other amounts; a list of names "
-        f"selects some, or {' or '.join(map(repr, ON_REQUEST))}",
+        help="compare each strategy of several stages with controls: as many steps with other amounts; true for the "
+        f"four standard ones, or a list of names, which may include {' and '.join(map(repr, ON_REQUEST))}",
     )
     add("--seeds", type=list[int], default=[0, 1, 2], help="seeds to train each strategy with")
     add(

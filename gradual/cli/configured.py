@@ -62,8 +62,8 @@ class ConfiguredCLI(WeightsOnlyCLI):
             type=Any,
             default=[0],
             help="out-of-domain examples in each stage, such as [2000, 500, 0]: numbers of examples or fractions of "
-            "the pool (0.5), which must not rise; to override settings in a stage, write it as a mapping: {amount: 0, "
-            "max_epochs: 8, optimizer: {lr: 4.0e-5}}",
+            "the pool (0.5; 1.0 is all of it, 1 is one example), which must not rise; to override settings in a stage, "
+            "write it as a mapping: {amount: 0, max_epochs: 8, optimizer: {lr: 4.0e-5}}",
         )
         for name, which in (("later_stages", "all stages but the first"), ("last_stage", "the last of several stages")):
             parser.add_class_arguments(StageOverrides, name)
@@ -88,7 +88,7 @@ class ConfiguredCLI(WeightsOnlyCLI):
                 "--relevance",
                 action="store_true",
                 help="also print how far each source of the pool is from the in-domain data, and the ten most and "
-                "least relevant examples",
+                "least relevant examples; needs gradual[relevance]",
             )
         if self._command == "sample":
             parser.add_argument("--out", type=str | None, default=None, help="folder to write to")

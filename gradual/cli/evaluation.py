@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+from collections.abc import Mapping
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 
 from gradual.errors import InputError
@@ -50,18 +54,44 @@ def evaluate(
         ) from error
 
 
-def predictions_path(given: str | None, checkpoint: str | None) -> Path:
-    """The file for predictions, ``given`` or beside the checkpoint, which is created if it does not exist.
+def predictions_path(settings: Namespace) -> Path:
+    """The file for predictions, the one that is set or else one beside the checkpoint; its folder is made.
+
+    Args:
+        settings: All settings of the command.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: The file cannot be written, or a setting names it as a file that is read.
     """
+    given, checkpoint = settings.get("predictions"), settings.get("ckpt_path")
     beside = Path(checkpoint).with_name("predictions.jsonl") if checkpoint else Path("predictions.jsonl")
     path = beside if given is None else Path(given)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
         path.open("a").close()
+        if is_new:  # nothing stays behind if the command is refused later
+            path.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a character that no path can have
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"The predictions cannot be written to {str(path)!r}: {reason}.") from error
+    for name, value in settings.items():
+        if name != "predictions" and path.resolve() in _files_in(value):
+            name = name.replace(".init_args.", ".")
+            raise InputError(
+                f"The predictions would replace {path}, which {name} names: set --predictions to another file."
+            )
     return path
+
+
+def _files_in(value: Any) -> set[Path]:
+    """What exists of the paths and patterns in a setting."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return set().union(*map(_files_in, value))
+    if not isinstance(value, str | PathLike):
+        return set()
+    text = fspath(value)
+    found = (*glob.glob(glob.escape(text)), *glob.glob(text, recursive=True))  # noqa: PTH207 - as files are found
+    return {Path(each).resolve() for each in found}

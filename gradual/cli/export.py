@@ -65,17 +65,19 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
 
     Args:
         checkpoint: A stage's checkpoint, such as ``best.ckpt``.
-        out: The file; its name must end in ``.safetensors``.
+        out: The file, which must not exist; its name must end in ``.safetensors``.
 
     Returns:
         The number of tensors.
 
     Raises:
-        InputError: The checkpoint is missing, damaged or of another kind, or the file cannot be written.
+        InputError: The checkpoint is missing, damaged or of another kind, or the file exists or cannot be written.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}: its name must end in .safetensors.")
+    if out.exists():
+        raise InputError(f"--out {out} exists: choose another file, or remove it.")
 
     import torch
     from safetensors import SafetensorError

@@ -1,4 +1,4 @@
-"""Write a configuration to start from, for files and a pretrained model of your own or for those of the demo."""
+"""Write a configuration for your files and a pretrained model, to start from; with --demo, that of the demo."""
 
 from __future__ import annotations
 
@@ -21,24 +21,34 @@ _FILES = {
     "in_domain": "training examples of the target domain",
     "out_of_domain": "the pool: out-of-domain examples",
     "val": "validation examples of the target domain",
-    "test": "test examples of the target domain",
+    "test": "optional: test examples of the target domain",
 }
 _NEEDED = ("--in_domain", "--out_of_domain", "--val", "--pretrained", "--out")
+_USAGE = """%(prog)s --in_domain FILE ... --out_of_domain FILE ...
+                    --val FILE ... --pretrained PATH --out FILE
+                    [--test FILE ...] [--task NAME] [--columns NAME=COLUMN ...]
+                    [--target WHAT]
+       %(prog)s --demo"""
 _COMMENTS_AT = 42  # the column of comments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gradual init``."""
+    parser.usage = _USAGE
     for name, text in _FILES.items():
         more = "; several become named sources" if name == "out_of_domain" else ""
         parser.add_argument(f"--{name}", metavar="FILE", nargs="+", help=f"{text}; files or patterns{more}")
     add = parser.add_argument
     add("--pretrained", metavar="PATH", help="a pretrained model: a folder, or a name on the hub")
-    add("--out", metavar="FILE", type=Path, help="the configuration to write, such as mine.yaml")
+    add("--out", metavar="FILE", type=Path, help="the configuration to write, such as mine.yaml; must not exist")
     add("--task", metavar="NAME", help="the task, such as TextClassifier; default: the one that the columns suit")
     add(
         "--columns", metavar="NAME=COLUMN", nargs="+", default=[],
         help="columns with unusual names, such as label=sentiment text=review",
+    )  # fmt: skip
+    add(
+        "--target", metavar="WHAT",
+        help="what TextClassifier predicts: label, labels or number; default: what the label column holds",
     )  # fmt: skip
     add(
         "--demo", action="store_true",
@@ -76,12 +86,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     to_standard_error()
     find_modules_in(Path.cwd())
-    chosen = choose_task(files, arguments.pretrained, columns, arguments.task)
+    chosen = choose_task(files, arguments.pretrained, columns, arguments.task, arguments.target)
     if not chosen.data.pool_size:
         raise InputError("--out_of_domain has no examples that are not among those of validation or test.")
     sizes = (chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
     proposal = propose(*sizes, plateau=chosen.plateau)
-    text = configuration(chosen, proposal, files, arguments.pretrained, columns, out)
+    text = configuration(chosen, proposal, files, arguments.pretrained, columns, out, arguments.target)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text)
@@ -97,6 +107,7 @@ def configuration(
     pretrained: str,
     columns: Mapping[str, str],
     out: Path,
+    target: str | None,
 ) -> str:
     """Write the text of a configuration.
 
@@ -107,6 +118,7 @@ def configuration(
         pretrained: The pretrained model.
         columns: Columns that have unusual names, by role.
         out: The file that will hold the text; the run directory has its name.
+        target: What is predicted, if it was given.
     """
     from gradual.data.module import source_row
 
@@ -139,7 +151,7 @@ def configuration(
         "seeds: [0, 1, 2]",
         "",
         _line("model:", f"{architecture.kind}, {architecture.parameters / 1e6:.1f} million parameters"),
-        f"  class_path: {chosen.name}",
+        _line(f"  class_path: {chosen.name}", f"predicts {chosen.predicted}" if chosen.predicted else ""),
         "  init_args:",
         f"    pretrained: {_yaml(pretrained)}",
         *(["    lora: {r: 16, alpha: 32}"] if proposal.lora else []),
@@ -147,6 +159,7 @@ def configuration(
         _line("data:", f"columns: {found}" if found else ""),
         *(line for name, given in files.items() for line in _part(name, given, sizes[name], of_sources)),
         *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
+        f"  target: {target}" if target else None,
         f"  batch_size: {proposal.batch_size}",
         _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all, if its labels cover them")
         if lacking
@@ -198,7 +211,8 @@ def _share(schedule: Sequence[int], sizes: Mapping[str, int]) -> str:
 
 def _summary(chosen: ChosenTask, proposal: Proposal) -> str:
     others = f" ({' or '.join(chosen.others)} with --task)" if chosen.others else ""
-    return f"{chosen.name}{others}, schedule {proposal.schedule}"
+    predicted = f", which predicts {chosen.predicted}" if chosen.predicted else ""
+    return f"{chosen.name}{others}{predicted}, schedule {proposal.schedule}"
 
 
 def _line(text: str, comment: str) -> str:

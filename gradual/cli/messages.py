@@ -7,7 +7,7 @@ import importlib
 import re
 from collections.abc import Iterable, Sequence
 
-from gradual.cli.class_paths import what_is_wrong
+from gradual.cli.class_paths import GROUPS_OF_SETTINGS, public_path, what_is_wrong
 from gradual.cli.setting_names import nearest_setting
 
 _WORDS = {
@@ -75,8 +75,8 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
 
     Args:
         message: The message.
-        path: The class path.
-        group: ``model`` or ``data``; empty for other classes.
+        path: The class path, or the setting that has the settings of the class as a mapping.
+        group: ``model``, ``data`` or such a setting; empty for other classes.
         known: The names of the settings of the class.
     """
     prefix = f"{group}." if group else ""
@@ -87,7 +87,7 @@ def sentence_of_class(message: str, path: str, group: str, known: Sequence[str])
         return f"{path} needs {listed(names)}: give {f'{options}, or ' if group else ''}{in_a_file}."
     if unknown := _EXTRA.search(message) or _UNKNOWN.search(message):
         name = unknown[1].removeprefix("--").partition("=")[0].partition(" ")[0]
-        if name == "class_path":
+        if name == "class_path" and path != group:
             return _beside(group or "A setting", path)
         if path in _BASES:
             return f"{group} has the setting '{name}' but no class: give --{group} CLASS, or class_path in the file."
@@ -150,6 +150,11 @@ def _of_class(key: str, types: str, errors: str, value: str) -> str | None:
     if not bases:
         return None
     value = value.strip()
+    for base in bases:
+        if public_path(base) in GROUPS_OF_SETTINGS:
+            _, example = GROUPS_OF_SETTINGS[public_path(base)]
+            shown = value if re.fullmatch(r"[\w.+-]+|\[.*\]", value) else repr(value)
+            return f"{key} is {shown}: it must be a mapping of settings, such as {example}."
     if mixed := _with_settings_beside(value):
         return _beside(key, mixed)
     if path := re.search(r"[Pp]roblem with given class_path '([^']*)'", errors):

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from gradual.cli.class_paths import public_path
+from gradual.cli.class_paths import GROUPS_OF_SETTINGS, public_path
 from gradual.cli.configuration import check_configuration
 from gradual.cli.help import HelpFormatter, command_help
 from gradual.cli.lightning_cli_internals import actions_of
@@ -86,6 +86,9 @@ class Parser(LightningArgumentParser):
             error = error.__cause__ or error.__context__
         if self._class is None:
             return sentence_of(message, self._known())
+        if public_path(self._class) in GROUPS_OF_SETTINGS:
+            setting, _ = GROUPS_OF_SETTINGS[public_path(self._class)]
+            return sentence_of_class(message, setting, setting, self._known())
         bases = {"model": LightningModule, "data": LightningDataModule}
         is_class = isinstance(self._class, type)
         group = next((name for name, base in bases.items() if is_class and issubclass(self._class, base)), "")

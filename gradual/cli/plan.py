@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.experiment.results import wide_console
-from gradual.schedule import Schedule, remark_on_end
+from gradual.schedule import Schedule
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.layers import make_layers
 from gradual.stage.optim import parameter_groups
@@ -71,7 +71,7 @@ def print_plan(
         table.add_row(*map(str, row), rates)
     console = wide_console()
     console.print(table)
-    if remark := remark_on_end(datamodule.amounts):
+    for remark in datamodule.remarks_on(schedule):
         console.print(remark)
     console.print(
         f"Pool: {datamodule.pool_size} out-of-domain examples{_of_sources(datamodule)}. Steps are per process."

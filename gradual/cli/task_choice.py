@@ -30,6 +30,7 @@ class ChosenTask:
         others: The names of other tasks whose columns the files have as well.
         scores: The names of the scores that the task logs, the main one first.
         plateau: Whether the main score hardly changes at the beginning of training.
+        predicted: What is predicted, in words; empty where that does not follow from the data.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ChosenTask:
     others: list[str]
     scores: list[str]
     plateau: bool
+    predicted: str
 
 
 @dataclass
@@ -66,7 +68,11 @@ class _Candidate:
 
 
 def choose_task(
-    files: Mapping[str, Any], pretrained: str, columns: Mapping[str, str], name: str | None = None
+    files: Mapping[str, Any],
+    pretrained: str,
+    columns: Mapping[str, str],
+    name: str | None = None,
+    target: str | None = None,
 ) -> ChosenTask:
     """Find the task that the columns of the files suit, and read the files for it.
 
@@ -77,6 +83,7 @@ def choose_task(
         pretrained: The pretrained model.
         columns: Columns that have unusual names, by what tasks call them, such as ``label``.
         name: The class of the model; None for that of the package that suits the files.
+        target: What is predicted, for tasks with the setting ``target``; None to tell from the data.
 
     Raises:
         InputError: There is no such task, or the files or the model do not suit it.
@@ -85,12 +92,12 @@ def choose_task(
     tasks = own if name is None else dict(filter(None, [_task(name)]))
     if not tasks:
         raise InputError(f"--task is '{name}': it must be {' or '.join(own)}.{did_you_mean(name, own)}")
-    candidates = [_candidate(each, cls, files, pretrained, columns) for each, cls in tasks.items()]
+    candidates = [_candidate(each, cls, files, pretrained, columns, target) for each, cls in tasks.items()]
     fit = sorted((one for one in candidates if not one.problem), key=lambda one: -one.found)
     if not fit:
         raise InputError(_nothing_fits(candidates, files))
     problems = []
-    for chosen in fit:
+    for chosen in (one for one in fit if one.found == fit[0].found):
         try:
             chosen.data.setup()
         except InputError as error:
@@ -100,7 +107,10 @@ def choose_task(
         others = [other.name for other in fit if other is not chosen and other.found == chosen.found]
         task, spec = chosen.task(pretrained), chosen.data.spec()
         scores, plateau = _scores(task, spec), task.begins_on_plateau(spec)
-        return ChosenTask(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores, plateau)
+        return ChosenTask(
+            *(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores, plateau),
+            task.predicted_in_words(spec),
+        )
     raise problems[0]
 
 
@@ -117,11 +127,16 @@ def _task(path: str) -> tuple[str, type[PretrainedTask]] | None:
 
 
 def _candidate(
-    name: str, task: type[PretrainedTask], files: Mapping[str, Any], pretrained: str, columns: Mapping[str, str]
+    name: str,
+    task: type[PretrainedTask],
+    files: Mapping[str, Any],
+    pretrained: str,
+    columns: Mapping[str, str],
+    target: str | None,
 ) -> _Candidate:
     """Make the data module of a task, and find its columns."""
     cls: Any = pkgutil.resolve_name(str(task.datamodule_class))
-    settings = {f"{role}_column": column for role, column in columns.items()}
+    settings = {f"{role}_column": column for role, column in columns.items()} | ({"target": target} if target else {})
     accepted = {name for each in (cls, TaskFileDataModule) for name in inspect.signature(each).parameters}
     known = {setting: column for setting, column in settings.items() if setting in accepted}
     candidate = _Candidate(name, task, cls(**files, tokenizer=pretrained, **known))
@@ -129,6 +144,8 @@ def _candidate(
     try:
         if unknown:
             raise InputError(f"{name} reads no {unknown[0]}")
+        if target and "target" not in accepted:
+            raise InputError(f"{name} has no setting target")
         candidate.data.find_columns()
         candidate.architecture = architecture_of(pretrained, task.auto_class)
     except InputError as error:

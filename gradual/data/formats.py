@@ -44,6 +44,10 @@ class Columns:
         ids, lengths = (name and own.get(name, name) for name in (self.ids, self.lengths))
         return Columns(names, needed or (), text or (), ids, lengths)
 
+    def unused(self, name: str) -> bool:
+        """Whether a column is read only because all are."""
+        return self.names is None and name not in (*self.needed, *self.text, self.ids, self.lengths)
+
 
 def format_of(path: Path) -> str:
     """Return the format of a file, by the extension of its name."""

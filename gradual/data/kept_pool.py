@@ -19,7 +19,7 @@ from gradual.data.pool_order import PoolOrder
 from gradual.data.sources import Pool, sources_of
 from gradual.data.subsets import lengths_of, size_of, skipping, subset
 from gradual.errors import InputError
-from gradual.schedule import Schedule
+from gradual.schedule import Schedule, remarks
 
 AmountIn = Literal["examples", "tokens"]
 """What an amount of out-of-domain data counts."""
@@ -91,10 +91,17 @@ class KeptPool:
         Raises:
             InputError: The schedule does not fit the pool.
         """
-        sizes = self.sizes if self.amount_in == "examples" else self.tokens
         if self.names:
-            return schedule.amounts_by_source(sizes, self.amount_in)
-        return [*schedule.amounts(sum(sizes.values()), self.amount_in)]
+            return schedule.amounts_by_source(self._counted, self.amount_in)
+        return [*schedule.amounts(sum(self._counted.values()), self.amount_in)]
+
+    def remarks(self, schedule: Schedule) -> list[str]:
+        """Return sentences on amounts of a schedule that may not be meant as they are written.
+
+        Raises:
+            InputError: The schedule does not fit the pool.
+        """
+        return remarks(schedule, self.amounts(schedule), self._counted, self.amount_in)
 
     def counts(self, schedule: Schedule, order: Callable[[], PoolOrder]) -> list[tuple[int, ...]]:
         """Return the number of examples of each source in each stage of a schedule.
@@ -141,6 +148,11 @@ class KeptPool:
 
     def _lengths_at(self, positions: Indices) -> npt.NDArray[np.integer]:
         return lengths_of(subset(self.pool, positions), _TOKENS)
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """The size of each source, in what amounts count."""
+        return self.sizes if self.amount_in == "examples" else self.tokens
 
     def _sources(self) -> list[tuple[str, int, int]]:
         """The name, first position and size of each source."""

@@ -28,6 +28,7 @@ from gradual.data.saved_datasets import read_saved, saved_names, saved_schema
 from gradual.data.text import JSONError, parse_json, parse_json_array, read_text
 from gradual.errors import InputError
 
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _LEVELS = 20  # of nested lists and objects, at most
 
 
@@ -98,6 +99,8 @@ def _read_cells(delimiter: str, path: Path, columns: Columns) -> Iterator[Rows]:
             try:
                 records = list(islice(reader, ROWS if header else 1))
             except csv.Error:
+                if not header:
+                    _check_separator(path, delimiter)
                 line = _line_of_bad_quotes(path, delimiter)
                 raise InputError(
                     f"{path}:{line}: a field begins with a quotation mark but does not end with one; quotation marks "
@@ -111,6 +114,8 @@ def _read_cells(delimiter: str, path: Path, columns: Columns) -> Iterator[Rows]:
             line = reader.line_num
             if records and not header:
                 header = records[0]
+                if len(header) == 1:
+                    _check_separator(path, delimiter)
                 names = chosen(path, header, columns.names)
                 yield Rows({name: pa.array([], pa.string()) for name in names}, [], header)
             elif records:
@@ -118,6 +123,21 @@ def _read_cells(delimiter: str, path: Path, columns: Columns) -> Iterator[Rows]:
                 yield Rows(_cells(records, header, names, columns.text), places, header)
         if not header:
             raise InputError(f"{path} is empty; its first line must name the columns.")
+
+
+def _check_separator(path: Path, delimiter: str) -> None:
+    """Refuse a file whose first line is several names if another delimiter separates them."""
+    with open_text(path) as file:
+        lines = ((line, text.strip("\r\n")) for line, text in enumerate(file, start=1))
+        line, text = next((line, text) for line, text in lines if text)
+    for other, separators in _SEPARATORS.items():
+        with suppress(csv.Error):
+            names = next(csv.reader([text], delimiter=other, strict=True))
+            if other != delimiter and len(names) > 1 and all(name and name == name.strip() for name in names):
+                raise InputError(
+                    f"{path}:{line}: {text!r} seems to be {len(names)} names separated by {separators}; the fields of "
+                    f"a {format_of(path)} file must be separated by {_SEPARATORS[delimiter]}."
+                )
 
 
 def _placed(path: Path, delimiter: str, line: int, records: Sequence[list[str]]) -> tuple[list[list[str]], list[int]]:
@@ -231,7 +251,7 @@ def _fields(path: Path, places: Sequence[int], objects: Sequence[dict[str, Any]]
             values = [fields.get(name) for fields in objects]
         if name == columns.ids and not set(map(type, values)) <= {str, type(None)}:
             values = [_id(path, place, name, value) for place, value in zip(places, values)]
-        found[name] = _array(path, places, name, values)
+        found[name] = _array(path, places, name, values, columns)
     return Rows(found, places, names)
 
 
@@ -243,7 +263,7 @@ def _id(path: Path, place: int, name: str, value: Any) -> str | None:
     raise InputError(f"{path}:{place}: '{name}' is {what(value)}; an id must be text or an integer.")
 
 
-def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) -> pa.Array:
+def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any], columns: Columns) -> pa.Array:
     array = _of_one_kind(values)
     if array is not None:
         return array
@@ -256,13 +276,13 @@ def _array(path: Path, places: Sequence[int], name: str, values: Sequence[Any]) 
         )
     for place, value in zip(places, values):
         if _of_one_kind([value, values[last]]) is None:
-            raise InputError(clash(found, f"{what(value)} in line {place}"))
+            raise InputError(clash(found, f"{what(value)} in line {place}", columns.unused(name)))
     raise InputError(f"{found}, which does not fit the lines before.")
 
 
-def clash(found: str, other: str) -> str:
-    """Write the sentence for two values of one column that have different kinds."""
-    return f"{found}, but {other}; a column must hold one kind of value, or be left out of columns."
+def clash(found: str, other: str, unused: bool) -> str:
+    """Write the sentence for two values of different kinds in one column, which may be left out if it is unused."""
+    return f"{found}, but {other}; a column must hold one kind of value{', or be left out of columns' * unused}."
 
 
 def _of_one_kind(values: Sequence[Any]) -> pa.Array | None:

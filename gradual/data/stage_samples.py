@@ -157,6 +157,14 @@ class StagedDataModule(LightningDataModule):
         """
         return [sum(amount.values()) if isinstance(amount, dict) else amount for amount in self._kept.amounts(schedule)]
 
+    def remarks_on(self, schedule: Schedule) -> list[str]:
+        """Sentences on amounts of a schedule that may not be meant as they are written, such as 1 for the whole pool.
+
+        Raises:
+            InputError: The schedule does not fit the pool.
+        """
+        return self._kept.remarks(schedule)
+
     def compositions(self, schedule: Schedule, seed: int) -> list[dict[str, int]]:
         """The number of out-of-domain examples of each named source in the stages of a schedule under a seed.
 

@@ -217,7 +217,7 @@ def _known(kind: Kind) -> pa.DataType:
 def _check_use(part: Part) -> None:
     """Check that a part has the columns that are needed, and that their values suit their use."""
     uses: list[tuple[str, Callable[[Kind], bool], str]] = [
-        (name, lambda kind: bool(kind.cells) or _is_any(kind.type, pa.types.is_string), "text_column must hold text")
+        (name, lambda kind: bool(kind.cells) or _is_any(kind.type, pa.types.is_string), "it must hold text")
         for name in part.columns.text
     ]
     if part.columns.lengths is not None:
@@ -257,6 +257,7 @@ def _two_kinds(name: str, known: Kind, kind: Kind, earlier: Sequence[Part], part
         if wrong
         else f"{part.files[0]}: '{name}' holds {words(_known(kind))}",
         f"{what(other.value)} in {other.place}" if other else f"{words(_known(known))} in {earlier[0].files[0]}",
+        part.columns.unused(name),
     )
 
 
@@ -377,3 +378,12 @@ def place_of(files: Sequence[Path], row: int, column: str, columns: Columns) -> 
                 return at(path, rows.places[row])
             row -= len(rows.places)
     raise IndexError(row)
+
+
+def words_for(path: Path, column: str, columns: Columns) -> str:
+    """Say in words what a column holds in one file alone, such as "integers"; it is one of ``columns``."""
+    kinds: dict[str, Kind] = {}
+    part = Part([path], columns, Found([], {}))
+    for rows in read(path, Columns((column,), own=columns.own)):
+        _join(kinds, _kinds(path, rows.columns, kinds), [], part)
+    return words(_known(kinds.get(column, Kind())))

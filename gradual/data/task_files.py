@@ -38,7 +38,6 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ from gradual.data.files import FileDataModule, expand
 from gradual.data.formats import Columns
 from gradual.data.kept_pool import AmountIn
 from gradual.data.relevance.settings import Order
+from gradual.data.roles import ID, ORDER, Role, find_columns
 from gradual.data.sources import is_pool, is_training
 from gradual.errors import InputError
 from gradual.logging import note
@@ -63,34 +63,8 @@ from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
 log = logging.getLogger(__name__)
 
-ID = "id"
-"""The role of ids, and their name in examples."""
-_ORDER = "order"
-"""The role of the column that the pool is ordered by."""
 SOURCE = "source"
 """The name, in training examples, of the number of their source: 0 for in-domain data, then 1, 2, ... by name."""
-
-
-@dataclass(frozen=True)
-class Role:
-    """A column that a task reads.
-
-    Attributes:
-        name: What the task calls it; its setting is ``NAME_column``.
-        given: The column that the user names; None to find it.
-        usual: Names by which it is found, the first that a file has.
-        needed: Whether there must be one. Where there is one, every file has it, with a value in every example; only
-            ids, where the user names no column, may be in some files and not in others.
-        is_text: Whether its values must be text.
-        predicted: Whether it is what the model predicts, which is not read of the examples to predict.
-    """
-
-    name: str
-    given: str | None
-    usual: tuple[str, ...]
-    needed: bool = True
-    is_text: bool = False
-    predicted: bool = False
 
 
 def source_numbers(examples: Sequence[Mapping[str, Any]]) -> Tensor | None:
@@ -189,10 +163,11 @@ class TaskFileDataModule(FileDataModule):
             amount_in=amount_in, order=order,
         )  # fmt: skip
         self.trust_remote_code = trust_remote_code
-        ordered_by = [Role(_ORDER, self.order.column, (), needed=False)] if self.order.column else []
+        ordered_by = [Role(ORDER, self.order.column, (), needed=False)] if self.order.column else []
         self.roles = (*roles, *ordered_by, Role(ID, id_column, (ID, "idx"), needed=False))
         self.tables: dict[str, Any] = {}
         self.column_of: dict[str, str] = {}
+        self._found: dict[str, Columns] = {}
         if max_length is not None:
             integer(4).check("max_length", max_length)
 
@@ -279,7 +254,7 @@ class TaskFileDataModule(FileDataModule):
 
     def column_of_pool(self, part: str, dataset: Any, column: str) -> Any:
         """Return a column of the files."""
-        return self.values_of(_ORDER, part)
+        return self.values_of(ORDER, part)
 
     def values_of(self, role: str, part: str) -> Any:
         """Return the column of a role in a part as a ``pyarrow.ChunkedArray``; None where there is none."""
@@ -297,18 +272,10 @@ class TaskFileDataModule(FileDataModule):
             return self._tables
         files = self._expanded()
         self._find_columns(files)
+        self._say_columns(files)
         self._warn_of_files_given_twice(files)
-        found = [
-            f"{r.name} is '{self.column_of[r.name]}'" for r in self.roles if r.name in self.column_of and not r.given
-        ]
-        if found:
-            note("Columns: %s.", ", ".join(found))
         options = self._read_options()
-        for path, own in self._own_names.items():
-            others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
-            note("Columns of %s: %s.", path, ", ".join(others))
-        columns = {part: self._columns_of(roles) for part, roles in self._present.items()}
-        self.tables = read_tables(files, columns, options, label=None)
+        self.tables = read_tables(files, self._found, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
         return self._tables
 
@@ -331,45 +298,28 @@ class TaskFileDataModule(FileDataModule):
         """Tables keep their texts, which features replace."""
         return ReadOptions(self._cache(), processes=self.num_proc)
 
-    def _find_columns(self, files: Mapping[str, Sequence[Any]]) -> None:
-        """Find the column of each role, and which parts have it.
+    def _find_columns(self, files: Mapping[str, Sequence[Path]]) -> None:
+        """Find the columns; a task whose rows have several forms finds their form before."""
+        self.column_of, self._found = find_columns(self.roles, files)
 
-        Raises:
-            InputError: A column that is needed is missing.
-        """
-        from gradual.data.reading import column_names
-
-        names = {path: column_names(path) for paths in files.values() for path in paths}
-        first = files["in_domain"][0]
-        there = names[first]
-        for role in self.roles:
-            places = names.values() if role.name == ID else [there]
-            column = role.given or next((name for own in places for name in role.usual if name in own), None)
-            if column is not None:
-                self.column_of[role.name] = column
-            elif role.needed:
-                raise InputError(
-                    f"{first} has no column named {' or '.join(role.usual)}, but {', '.join(there)}: set "
-                    f"{role.name}_column."
-                )
-        known = [role for role in self.roles if role.name in self.column_of]
-        owned = {path: self._own(known, names[path]) for path in names}
-        self._own_names = {path: own for path, own in owned.items() if own}
-        self._present = {
-            part: [
-                role
-                for role in known
-                if (role.name != ID or role.given or self.column_of[ID] in {*names[first], *owned[first]})
-                and not (part == "predict" and role.predicted)
-                and (is_pool(part) or role.name != _ORDER)
-            ]
-            for part, (first, *_) in files.items()
-        }
+    def _say_columns(self, files: Mapping[str, Sequence[Any]]) -> None:
+        """Log the columns that were found, and those of files that call them otherwise."""
+        found = [
+            f"{r.name} is '{self.column_of[r.name]}'" for r in self.roles if r.name in self.column_of and not r.given
+        ]
+        if found:
+            note("Columns: %s.", ", ".join(found))
+        for part, paths in files.items():
+            for path in paths:
+                own = self._found[part].own.get(path, {})
+                others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
+                if others:
+                    note("Columns of %s: %s.", path, ", ".join(others))
 
     def _warn_of_files_given_twice(self, files: Mapping[str, Sequence[Any]]) -> None:
         """Warn of a file that is both trained on and evaluated on; examples with ids are left out of training."""
         trained = {path: part for part, paths in files.items() if is_training(part) for path in paths}
-        ids = {part for part, roles in self._present.items() if any(role.name == ID for role in roles)}
+        ids = {part for part, columns in self._found.items() if columns.ids is not None}
         for evaluated in ("val", "test"):
             for path in files.get(evaluated, ()):
                 part = trained.get(path)
@@ -379,32 +329,10 @@ class TaskFileDataModule(FileDataModule):
                         path, part, evaluated,
                     )  # fmt: skip
 
-    def _own(self, roles: Sequence[Role], there: Sequence[str]) -> dict[str, str]:
-        """The name that a file has for each column that it calls by another usual name of the column's role."""
-        own: dict[str, str] = {}
-        for role in roles:
-            column = self.column_of[role.name]
-            if role.given is None and column not in there:
-                other = next((name for name in role.usual if name in there), None)
-                own |= {} if other is None else {column: other}
-        return own
-
-    def _columns_of(self, roles: Sequence[Role]) -> Columns:
-        """Return the columns to read of a part that has these roles."""
-        of = self.column_of
-        return Columns(
-            tuple(dict.fromkeys(of[role.name] for role in roles)),
-            needed=tuple(of[role.name] for role in roles if role.name != ID or role.given),
-            text=tuple(of[role.name] for role in roles if role.is_text),
-            ids=next((of[ID] for role in roles if role.name == ID), None),
-            own=self._own_names,
-        )
-
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]
-        columns = {role: of for role, of in self.column_of.items() if role != _ORDER and of in table.column_names}
-        read = self._columns_of(self._present[part])
-        return read_features(table, columns, self.features(part), files, options, read)
+        columns = {role: of for role, of in self.column_of.items() if role != ORDER and of in table.column_names}
+        return read_features(table, columns, self.features(part), files, options, self._found[part])
 
     def _ids_are_of_each_file(self) -> bool:
         """Whether ids that were found, not named, only number the examples of each file, as many data sets have it.

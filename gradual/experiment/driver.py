@@ -28,7 +28,6 @@ from gradual.runs.directory import canonical
 from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.runs.identity import claim
 from gradual.runs.recovery import load_result_or_reopen
-from gradual.schedule import remark_on_end
 from gradual.stage.callbacks.reported_scores import check_logged, names_in
 from gradual.stage.interruption import interruptible
 from gradual.stage.memory import stage_memory
@@ -131,7 +130,7 @@ def fit_path(experiment: PathExperiment, tree: Tree) -> RunResult:
             curve = experiment.run.seed(seed) / "by-stage" / "-".join(map(str, tree.amounts[strategy]))
             save_stage_curve(curve, stages)
 
-    if remark := remark_on_end(tree.amounts[strategy], experiment.data({}).amount_in):
+    for remark in experiment.data({}).remarks_on(experiment.schedule):
         note("%s", remark)
     try:
         trained = _run_tree(experiment, tree, in_process(experiment), save)

@@ -69,12 +69,13 @@ def load_model(
         The model, and the names of the weights that it lacked.
 
     Raises:
-        InputError: There is no such model, or it comes with code that is not trusted.
+        InputError: There is no such model, the class does not load models of its type, or it comes with code that is
+            not trusted.
     """
     if not name:
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
-    _check_causal(config, name, auto_class)
+    _check_type(config, name, auto_class, trust_remote_code)
     config.update(dict(changes))
     with quiet_transformers():
         model, info = _load(
@@ -108,17 +109,20 @@ def architecture_of(name: str, auto_class: str) -> Architecture:
         InputError: There is no such model, or the class does not load models of its type.
     """
     config = _load(AutoConfig, "a model", name, trust_remote_code=False)
-    cls = getattr(transformers, auto_class)
-    _check_causal(config, name, auto_class)
-    if type(config) not in cls._model_mapping:
-        raise InputError(f"'{name}' is a model of the type {config.model_type}, which is no {auto_class}.")
+    _check_type(config, name, auto_class, trust_remote_code=False)
     with torch.device("meta"):
-        model = cls.from_config(config)
+        model = getattr(transformers, auto_class).from_config(config)
     return Architecture(str(config.model_type), sum(parameter.numel() for parameter in model.parameters()))
 
 
-def _check_causal(config: Any, name: str, auto_class: str) -> None:
-    """Refuse masked language models where a causal one is wanted; ``transformers`` would load them."""
+def _check_type(config: Any, name: str, auto_class: str, trust_remote_code: bool) -> None:
+    """Refuse models that a class does not load, and masked language models where a causal one is wanted."""
+    cls = getattr(transformers, auto_class)
+    if type(config) not in cls._model_mapping:
+        if auto_class not in (getattr(config, "auto_map", None) or {}):
+            raise InputError(f"'{name}' is a model of the type {config.model_type}, which is no {auto_class}.")
+        if not trust_remote_code:
+            raise _untrusted(name)
     masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping
     if auto_class == "AutoModelForCausalLM" and masked and not getattr(config, "is_decoder", False):
         raise InputError(
@@ -256,15 +260,19 @@ def _load(auto_class: Any, what: str, name: str, trust_remote_code: bool, **argu
         return auto_class.from_pretrained(name, trust_remote_code=bool(trust_remote_code), **arguments)
     except Exception as error:  # a damaged file may raise anything in the libraries that read it
         if not trust_remote_code and "trust_remote_code" in str(error):
-            raise InputError(
-                f"{name!r} comes with Python code of its own, which is not run: read it and, if you trust it, set the "
-                "model's trust_remote_code to true."
-            ) from error
+            raise _untrusted(name) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"{name!r} cannot be loaded as {what}: it must be a folder written by save_pretrained, or a name on the "
             f"hub ({reason})."
         ) from error
+
+
+def _untrusted(name: str) -> InputError:
+    return InputError(
+        f"{name!r} comes with Python code of its own, which is not run: read it and, if you trust it, set the model's "
+        "trust_remote_code to true."
+    )
 
 
 @contextmanager

@@ -123,6 +123,10 @@ class PretrainedTask(TaskModule):
         """Return the name of the score that a run should watch on validation unless it is told another one."""
         return "loss"
 
+    def predicted_in_words(self, spec: Any) -> str:
+        """Say what is predicted where that depends on the data, such as "one of 2 labels"; empty where it does not."""
+        return ""
+
     def begins_on_plateau(self, spec: Any) -> bool:
         """Return whether the main score hardly changes at first, so that ending a stage takes more patience."""
         return False

@@ -2,15 +2,18 @@
 
 import json
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from events_files import document, sentence, write_documents
 from slow_cases import fast_one_in
 
 from gradual.__main__ import main
+from gradual.cli.class_paths import GROUPS_OF_SETTINGS
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 
@@ -205,6 +208,65 @@ def test_predictions_that_cannot_be_written(small_demo, tmp_path, capfd, target)
     (tmp_path / "folder").mkdir()
     given = demo_arguments("predict", small_demo, f"--predictions={tmp_path}/{target}")
     assert "The predictions cannot be written to" in mistake(capfd, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--model.lora=16", "model.lora is 16: it must be a mapping of settings, such as {r: 16}."),
+        ("--model.lora=true", "model.lora is true: it must be a mapping of settings, such as {r: 16}."),
+        ("--model.lora=r:8", "model.lora is 'r:8': it must be a mapping of settings, such as {r: 16}."),
+        ("--model.lora={rank: 8}", "model.lora has no setting 'rank'. Did you mean 'model.lora.r'?"),
+        ("--model.lora={r: many}", "model.lora.r is 'many': it must be an integer."),
+        (
+            "--model.lora={class_path: a.B, r: 3}",
+            "model.lora has no setting 'class_path'; its settings are alpha, dropout,",
+        ),
+        ("--data.order={bye: ngrams}", "data.order has no setting 'bye'. Did you mean 'data.order.by'?"),
+    ],
+)
+def test_groups_of_settings_have_their_own_names(capfd, given, said):
+    """As a user writes them, and not those of the dataclasses that hold them."""
+    more = ["--model=TextClassifier", "--model.pretrained=none", "--data.in_domain=none.jsonl"]
+    assert mistake(capfd, ["plan", *more, given]).startswith(f"gradual: {said}")
+
+
+def test_each_group_of_settings_accepts_its_example():
+    for path, (_, example) in GROUPS_OF_SETTINGS.items():
+        assert pkgutil.resolve_name(path)(**yaml.safe_load(example))
+
+
+def read_files(root):
+    """A file for each way in which a setting can name one that `predict` reads."""
+    own, checkpoint, config = root / "own.tsv", root / "best.ckpt", root / "own.yaml"
+    own.write_text("rows")
+    checkpoint.write_text("weights")
+    config.write_text("patience: 3\n")
+    (root / "link.tsv").symlink_to(own)
+    return {
+        "data": (own, f"--data.predict_file={own}", "data.predict_file"),
+        "a link to it": (own, f"--data.predict_file={root / 'link.tsv'}", "data.predict_file"),
+        "a pattern": (own, f"--data.predict_file={root}/o*.tsv", "data.predict_file"),
+        "the checkpoint": (checkpoint, f"--ckpt_path={checkpoint}", "ckpt_path"),
+        "a configuration": (config, f"--config={config}", "config"),
+    }
+
+
+@pytest.mark.parametrize("what", ["data", "a link to it", "a pattern", "the checkpoint", "a configuration"])
+def test_predictions_replace_no_file_that_is_read(small_demo, tmp_path, capfd, what):
+    target, setting, name = read_files(tmp_path)[what]
+    before = target.read_text()
+    line = mistake(capfd, demo_arguments("predict", small_demo, setting, f"--predictions={target}"))
+    said = f"The predictions would replace {target}, which {name} names: set --predictions to another file."
+    assert line == f"gradual: {said}"
+    assert target.read_text() == before
+
+
+def test_a_refused_predict_leaves_no_file(small_demo, tmp_path, capfd):
+    target = tmp_path / "found.jsonl"
+    given = demo_arguments("predict", small_demo, f"--predictions={target}", f"--ckpt_path={tmp_path}/none.ckpt")
+    assert "none.ckpt" in mistake(capfd, given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

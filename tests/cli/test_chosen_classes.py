@@ -118,7 +118,7 @@ def test_the_models_of_the_paper_have_short_names_too():
 def test_a_short_name_that_is_none(run, capsys):
     with pytest.raises(SystemExit):
         run("plan", "--model=TextClasifier", pretrained=False)
-    assert "such as gradual.tasks.TextClassifier." in capsys.readouterr().err
+    assert "Did you mean 'gradual.tasks.TextClassifier'?" in capsys.readouterr().err
 
 
 def test_help_of_a_short_name(capsys):

@@ -84,18 +84,24 @@ def test_hyperparameters_that_are_no_plain_data_are_left_out(tmp_path):
     assert set(metadata(tmp_path / "a.safetensors")) == {"format", "gradual"}
 
 
-def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
-    out = tmp_path / "a.safetensors"
+def test_a_file_that_exists_is_left_as_it_is(tmp_path, capsys):
+    out = tmp_path / "model.safetensors"  # perhaps the pretrained weights
     out.write_bytes(b"old")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(checkpoint(tmp_path / "a.ckpt")), "--out", str(out)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"gradual: --out {out} exists: choose another file, or remove it.\n"
+    assert out.read_bytes() == b"old"
 
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     def fails(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(InputError, match=r"cannot be written: No space left on device\.$"):
-        export(checkpoint(tmp_path / "a.ckpt"), out)
-    assert out.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 2
+        export(checkpoint(tmp_path / "a.ckpt"), tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path):
@@ -170,7 +176,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     ("out", "said"),
     [
         ("a.bin", "is no model of transformers: its weights can be written to a file whose name ends in .safetensors"),
-        ("folder.safetensors", "Is a directory"),
+        ("folder.safetensors", "folder.safetensors exists: choose another file, or remove it."),
         ("a.ckpt/b.safetensors", "File exists"),
     ],
 )

@@ -75,7 +75,10 @@ def test_from_files_to_predictions(folder, encoder, capsys):
     files = write(folder, reviews)
     found = init(files, encoder)
     said = capsys.readouterr()
-    assert said.out == "mine.yaml: TextClassifier, schedule [30, 15, 3, 0].\nNext: gradual plan --config mine.yaml\n"
+    assert said.out == (
+        "mine.yaml: TextClassifier, which predicts one of 2 labels, schedule [30, 15, 3, 0].\n"
+        "Next: gradual plan --config mine.yaml\n"
+    )
     assert found["model"] == {"class_path": "TextClassifier", "init_args": {"pretrained": encoder}}
     assert found["data"] == {**files, "batch_size": 8}
     assert found["schedule"] == [30, 15, 3, 0]
@@ -125,6 +128,32 @@ def test_labels_that_the_pool_lacks_are_kept_out_of_its_loss(folder, encoder):
     found = init(write(folder, reviews_with_doubts), encoder)
     assert found["data"]["out_of_domain_labels"] == "own"
     assert "# the pool has no perhaps; all, if its labels cover them" in (folder / "mine.yaml").read_text()
+
+
+@pytest.mark.parametrize("pretrained", ["encoder", "decoder"])
+def test_whole_numbers_with_a_point_are_asked_about(folder, tmp_path_factory, encoder, capsys, pretrained):
+    """A language model could be trained on the texts alone, which is not what was meant."""
+    if pretrained == "decoder":
+        encoder = str(write_language_model(tmp_path_factory.mktemp("gpt2"), "gpt2"))
+
+    def numbered_reviews(part, size):
+        kind = float if part == "val" else int
+        return ({**row, "label": kind(number % 2)} for number, row in enumerate(reviews(part, size)))
+
+    files = write(folder, numbered_reviews)
+    assert "val.jsonl: 'label' holds whole numbers, but written as 1.0 (as 1 in " in mistake(capsys, files, encoder)
+    for target, score, words in (("label", "macro_f1", "one of 2 labels"), ("number", "pearson", "a number")):
+        out = f"{target}.yaml"
+        found = init(files, encoder, "--target", target, out=out)
+        assert (found["data"]["target"], found["monitor"]) == (target, f"val/{score}")
+        assert f"# predicts {words}\n" in (folder / out).read_text()
+        assert f"{out}: TextClassifier, which predicts {words}, schedule" in capsys.readouterr().out
+    assert "target is 'class': it must be label, labels, number or null" in mistake(
+        capsys, files, encoder, "--target", "class"
+    )
+    assert "CausalLM has no setting target" in mistake(
+        capsys, files, encoder, "--target", "label", "--task", "CausalLM"
+    )
 
 
 def test_unusual_names_of_columns_are_given(folder, encoder, capsys):

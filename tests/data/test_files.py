@@ -514,6 +514,22 @@ def test_the_parts_of_an_experiment_have_the_same_columns(make, tmp_path):
     assert len(make(first, other, columns=["text"]).domains.out_of_domain) == 1
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_only_a_column_that_is_not_used_may_be_left_out(make, tmp_path, apart):
+    """The values of two kinds are in one file, or in two."""
+    rows = [{"text": "a", "label": 1, "note": 2}, {"text": "b", "label": "x", "note": "y"}]
+    parts = [rows[:1], rows[1:]] if apart else [rows]
+    files = [write(tmp_path / f"{number}.jsonl", part) for number, part in enumerate(parts)]
+    end = "; a column must hold one kind of value"
+    assert refused(make(*files, label_column="label")).endswith(f"{end}.")
+    assert refused(make(*files, columns=["note"])).endswith(f"{end}.")
+    for row in rows:
+        row["label"] = 0
+    files = [write(tmp_path / f"{number}.jsonl", part) for number, part in enumerate(parts)]
+    assert refused(make(*files, label_column="label")).endswith(f"{end}, or be left out of columns.")
+    assert len(make(*files, label_column="label", columns=[]).domains.in_domain)
+
+
 def test_columns_that_are_needed_and_not_there_or_empty(make, tmp_path):
     file = write(tmp_path / "a.jsonl", ROWS)
     for setting in ("label_column", "id_column", "length_column", "text_column"):
@@ -524,7 +540,7 @@ def test_columns_that_are_needed_and_not_there_or_empty(make, tmp_path):
     assert "b.jsonl:1: 'label' has no value; every example needs one" in refused(make(empty, label_column="label"))
     assert "b.jsonl:2: 'text' has no value; every example needs one" in refused(make(empty, tokens=True))
     message = refused(make(file, tokens=True, text_column="label"))
-    assert message == f"{file}:1: 'label' is the number 0; text_column must hold text."
+    assert message == f"{file}:1: 'label' is the number 0; it must hold text."
     taken = write(tmp_path / "c.jsonl", [{"text": "a", "length": 1}])
     assert "has a column 'length', which tokenization creates" in refused(make(taken, tokens=True))
 

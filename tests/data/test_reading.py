@@ -257,6 +257,37 @@ def test_a_row_in_doubt_is_refused_with_its_line(module, put, text, says):
     assert f"a.csv{says}" in refused(module(in_domain=put("a.csv", text)))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "a.csv",
+            "text;label\na, b;1\n",
+            ":1: 'text;label' seems to be 2 names separated by semicolons; the fields of",
+        ),
+        ("a.csv", '\n"text";"label"\n"a";"1"\n', ':2: \'"text";"label"\' seems to be 2 names separated by semicolons'),
+        (
+            "a.csv",
+            "a\tb\tc\n",
+            ":1: 'a\\tb\\tc' seems to be 3 names separated by tabs; the fields of a CSV file must be",
+        ),
+        (
+            "a.tsv",
+            "text,label\r\na,1\r\n",
+            ":1: 'text,label' seems to be 2 names separated by commas; the fields of a TSV",
+        ),
+    ],
+)
+def test_a_first_line_with_other_separators_is_refused(module, put, name, text, says):
+    assert f"{name}{says}" in refused(module(in_domain=put(name, text)))
+
+
+@pytest.mark.parametrize("header", ["text", '"text;label"', "text; label", ";text", "\t"])
+def test_an_only_column_is_one_where_its_name_is_no_list_of_names(put, header):
+    (read,) = tables([put("a.csv", f"{header}\na;b\n")])
+    assert read == [{header.strip('"'): "a;b"}]
+
+
 def test_a_bad_row_is_found_behind_many_good_ones(module, put):
     good = 'a,"x\ny"\n' * 1500
     assert "a.csv:3002: found 3 fields" in refused(module(in_domain=put("a.csv", f"a,b\n{good}1,2,3\n")))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixed_data import IN_DOMAIN, POOL, SCHEDULE, mixed, module
+from mixed_data import IN_DOMAIN, POOL, SCHEDULE, Named, mixed, module
 
 from gradual.errors import InputError
 from gradual.schedule import Schedule
@@ -104,6 +104,45 @@ def test_amounts_are_counts_and_fractions_become_counts():
     assert module(schedule=[25, 0.5, 3]).amounts == [25, 25, 3]
     with pytest.raises(InputError, match="rises from 10 to 25"):
         module(schedule=[10, 0.5]).setup()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ([50, 10, 0], []),
+        ([1.0, 0.5, 1, 0.0], []),
+        ([1, 0], ["Stage 1 has 1 out-of-domain example; 1.0 would be all of the pool."]),
+        ([0.3, 0.001, 0], ["Stage 2 has no out-of-domain examples: 0.001 of the pool's 50 rounds to 0."]),
+        ([20, 10], ["The schedule ends with 10 out-of-domain examples; the paper's ends with 0."]),
+        (
+            [1],
+            [
+                "Stage 1 has 1 out-of-domain example; 1.0 would be all of the pool.",
+                "The schedule ends with 1 out-of-domain example; the paper's ends with 0.",
+            ],
+        ),
+    ],
+)
+def test_amounts_that_may_not_be_meant_are_remarked_on(schedule, said):
+    assert module().remarks_on(Schedule(schedule)) == said
+
+
+def test_amounts_of_sources_and_of_tokens_are_remarked_on_as_well():
+    pool = {"books": POOL[:40], "dvd": POOL[40:49], "rest": POOL[49:]}
+    schedule = Schedule([{"books": 1, "dvd": 0.01, "rest": 1}, 0.01, 0])
+    assert module(pool=pool).remarks_on(schedule) == [
+        "Stage 1 has 1 example of 'books'; 1.0 would be all of 'books'.",
+        "Stage 1 has no examples of 'dvd': 0.01 of its 9 rounds to 0.",
+        "Stage 2 has no out-of-domain examples: 0.01 of the pool's 50 rounds to 0.",
+    ]
+    pool = Named(POOL)
+    pool.lengths = np.full(50, 7)
+    tokens = module(pool=pool, amount_in="tokens")
+    assert tokens.remarks_on(Schedule([1, 0.001, 0])) == [
+        "Stage 1 has 1 out-of-domain token; 1.0 would be all of the pool.",
+        "Stage 2 has no out-of-domain tokens: 0.001 of the pool's 350 rounds to 0.",
+    ]
+    assert tokens.remarks_on(Schedule([0.1]))[0].startswith("The schedule ends with 35 out-of-domain tokens;")
 
 
 def test_a_new_schedule_goes_back_to_the_first_stage():

@@ -15,7 +15,8 @@ from tiny_models import word_tokenizer
 import gradual.data.cache
 import gradual.data.tokenization
 from gradual.data.features import Features, RowError
-from gradual.data.task_files import Role, TaskFileDataModule
+from gradual.data.roles import Role
+from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 
 WORDS = ["a", "b", "c", "d"]

@@ -10,7 +10,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModel, BertConfig, DebertaV2Config, PreTrainedTokenizerFast, RobertaConfig
 
 from gradual import InputError
-from gradual.nn.encoder import load_encoder, load_tokenizer, padding_piece, resolve_max_length
+from gradual.nn.encoder import (
+    architecture_of,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    padding_piece,
+    resolve_max_length,
+)
 from gradual.tasks.dialogue.vectors import text_vectors
 
 WORDS = ["rebels", "shot", "two", "men"]
@@ -99,3 +106,21 @@ def test_a_tokenizer_without_a_padding_token_is_told_what_it_lacks(tmp_path):
     config = tmp_path / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token": "[MASK]"}))
     assert padding_piece(load_tokenizer(folder), folder) == SPECIAL.index("[MASK]"), "the advice works"
+
+
+def test_a_model_of_another_type_is_told_from_a_folder_that_holds_none(tmp_path):
+    """The same for `init`, which needs no weights, and for training, which loads them."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    said = rf"^'{tmp_path}' is a model of the type bert, which is no AutoModelForSeq2SeqLM\.$"
+    with pytest.raises(InputError, match=said):
+        architecture_of(str(tmp_path), "AutoModelForSeq2SeqLM")
+    with pytest.raises(InputError, match=said):
+        load_model(str(tmp_path), "AutoModelForSeq2SeqLM", {})
+
+
+def test_a_model_whose_code_alone_loads_it_is_told_from_one_of_another_type(tmp_path):
+    code = {"model_type": "bert", "auto_map": {"AutoModelForSeq2SeqLM": "own.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(code))
+    for refused in (architecture_of, lambda *given: load_model(*given, {})):
+        with pytest.raises(InputError, match="comes with Python code of its own, which is not run"):
+            refused(str(tmp_path), "AutoModelForSeq2SeqLM")

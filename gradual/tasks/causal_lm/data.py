@@ -7,7 +7,8 @@ from typing import Any
 
 from gradual.checks import check, number
 from gradual.data.domains import Domains
-from gradual.data.task_files import Role, TaskFileDataModule
+from gradual.data.roles import Role
+from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.tasks.causal_lm.batch import TokenCollator
@@ -73,6 +74,8 @@ class CausalLMData(TaskFileDataModule):
         """Map the features from the cache, and log what is cut or has no loss."""
         domains = super().load()
         for part, table in self._read().items():
+            if part == "predict":  # only its prompts are read, and the model says what it cannot read of them
+                continue
             cut = sum(table["cut"])
             if cut:
                 note(
@@ -82,7 +85,7 @@ class CausalLMData(TaskFileDataModule):
                     part,
                     self.longest,
                 )
-            empty = 0 if part == "predict" else sum(not spans for spans in table["loss_spans"])
+            empty = sum(not spans for spans in table["loss_spans"])
             if empty:
                 note("%d of %d examples of %s have no token with a loss.", empty, len(table), part)
         return domains

@@ -37,7 +37,7 @@ class TokenFeatures(Features):
             without the assistant's turn at its end.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     form: Form
     loss_on: LossOn
@@ -78,7 +78,7 @@ class TokenFeatures(Features):
     def _completions(self, prompts: list[str], completions: list[str] | None) -> list[Conversation]:
         starts = [_without_last(tokens, self.tokenizer.eos_token_id) for tokens in self._tokens(prompts)]
         if completions is None:
-            return [Conversation(start, [], start, None) for start in starts]
+            return [Conversation(start or self._start(), [], start, None) for start in starts]
         end = self._end()
         found = []
         for start, answer, rest in zip(starts, completions, self._tokens(completions, special=False)):

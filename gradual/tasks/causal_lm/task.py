@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from gradual.distributed import of_all_processes
 from gradual.errors import InputError
+from gradual.logging import note
 from gradual.nn.causal import states_at, take_rows, takes_rows
 from gradual.nn.pieces import logits_of
 from gradual.tasks.causal_lm.batch import Prompts, TokenBatch
@@ -53,6 +55,7 @@ class CausalLM(GenerativeTask):
     auto_class = "AutoModelForCausalLM"
     datamodule_class = "gradual.tasks.CausalLMData"
     spec_class = TokenSpec
+    _prompts = _shortened = 0  # numbers of prompts that the log has not reported yet
 
     def make_scores(self, spec: TokenSpec) -> LanguageScores:
         """Return a new metric for a split."""
@@ -89,6 +92,26 @@ class CausalLM(GenerativeTask):
         """Return the text that is generated for each prompt."""
         assert batch.prompts is not None
         return [{"id": id_, "text": text} for id_, text in zip(batch.ids, self._texts(batch.prompts))]
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores, and how many prompts were too long."""
+        super().on_test_epoch_end()
+        self._say_what_was_shortened()
+
+    def on_predict_epoch_end(self) -> None:
+        """Log how many prompts were too long."""
+        self._say_what_was_shortened()
+
+    def _say_what_was_shortened(self) -> None:
+        prompts, shortened = map(sum, zip(*of_all_processes((self._prompts, self._shortened))))
+        self._prompts = self._shortened = 0
+        if shortened:
+            positions, new = self.model.config.max_position_embeddings, self.generation().max_new_tokens
+            note(
+                "%d of %d prompts have more than %d tokens and lose their start: the model reads %d, %d of which are "
+                "kept for the generated text (max_new_tokens).",
+                *(shortened, prompts, positions - new, positions, new),
+            )
 
     def _step(self, batch: TokenBatch, split: str) -> Tensor:
         """Return the mean loss of a token, and add a batch to the scores of the split."""
@@ -134,6 +157,8 @@ class CausalLM(GenerativeTask):
                     f"generate.max_new_tokens is {config.max_new_tokens}: it must be below {positions}, the number of "
                     "tokens that the model reads at most."
                 )
+            self._prompts += len(ids)
+            self._shortened += int((mask.sum(1) > room).sum())
             ids, mask = ids[:, -room:], mask[:, -room:]
         made = self.generated(config, ids, mask)
         texts: list[str] = self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)

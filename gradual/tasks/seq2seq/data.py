@@ -7,7 +7,8 @@ from typing import Any
 
 from gradual.checks import check, integer, number
 from gradual.data.domains import Domains
-from gradual.data.task_files import Role, TaskFileDataModule
+from gradual.data.roles import Role
+from gradual.data.task_files import TaskFileDataModule
 from gradual.logging import note
 from gradual.nn.encoder import resolve_max_length
 from gradual.tasks.seq2seq.batch import PairCollator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from torch import Tensor
 from gradual.data.features import Features, RowError
 from gradual.data.task_files import source_numbers
 from gradual.nn.pieces import Pieces, lay_out
-from gradual.tasks.text_classification.labels import Target
+from gradual.tasks.text_classification.labels import Target, name_of
+
+_LARGEST = 1e15  # squares of such numbers, and sums of these, are finite in single precision
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,17 @@ class TextFeatures(Features):
         labels: The labels, in the order of their numbers.
         longest: Maximum number of word pieces; None for no limit.
         schema: The schema of the part's labels.
+        end: The token at which the model reads off its result, which no text may hold; None for models that read it
+            off elsewhere.
     """
+
+    version: ClassVar[int] = 2
 
     target: Target
     labels: tuple[str, ...]
     longest: int | None
     schema: int
+    end: int | None = None
 
     def __call__(self, rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return ``input_ids``, ``token_type_ids`` where the tokenizer has them, ``schema`` and ``label``."""
@@ -41,17 +48,30 @@ class TextFeatures(Features):
         for position, pieces in enumerate(found["input_ids"]):
             if not pieces:
                 raise RowError(position, "the text has no word pieces")
+        if self.end is not None:
+            self._check_ends(found["input_ids"], self.end, len(texts))
         found["schema"] = [self.schema] * len(texts[0])
         if "label" in rows:
             found["label"] = self._labels(rows["label"])
         return found
 
+    def _check_ends(self, encoded: list[list[int]], end: int, texts: int) -> None:
+        """Check that rows of so many texts each have the tokens of an end that the tokenizer adds, and no more."""
+        added = self.tokenizer(*[[""]] * texts)["input_ids"][0].count(end)
+        for position, pieces in enumerate(encoded):
+            if pieces.count(end) != added:
+                token = self.tokenizer.convert_ids_to_tokens(end)
+                raise RowError(position, f"the text holds '{token}', by which this model finds the end of a text")
+
     def _labels(self, values: list[Any]) -> list[Any]:
         if self.target == "number":
+            for position, value in enumerate(values):
+                if not abs(value) <= _LARGEST:  # which nan is not, either
+                    raise RowError(position, f"its label is {value}: it must be a number from -1e15 to 1e15")
             return values
         number = {label: at for at, label in enumerate(self.labels)}
         if self.target == "label":
-            return [number[str(value)] for value in values]
+            return [number[name_of(value)] for value in values]
         for position, several in enumerate(values):
             if None in several:
                 raise RowError(position, "one of its labels is null")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Target = Literal["label", "labels", "number"]
 
@@ -24,3 +24,13 @@ class TextSpec:
     labels: tuple[str, ...] = ()
     allowed: tuple[tuple[bool, ...], ...] = ()
     padding: int = 0
+
+
+def name_of(value: Any) -> str:
+    """The name of a label as files have it; a whole number with a decimal point is the integer that it equals."""
+    return str(int(value)) if isinstance(value, float) else str(value)
+
+
+def in_words(target: Target, labels: int) -> str:
+    """Say what is predicted, given the number of labels that there are."""
+    return {"label": f"one of {labels} labels", "labels": f"any of {labels} labels", "number": "a number"}[target]

@@ -14,7 +14,7 @@ from gradual.nn.pieces import logits_of, prepare_for_pieces
 from gradual.tasks.pretrained import PretrainedTask
 from gradual.tasks.scores import TaskScores
 from gradual.tasks.text_classification.features import TextBatch
-from gradual.tasks.text_classification.labels import TextSpec
+from gradual.tasks.text_classification.labels import TextSpec, in_words
 from gradual.tasks.text_classification.scores import LabelScores, NumberScores
 
 _PROBLEMS = {
@@ -74,6 +74,10 @@ class TextClassifier(PretrainedTask):
         in which the loss already falls: patience would end a stage before it has begun to learn.
         """
         return {"label": "macro_f1", "labels": "loss", "number": "pearson"}[spec.target]
+
+    def predicted_in_words(self, spec: TextSpec) -> str:
+        """Say whether it is a label, several labels or a number."""
+        return in_words(spec.target, len(spec.labels))
 
     def begins_on_plateau(self, spec: TextSpec) -> bool:
         """Return whether texts have several labels: for hundreds of steps a model may only learn how frequent they are.

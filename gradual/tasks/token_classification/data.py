@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from gradual.data.features import Features
 from gradual.data.files import expand
 from gradual.data.labels import distinct, in_order, note_labels
-from gradual.data.task_files import Role, TaskFileDataModule
+from gradual.data.roles import Role
+from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer

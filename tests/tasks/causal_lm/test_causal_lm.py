@@ -281,6 +281,24 @@ def test_a_model_reads_as_much_of_a_prompt_as_fits(folder, tmp_path):
         model._texts(batch.prompts)
 
 
+def test_the_log_says_that_long_prompts_lose_their_start(folder, tmp_path, caplog):
+    """Generation reads the end of a prompt, and less of it than the model reads at most."""
+    words = (40, 70, 3)
+    rows = [{"prompt": " plus" * count, "completion": " two"} for count in words]
+    lengths = [len(tokenizer_of("gpt2")(row["prompt"])["input_ids"]) for row in rows]
+    files = dict.fromkeys(("test", "predict"), str(write_rows(tmp_path / "long.jsonl", numbered(rows, "test"))))
+    model, datamodule = configured(folder, family="gpt2", generate={"max_new_tokens": 30}, settings=files)
+    cut = sum(length > 34 for length in lengths)
+    assert cut == 2
+    with caplog.at_level("INFO", "gradual"):
+        trainer().predict(model, datamodule)
+        said = "2 of 3 prompts have more than 34 tokens and lose their start: the model reads 64, 30 of which are kept"
+        assert caplog.text.count(said) == 1
+        assert "examples of predict" not in caplog.text
+        trainer().test(model, datamodule, verbose=False)
+        assert caplog.text.count(said) == 2
+
+
 # ------------------------------------------------------------------------------------------------------- training runs
 
 

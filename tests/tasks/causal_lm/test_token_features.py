@@ -98,6 +98,13 @@ def test_a_text_without_tokens_has_a_place():
     assert error.value.position == 1
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_empty_prompt_can_be_answered(family):
+    """It has the token for the beginning of a text, whether the tokenizer adds it to texts or not."""
+    found = features(family)({"prompt": ["", "one"]})
+    assert found["input_ids"] == found["prompt_ids"] == [[0], tokens(family, "one")]
+
+
 def test_another_template_makes_other_features():
     assert features(chat=CHAT).key() == features(chat=CHAT).key() != features(chat=CHAT + " ").key()
 

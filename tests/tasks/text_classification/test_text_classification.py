@@ -5,6 +5,8 @@ import math
 import warnings
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,10 +16,12 @@ from hypothesis import strategies as st
 from interrupted_runs import At, in_a_process, outcome
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from pair_files import write_model as write_pair_model
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from slow_cases import fast_one_in
 from tiny_models import write_model
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from two_processes import in_two_processes
 
@@ -389,6 +393,13 @@ def test_integers_are_labels_in_their_order_unless_they_are_to_be_numbers(tmp_pa
         (["a", None], {}, r"x\.jsonl:2: 'label' has no value"),
         (["a", "b"], {"label_column": "stars"}, "has no column 'stars'"),
         (["a", "b"], {"text_column": "label", "label_column": "id"}, "has no column 'id'"),
+        ([0.5, 1e30], {}, r"x\.jsonl:2: its label is 1e\+30: it must be a number from -1e15 to 1e15"),
+        ([1, 2.5], {"target": "label"}, r"x\.jsonl:2: 'label' is 2.5, but labels must be text or whole numbers"),
+        (
+            [1.0, 2.0],
+            {},
+            r"x\.jsonl: 'label' holds whole numbers, but written as 1\.0: set target to label if they are",
+        ),
     ],
 )
 def test_labels_that_cannot_be_used(tmp_path, encoders, values, settings, said):
@@ -396,6 +407,68 @@ def test_labels_that_cannot_be_used(tmp_path, encoders, values, settings, said):
     datamodule = TextClassificationData(path, tokenizer=encoders["bert"], cache_dir=str(tmp_path / "cache"), **settings)
     with pytest.raises(InputError, match=said):
         datamodule.setup()
+
+
+def test_a_label_that_is_no_number_is_refused(tmp_path, encoders):
+    """In Parquet, NaN is a value; such a loss would never be finite."""
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"text": ["good", "bad", "fine"], "label": [1.0, math.nan, 2.5]}), path)
+    datamodule = TextClassificationData(str(path), tokenizer=encoders["bert"], cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(InputError, match=r"x\.parquet, row 2: its label is nan: it must be a number"):
+        datamodule.setup()
+
+
+def whole_numbers(folder, encoder, point_in, **settings):
+    """A data module of texts whose labels are 0 and 1, written as 0.0 and 1.0 in one part."""
+    files = {}
+    for part in ("in_domain", "out_of_domain", "val"):
+        kind = float if part == point_in else int
+        examples = [{"text": WORDS[number], "label": kind(number % 2)} for number in range(4)]
+        files[part] = write(folder, part, examples)
+    return TextClassificationData(**files, tokenizer=encoder, cache_dir=str(folder / "cache"), **settings)
+
+
+@pytest.mark.parametrize("part", ["in_domain", "out_of_domain", "val"])
+def test_whole_numbers_with_a_point_may_be_labels_or_numbers(tmp_path, encoders, caplog, part):
+    with pytest.raises(InputError, match=rf"{part}\.jsonl: 'label' holds whole numbers, .* \(as 1 in .*set target to"):
+        whole_numbers(tmp_path, encoders["bert"], part).setup()
+    with caplog.at_level("INFO", "gradual"):
+        labels = whole_numbers(tmp_path, encoders["bert"], part, target="label", out_of_domain_labels="own")
+        labels.setup()
+        assert labels.spec().labels == ("0", "1")
+        assert labels.spec().allowed == ((True, True), (True, True))
+        for dataset in (labels.domains.in_domain, labels.domains.out_of_domain, labels.domains.val):
+            assert [dataset[at]["label"] for at in range(4)] == [0, 1, 0, 1]
+        assert "Column 'label': one of 2 labels." in caplog.text
+        numbers = whole_numbers(tmp_path, encoders["bert"], part, target="number")
+        numbers.setup()
+        assert [numbers.domains.val[at]["label"] for at in range(4)] == [0.0, 1.0, 0.0, 1.0]
+        assert "Column 'label': a number, from 0 to 1." in caplog.text
+
+
+def test_the_log_says_that_a_text_may_have_several_labels(tmp_path, encoders, caplog):
+    with caplog.at_level("INFO", "gradual"):
+        data(tmp_path, encoders["bert"], "labels", labels=("a", "b", "c")).setup()
+    assert "Column 'label': any of 2 labels." in caplog.text  # no text has the last one
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_texts_with_the_token_at_which_a_model_is_read_off_are_refused(tmp_path, family):
+    """The heads of these models need the same number of them in each text of a batch, and would read off elsewhere."""
+    model = str(write_pair_model(tmp_path / family, family))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    tokenizer.save_pretrained(model)
+    good = [{"text": text, "text_pair": "vier", "label": text} for text in ("ein", "zwei plus")]
+    settings = {"tokenizer": model, "cache_dir": str(tmp_path / "cache"), "num_proc": 1}
+    for columns in ({"text_pair_column": None}, {"text_column": "text_pair", "text_pair_column": "text"}):
+        TextClassificationData(write(tmp_path, "good", good), **settings, **columns).setup()
+        bad = [*good, {"text": "ein </s> zwei", "text_pair": "vier", "label": "ein"}]
+        with pytest.raises(InputError, match=r"bad\.jsonl:3: the text holds '</s>', by which this model finds the end"):
+            TextClassificationData(write(tmp_path, "bad", bad), **settings, **columns).setup()
+    alone = [{"text": row["text"], "label": row["label"]} for row in bad]
+    with pytest.raises(InputError, match=r"alone\.jsonl:3: the text holds '</s>'"):
+        TextClassificationData(write(tmp_path, "alone", alone), **settings).setup()
 
 
 def test_settings_that_cannot_be_meant(encoders):
