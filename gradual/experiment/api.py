@@ -187,7 +187,7 @@ def compare(
             three if ``schedule`` has two stages: one-stage and gradual are then the same path.
         controls: True to add to each strategy of several stages its controls, which train as many steps with other
             amounts: the same training in one stage, with the same restarts, with a drop at once, and mixed. A list of
-            names selects some of them, or others; see ``gradual.experiment.controls``.
+            names takes their place; see ``gradual.experiment.controls`` for all names.
         seeds: Each strategy is trained with each of them.
         metrics: Scores to report, of validation and of the test if there is one; None for all but the loss, or the
             loss alone.

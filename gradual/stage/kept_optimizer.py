@@ -1,8 +1,8 @@
-"""The state of a stage's optimizer that the next stage goes on with: the setting ``optimizer.state: keep``.
+"""The optimizer state that the next stage starts from: the setting ``optimizer.state: keep``.
 
-It is part of the checkpoint of the best validation, so that it is the state as of the weights that are carried on, and
-not as of the end of the stage. Only what an optimizer keeps for each parameter is carried on (Adam's moments and step
-count, the momentum of SGD). The learning rates and all else of its groups are those of the new stage.
+It is part of the checkpoint of the best validation, so that it belongs to the weights that the next stage starts from,
+and not to those at the end of the stage. Only what an optimizer keeps for each parameter is carried over (Adam's
+moments and step count, the momentum of SGD). The learning rates and all else of its groups are those of the new stage.
 """
 
 from __future__ import annotations
