@@ -73,6 +73,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(option: str, path: Path) -> None:
+    """Refuse to write a file over another one.
+
+    Args:
+        option: The option that names it.
+        path: The file.
+
+    Raises:
+        InputError: It exists.
+    """
+    if path.exists():
+        raise InputError(f"{option} {path} exists: choose another file, or remove it.")
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file as ``whole_file`` does, text as UTF-8."""
     with whole_file(path) as temporary:

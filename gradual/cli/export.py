@@ -17,7 +17,7 @@ from typing import Any
 
 from gradual import __version__
 from gradual.errors import InputError
-from gradual.files import whole_file
+from gradual.files import refuse_existing, whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +76,7 @@ def export(checkpoint: str | Path, out: str | Path) -> int:
     out = Path(out)
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}: its name must end in .safetensors.")
-    if out.exists():
-        raise InputError(f"--out {out} exists: choose another file, or remove it.")
+    refuse_existing("--out", out)
 
     import torch
     from safetensors import SafetensorError

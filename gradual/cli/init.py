@@ -11,7 +11,7 @@ from gradual.cli.demo import CONFIGURATION, DATA, write_demo
 from gradual.cli.proposal import MULTIPLE, Proposal, propose
 from gradual.cli.source_names import sources_in
 from gradual.errors import InputError
-from gradual.files import write_atomically
+from gradual.files import refuse_existing, write_atomically
 from gradual.settings import resolve_mode
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
     if missing := [option for option in _NEEDED if option not in given]:
         raise InputError(f"gradual init needs {', '.join(missing)} (or --demo alone).")
     out: Path = arguments.out
-    if out.exists():
-        raise InputError(f"--out {out} exists: choose another file, or remove it.")
-    columns = _columns(arguments.columns)
+    refuse_existing("--out", out)
+    settings = _columns(arguments.columns)
+    if arguments.target:
+        settings["target"] = arguments.target
     files = {name: given for name in _FILES if (given := getattr(arguments, name))}
     files = {name: given[0] if len(given) == 1 else given for name, given in files.items()}
     files["out_of_domain"] = sources_in(files["out_of_domain"])
@@ -86,12 +87,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     to_standard_error()
     find_modules_in(Path.cwd())
-    chosen = choose_task(files, arguments.pretrained, columns, arguments.task, arguments.target)
+    chosen = choose_task(files, arguments.pretrained, settings, arguments.task)
     if not chosen.data.pool_size:
         raise InputError("--out_of_domain has no examples that are not among those of validation or test.")
     sizes = (chosen.data.in_domain_size, chosen.data.pool_size, chosen.architecture.parameters)
     proposal = propose(*sizes, plateau=chosen.plateau)
-    text = configuration(chosen, proposal, files, arguments.pretrained, columns, out, arguments.target)
+    text = configuration(chosen, proposal, files, arguments.pretrained, settings, out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text)
@@ -105,9 +106,8 @@ def configuration(
     proposal: Proposal,
     files: Mapping[str, Any],
     pretrained: str,
-    columns: Mapping[str, str],
+    settings: Mapping[str, str],
     out: Path,
-    target: str | None,
 ) -> str:
     """Write the text of a configuration.
 
@@ -116,9 +116,8 @@ def configuration(
         proposal: The settings.
         files: The files of each part.
         pretrained: The pretrained model.
-        columns: Columns that have unusual names, by role.
+        settings: Settings of the data module: columns that have unusual names, and what is predicted if it was given.
         out: The file that will hold the text; the run directory has its name.
-        target: What is predicted, if it was given.
     """
     from gradual.data.module import source_row
 
@@ -127,7 +126,9 @@ def configuration(
     rows = data.statistics()["examples"]
     sizes = dict(zip(_FILES, (size for row, size in rows.items() if row not in sources)))
     of_sources = {name: rows[row] for row, name in sources.items()}
-    found = ", ".join(f"{role} {column!r}" for role, column in data.column_of.items() if role not in columns)
+    found = ", ".join(
+        f"{role} {column!r}" for role, column in data.column_of.items() if f"{role}_column" not in settings
+    )
     main, *others = (f"val/{name}" for name in chosen.scores)
     patience, long = proposal.patience, proposal.in_domain_patience
     later = [
@@ -158,8 +159,7 @@ def configuration(
         "",
         _line("data:", f"columns: {found}" if found else ""),
         *(line for name, given in files.items() for line in _part(name, given, sizes[name], of_sources)),
-        *(f"  {role}_column: {_yaml(column)}" for role, column in columns.items()),
-        f"  target: {target}" if target else None,
+        *(f"  {name}: {_yaml(value)}" for name, value in settings.items()),
         f"  batch_size: {proposal.batch_size}",
         _line("  out_of_domain_labels: own", f"the pool has no {_some(lacking)}; all, if its labels cover them")
         if lacking
@@ -184,12 +184,13 @@ def configuration(
 
 
 def _columns(given: Sequence[str]) -> dict[str, str]:
+    """The settings that name columns, from ``NAME=COLUMN``."""
     found = {}
     for text in given:
         name, equals, column = text.partition("=")
         if not (name and equals and column):
             raise InputError(f"--columns has '{text}': it must be NAME=COLUMN, such as label=sentiment.")
-        found[name] = column
+        found[f"{name}_column"] = column
     return found
 
 

@@ -70,9 +70,8 @@ class _Candidate:
 def choose_task(
     files: Mapping[str, Any],
     pretrained: str,
-    columns: Mapping[str, str],
+    settings: Mapping[str, str],
     name: str | None = None,
-    target: str | None = None,
 ) -> ChosenTask:
     """Find the task that the columns of the files suit, and read the files for it.
 
@@ -81,9 +80,9 @@ def choose_task(
     Args:
         files: The files of each part, as data modules take them.
         pretrained: The pretrained model.
-        columns: Columns that have unusual names, by what tasks call them, such as ``label``.
+        settings: Settings of the data module: columns that have unusual names, such as ``label_column``, and ``target``
+            where it was given.
         name: The class of the model; None for that of the package that suits the files.
-        target: What is predicted, for tasks with the setting ``target``; None to tell from the data.
 
     Raises:
         InputError: There is no such task, or the files or the model do not suit it.
@@ -92,7 +91,7 @@ def choose_task(
     tasks = own if name is None else dict(filter(None, [_task(name)]))
     if not tasks:
         raise InputError(f"--task is '{name}': it must be {' or '.join(own)}.{did_you_mean(name, own)}")
-    candidates = [_candidate(each, cls, files, pretrained, columns, target) for each, cls in tasks.items()]
+    candidates = [_candidate(each, cls, files, pretrained, settings) for each, cls in tasks.items()]
     fit = sorted((one for one in candidates if not one.problem), key=lambda one: -one.found)
     if not fit:
         raise InputError(_nothing_fits(candidates, files))
@@ -107,10 +106,9 @@ def choose_task(
         others = [other.name for other in fit if other is not chosen and other.found == chosen.found]
         task, spec = chosen.task(pretrained), chosen.data.spec()
         scores, plateau = _scores(task, spec), task.begins_on_plateau(spec)
-        return ChosenTask(
-            *(chosen.name, chosen.task, chosen.data, chosen.architecture, others, scores, plateau),
-            task.predicted_in_words(spec),
-        )
+        predicted = task.predicted_in_words(spec)
+        own_parts = (chosen.name, chosen.task, chosen.data, chosen.architecture)
+        return ChosenTask(*own_parts, others, scores, plateau, predicted)
     raise problems[0]
 
 
@@ -131,21 +129,18 @@ def _candidate(
     task: type[PretrainedTask],
     files: Mapping[str, Any],
     pretrained: str,
-    columns: Mapping[str, str],
-    target: str | None,
+    settings: Mapping[str, str],
 ) -> _Candidate:
     """Make the data module of a task, and find its columns."""
     cls: Any = pkgutil.resolve_name(str(task.datamodule_class))
-    settings = {f"{role}_column": column for role, column in columns.items()} | ({"target": target} if target else {})
     accepted = {name for each in (cls, TaskFileDataModule) for name in inspect.signature(each).parameters}
-    known = {setting: column for setting, column in settings.items() if setting in accepted}
+    known = {setting: value for setting, value in settings.items() if setting in accepted}
     candidate = _Candidate(name, task, cls(**files, tokenizer=pretrained, **known))
-    unknown = [role for role in columns if f"{role}_column" not in accepted]
+    unknown = next((setting for setting in settings if setting not in accepted), None)
     try:
-        if unknown:
-            raise InputError(f"{name} reads no {unknown[0]}")
-        if target and "target" not in accepted:
-            raise InputError(f"{name} has no setting target")
+        if unknown is not None:
+            column = unknown.removesuffix("_column")
+            raise InputError(f"{name} {'has no setting' if column == unknown else 'reads no'} {column}")
         candidate.data.find_columns()
         candidate.architecture = architecture_of(pretrained, task.auto_class)
     except InputError as error:

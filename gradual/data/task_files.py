@@ -272,7 +272,7 @@ class TaskFileDataModule(FileDataModule):
             return self._tables
         files = self._expanded()
         self._find_columns(files)
-        self._say_columns(files)
+        self._say_columns()
         self._warn_of_files_given_twice(files)
         options = self._read_options()
         self.tables = read_tables(files, self._found, options, label=None)
@@ -302,19 +302,16 @@ class TaskFileDataModule(FileDataModule):
         """Find the columns; a task whose rows have several forms finds their form before."""
         self.column_of, self._found = find_columns(self.roles, files)
 
-    def _say_columns(self, files: Mapping[str, Sequence[Any]]) -> None:
+    def _say_columns(self) -> None:
         """Log the columns that were found, and those of files that call them otherwise."""
         found = [
             f"{r.name} is '{self.column_of[r.name]}'" for r in self.roles if r.name in self.column_of and not r.given
         ]
         if found:
             note("Columns: %s.", ", ".join(found))
-        for part, paths in files.items():
-            for path in paths:
-                own = self._found[part].own.get(path, {})
-                others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
-                if others:
-                    note("Columns of %s: %s.", path, ", ".join(others))
+        for path, own in self._found["in_domain"].own.items():  # every part has the same
+            others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
+            note("Columns of %s: %s.", path, ", ".join(others))
 
     def _warn_of_files_given_twice(self, files: Mapping[str, Sequence[Any]]) -> None:
         """Warn of a file that is both trained on and evaluated on; examples with ids are left out of training."""

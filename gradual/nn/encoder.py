@@ -224,6 +224,15 @@ def resolve_max_length(
     return max_length or (None if longest == _NO_LIMIT else longest)
 
 
+def end_with_decoder(name: str, trust_remote_code: bool = False) -> int | None:
+    """The token that ends a text, if the model in a folder or on the hub is an encoder with a decoder; None if not."""
+    with suppress(InputError):  # a folder may hold only a tokenizer, and loading the model says what is wrong with it
+        config = _load(AutoConfig, "a model", name, trust_remote_code)
+        end = config.eos_token_id if config.is_encoder_decoder else None
+        return end if isinstance(end, int) else None
+    return None
+
+
 def _positions(config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     relative = not getattr(config, "position_biased_input", True)  # relative positions have no limit

@@ -105,10 +105,10 @@ def _against_each(found: EqualTraining, comparison: Comparison, percent: set[str
     """
     ours, sentences = marked(found.strategy), []
     monitor, known = without_split(comparison.monitor), found.differences.values()
+    signs = dict.fromkeys(percent, 1) | {monitor: -1 if comparison.mode == "min" else 1}
     for metric in found.metrics:
-        signs = {monitor: -1 if comparison.mode == "min" else 1}
-        sign = signs.get(metric, 1 if metric in percent else 0)
-        if not sign or len(known) < 2 or not all(metric in rows for rows in known):
+        sign = signs.get(metric)
+        if sign is None or len(known) < 2 or not all(metric in rows for rows in known):
             continue
         closest, rows = min(
             ((one, found.differences[one.name]) for one in found.controls),

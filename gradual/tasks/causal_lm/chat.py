@@ -61,12 +61,11 @@ def encode_chat(tokenizer: Any, messages: Any, answers: bool = True) -> Conversa
     """
     messages = _checked(messages)
     said = [index for index, message in enumerate(messages) if message["role"] == _ASSISTANT]
-    if not said:
-        prompt = _tokens(tokenizer, _render(tokenizer, messages, prompting=True))
-        return Conversation(prompt, [], prompt, None)
-    is_answered = said[-1] == len(messages) - 1
+    is_answered = messages[-1]["role"] == _ASSISTANT
     prompt = _tokens(tokenizer, _render(tokenizer, messages[:-1] if is_answered else messages, prompting=True))
     answer = messages[-1]["content"] if is_answered else None
+    if not said:
+        return Conversation(prompt, [], prompt, None)
     if not answers:
         tokens = _tokens(tokenizer, _render(tokenizer, messages))
         return Conversation(tokens, [0, len(tokens)], prompt, answer)

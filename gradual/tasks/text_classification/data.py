@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from transformers import AutoConfig
-
 from gradual.data.features import Features
 from gradual.data.labels import distinct, in_order, note_labels
 from gradual.data.roles import Role
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.logging import note
+from gradual.nn.encoder import end_with_decoder
 from gradual.tasks.text_classification.features import TextCollator, TextFeatures
 from gradual.tasks.text_classification.labels import Target, TextSpec, in_words
 
@@ -148,12 +147,7 @@ class TextClassificationData(TaskFileDataModule):
     @cached_property
     def _end(self) -> int | None:
         """The token at which the model reads off its result: that of the end, in encoders with a decoder."""
-        try:
-            config = AutoConfig.from_pretrained(str(self.tokenizer), trust_remote_code=bool(self.trust_remote_code))
-        except Exception:  # the folder may hold only a tokenizer, and loading the model says what is wrong with it
-            return None
-        end = config.eos_token_id if config.is_encoder_decoder else None
-        return end if isinstance(end, int) else None
+        return end_with_decoder(str(self.tokenizer), self.trust_remote_code)
 
     def collator(self) -> TextCollator:
         """Lay out texts without padding."""
