@@ -147,6 +147,11 @@ class ConfiguredCLI(WeightsOnlyCLI):
         """The experiment, which makes models and data modules from the configuration."""
 
         def make_data(changes: Mapping[str, Any]) -> MixedDomainDataModule:
+            for part in sorted({"val", "test"} & changes.keys()):
+                raise InputError(
+                    f"A strategy has data of its own for '{part}': strategies are compared on the same data. Set "
+                    f"data.{part}, which holds for all of them."
+                )
             made: MixedDomainDataModule = self._instantiate("data", changes)
             return made.without_test() if without_test else made
 

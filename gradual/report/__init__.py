@@ -49,7 +49,8 @@ def write_report(run_dir: Path) -> Path:
     notes = remarks(comparison)
     shown = tables.score_tables(rows, comparison)
     significance = differences.significance_table(found, comparison)
-    controls = differences.equal_training_tables(equal_training(comparison), comparison)
+    training = equal_training(comparison)
+    controls = differences.equal_training_tables(training, comparison)
     figure = figures.draw_stages(comparison, figures.panel_groups(comparison))
     contents: dict[str, str | bytes] = {
         "table.md": _markdown(controls, shown, significance, notes, missing),
@@ -59,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
         "stages.png": figures.to_png(figure),
         "stages.svg": figures.to_svg(figure),
         "report.html": render_page(comparison, controls, shown, significance, notes, missing),
-        "results.json": tables.results_json(rows, found, comparison, notes, missing),
+        "results.json": tables.results_json(rows, found, training, comparison, notes, missing),
     }
     page = report_page(run_dir)
     _write(contents, page.parent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gradual.report.collect import SPLITS, Comparison
-from gradual.report.equal_training import EqualTraining, explanations
+from gradual.report.equal_training import BestControl, EqualTraining, explanations
 from gradual.report.remarks import marked
-from gradual.report.scores import final_score, in_percent, steps
+from gradual.report.scores import better_values, final_score, in_percent, steps
 from gradual.report.significance import Significance
 from gradual.report.tables import (
     DASH,
@@ -77,13 +78,13 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
     assert found.best is not None
     ours, theirs = found.strategy, found.best
     rows = []
-    for metric, row in found.differences[theirs.name].items():
-        scores = [final_score(one, found.split, metric).mean for one in (ours, theirs)]
+    for metric, row in found.from_best.items():
+        scores = [final_score(one, found.split, metric).of(row.seeds).mean for one in (ours, theirs)]
         texts = [score_text(score, metric in percent) for score in scores]
         texts += [*difference_texts(row, metric in percent), str(len(row.seeds))]
         rows.append([Cell(text) for text in (metric_name(metric), *texts)])
     note = (
-        f"{marked(theirs)} is the best of {len(found.controls)} by validation ({comparison.monitor}, mean over seeds). "
+        _choice(theirs, found, comparison.monitor)
         + ("" if found.split == "test" else "There are no test scores: these are validation scores. ")
         + UNCERTAINTY
     )
@@ -97,19 +98,36 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
     )
 
 
+def _choice(best: BestControl, found: EqualTraining, monitor: str) -> str:
+    """How the best control was chosen, and which it is."""
+    names = {control.name: marked(control) for control in found.controls}
+    if len(best.by_seed) == 1:
+        name = names[next(iter(best.chosen))]
+        return f"{name} is the best of {len(names)} by validation ({monitor}) under the only seed. "
+    which = ", ".join(
+        f"{names[name]} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
+        for name, seeds in best.chosen.items()
+    )
+    return (
+        f"The best control of each seed is the best of {len(names)} by the validation of the other seeds ({monitor}, "
+        "mean): chosen by the seed that it is compared in, it would be favoured by the luck of that seed. It is "
+        f"{which}. "
+    )
+
+
 def _against_each(found: EqualTraining, comparison: Comparison, percent: set[str]) -> list[str]:
-    """Whether the strategy is ahead of all its controls, a sentence for each score that is known to be good if high.
+    """Whether the strategy is ahead of all its controls, a sentence for each score of which better values are known.
 
     It is ahead of all of them only if it is ahead of each, so that the largest p of these differences is the p of the
     whole statement, without a correction for their number.
     """
     ours, sentences = marked(found.strategy), []
-    monitor, known = without_split(comparison.monitor), found.differences.values()
-    signs = dict.fromkeys(percent, 1) | {monitor: -1 if comparison.mode == "min" else 1}
+    known = found.differences.values()
     for metric in found.metrics:
-        sign = signs.get(metric)
-        if sign is None or len(known) < 2 or not all(metric in rows for rows in known):
+        which = better_values(metric, comparison)
+        if which is None or len(known) < 2 or not all(_is_finite(rows.get(metric)) for rows in known):
             continue
+        sign = -1 if which == "min" else 1
         closest, rows = min(
             ((one, found.differences[one.name]) for one in found.controls),
             key=lambda each: sign * each[1][metric].difference,
@@ -124,8 +142,13 @@ def _against_each(found: EqualTraining, comparison: Comparison, percent: set[str
     return sentences
 
 
+def _is_finite(row: Significance | None) -> bool:
+    return row is not None and math.isfinite(row.difference)
+
+
 def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]) -> Table:
     monitor = without_split(comparison.monitor)
+    chosen = found.best.chosen if found.best else {}
     heading = ["strategy", "schedule", "seeds", "steps", f"validation {metric_name(monitor)}"]
     for metric in found.metrics:
         heading += [f"{SPLITS[found.split]} {metric_name(metric)}", "95% interval"]
@@ -141,12 +164,13 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
         for metric in found.metrics:
             row = found.differences.get(one.name, {}).get(metric)
             cells += [DASH, DASH] if row is None else _short(row, metric in percent)
-        rows.append([Cell(text, bold=one is found.best) for text in cells])
+        rows.append([Cell(text, bold=one.name in chosen) for text in cells])
     note = (
         f"Each control takes as many optimizer steps as {found.strategy.name}, at the batch size and the learning "
         "rates of the stage whose steps it takes (those of the first stage where one takes the steps of several), and "
         f"keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
-        f"differences, {found.strategy.name} minus the control; the best control by validation is in bold."
+        f"differences, {found.strategy.name} minus the control; the best control by validation is in bold, several "
+        "where other seeds choose others."
     )
     title = f"Controls of {found.strategy.name}"
     return Table(title, note + legend(comparison), heading, rows, 2, explanations(found.controls))

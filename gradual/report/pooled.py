@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LEAST_VARIANCE = 1e-12  # a data set in which nothing varies would have an infinite weight
-
 
 @dataclass(frozen=True)
 class Pooled:
@@ -18,7 +16,7 @@ class Pooled:
         high: Upper end.
         tau: Standard deviation of the true differences between data sets.
         i_squared: Share of the variance of the differences that is between data sets.
-        data_sets: Number of data sets.
+        weights: Share of each data set in the mean.
     """
 
     difference: float
@@ -26,7 +24,12 @@ class Pooled:
     high: float
     tau: float
     i_squared: float
-    data_sets: int
+    weights: list[float]
+
+    @property
+    def data_sets(self) -> int:
+        """Number of data sets."""
+        return len(self.weights)
 
 
 def pool(differences: Sequence[float], standard_errors: Sequence[float]) -> Pooled | None:
@@ -38,16 +41,18 @@ def pool(differences: Sequence[float], standard_errors: Sequence[float]) -> Pool
 
     Args:
         differences: A difference for each data set.
-        standard_errors: Their standard errors.
+        standard_errors: Their standard errors, each above 0: a difference without an error would decide the mean.
     """
     import numpy as np
     from statsmodels.stats.meta_analysis import combine_effects
 
     if len(differences) < 2:
         return None
-    variances = np.maximum(np.square(standard_errors), _LEAST_VARIANCE)
-    found = combine_effects(np.asarray(differences, dtype=float), variances, method_re="iterated", use_t=True)
+    variances = np.square(standard_errors)
+    with np.errstate(divide="ignore"):  # of equal differences
+        found = combine_effects(np.asarray(differences, dtype=float), variances, method_re="iterated", use_t=True)
     _, plain, _, adjusted = found.conf_int()
     low, high = max(plain, adjusted, key=np.ptp)
     share = max(0.0, float(found.i2)) if found.q > 0 else 0.0
-    return Pooled(float(found.mean_effect_re), float(low), float(high), float(found.tau2) ** 0.5, share, found.k)
+    tau, weights = float(found.tau2) ** 0.5, found.weights_rel_re.tolist()
+    return Pooled(float(found.mean_effect_re), float(low), float(high), tau, share, weights)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 
 from gradual.report.collect import Comparison, Strategy
-from gradual.report.significance import strategy_of_interest
+from gradual.report.significance import same_test_data, strategy_of_interest
 from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split
 
@@ -25,6 +25,7 @@ def remarks(comparison: Comparison) -> list[str]:
     found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
         found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
+    found += _other_test_data(strategies)
     if without := comparison.without_examples:
         found.append(
             f"The test gives no results by example for {_listed(without)}: the significance of differences is computed "
@@ -79,6 +80,23 @@ def _without_controls(comparison: Comparison) -> list[str]:
     return [
         f"{strategy.name} has no controls, so differences may be due to unequal training: gradual compare --controls "
         "trains strategies of as many steps."
+    ]
+
+
+def _other_test_data(strategies: Sequence[Strategy]) -> list[str]:
+    """A remark if not all strategies were tested on the same data; none otherwise."""
+    if same_test_data(*strategies):
+        return []
+    groups: dict[str, list[str]] = {}
+    for strategy in strategies:
+        for seed in strategy.finished_seeds:
+            final = strategy.final(seed)
+            if final and final.result and final.result.test_data:
+                groups.setdefault(final.result.test_data, []).append(f"{strategy.name}, seed {seed}")
+    sides = " against ".join(f"({'; '.join(names)})" for names in groups.values())
+    return [
+        "Test scores were measured on different test data, and differences between them are left out: "
+        f"{sides}. The same gradual compare tests them all on the present data."
     ]
 
 

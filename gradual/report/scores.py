@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradual.report.collect import Comparison, Split, StageRecord, Strategy
-from gradual.score_names import better, without_split
+from gradual.report.significance import Finished, same_test_data
+from gradual.score_names import Mode, better, without_split
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Score:
         if len(self.by_seed) < 2:
             return None
         return statistics.stdev(self.by_seed.values()) if all(map(math.isfinite, self.by_seed.values())) else math.nan
+
+    def of(self, seeds: Iterable[int]) -> Score:
+        """The score over some of the seeds alone."""
+        return Score({seed: self.by_seed[seed] for seed in seeds if seed in self.by_seed})
 
     def difference(self, other: Score) -> float | None:
         """The mean difference from ``other`` over the seeds that both have; None if there are none."""
@@ -68,7 +73,7 @@ def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Sc
     return Score({seed: found[metric] for seed, found in scores.items() if metric in found})
 
 
-def final_score(strategy: Strategy, split: Split, metric: str) -> Score:
+def final_score(strategy: Finished, split: Split, metric: str) -> Score:
     """A score of the result of the path, as a rule its last stage, over the finished seeds."""
     finals = {seed: record.result for seed in strategy.finished_seeds if (record := strategy.final(seed))}
     scores = {seed: getattr(result, split) for seed, result in finals.items()}
@@ -91,9 +96,11 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
             split: dict.fromkeys(metrics) for split, metrics in splits.items()
         }
         if comparison.baseline not in (None, strategy.name):
+            baseline = next(other for other in comparison.strategies if other.name == comparison.baseline)
             for split, metrics in splits.items():
-                ours, theirs = final[strategy.name][split], final[comparison.baseline][split]
-                differences[split] = {metric: ours[metric].difference(theirs[metric]) for metric in metrics}
+                ours, theirs = final[strategy.name][split], final[baseline.name][split]
+                if split == "val" or same_test_data(strategy, baseline):
+                    differences[split] = {metric: ours[metric].difference(theirs[metric]) for metric in metrics}
         paths = [strategy.stages[seed] for seed in strategy.finished_seeds]
         seconds, seen = [sum(map(_seconds, path)) for path in paths], [sum(map(_seen, path)) for path in paths]
         rows.append(
@@ -110,17 +117,21 @@ def strategy_scores(comparison: Comparison) -> list[StrategyScores]:
 
 
 def best(rows: list[StrategyScores], split: Split, metric: str, comparison: Comparison) -> float | None:
-    """The best mean of a metric; None if no strategy has one."""
+    """The best mean of a metric; None if no strategy has one, or nothing tells which values are better."""
     means = [row.scores[split][metric].mean for row in rows]
     finite = [mean for mean in means if mean is not None and math.isfinite(mean)]
-    return (min if lower_is_better(metric, comparison) else max)(finite, default=None)
+    which = better_values(metric, comparison)
+    return None if which is None else {"min": min, "max": max}[which](finite, default=None)
 
 
-def lower_is_better(metric: str, comparison: Comparison) -> bool:
-    """Whether lower values of a metric are better: by the mode if it is the monitor, otherwise by its name."""
+def better_values(metric: str, comparison: Comparison) -> Mode | None:
+    """Whether lower or higher values of a metric are better: by the mode if it is the monitor, otherwise by its name.
+
+    None where the name does not tell.
+    """
     if without_split(comparison.monitor) == metric:
-        return comparison.mode == "min"
-    return better(metric) == "min"
+        return "min" if comparison.mode == "min" else "max"
+    return better(metric)
 
 
 def in_percent(comparison: Comparison) -> set[str]:
@@ -137,7 +148,7 @@ def in_percent(comparison: Comparison) -> set[str]:
 
 def is_share(metric: str, values: Iterable[float]) -> bool:
     """Whether a metric is named accuracy, F1, precision or recall, and all of its values are between 0 and 1."""
-    named = not _words(metric).isdisjoint({"accuracy", "f1", "precision", "recall"})
+    named = not _words(metric).isdisjoint({"accuracy", "f1", "precision", "recall"}) and better(metric) != "min"
     return named and not any(value < 0 or value > 1 for value in values)
 
 

@@ -14,6 +14,7 @@ from gradual.report.differences import DIFFERENCE_HEADING, UNCERTAINTY, differen
 from gradual.report.equal_training import difference, equal_training
 from gradual.report.page import rendered
 from gradual.report.scores import final_score, in_percent, is_share, strategy_scores
+from gradual.report.significance import Finished
 from gradual.report.tables import Cell, Table, count, difference_text, metric_name, score_tables, score_text
 from gradual.score_names import without_split
 
@@ -175,7 +176,7 @@ def lead(search: Search) -> list[str]:
             sentences.append(
                 f"That is {difference_text(gain, search.percent)} against the schedule of the configuration "
                 f"({default.name}), with seed {search.seed} on the validation data that it was chosen by: as the best "
-                f"of {finished} it is too good, by an amount that only other seeds show."
+                f"of {finished} it is too good, by an amount that only other seeds and other data show."
             )
     return sentences + _confirmed(search)
 
@@ -194,7 +195,7 @@ def _confirmed(search: Search) -> list[str]:
         which = (
             "the difference on test is the one to report, since the schedule was chosen on the validation data"
             if len(gains) > 1
-            else "this is the difference to report"
+            else "still too good, since the schedule was chosen on the same validation data, and there is no test data"
         )
         sentences.append(
             f"Under {_seeds(ours)} it is {' and '.join(gains)} against that schedule (mean; positive is better): "
@@ -203,14 +204,14 @@ def _confirmed(search: Search) -> list[str]:
     training = equal_training(found)
     best = training.best if training is not None else None
     if best is not None and (gains := _gains(search, ours, best, monitor)):
-        kind = best.name.removeprefix(f"{FOUND}: ")
+        kinds = ", ".join(name.removeprefix(f"{FOUND}: ") for name in best.chosen)
         sentences.append(
-            f"Against the best control of equal training ({kind}), under {_seeds(ours)}, it is {' and '.join(gains)}."
+            f"Against the best control of equal training ({kinds}), under {_seeds(ours)}, it is {' and '.join(gains)}."
         )
     return sentences
 
 
-def _gains(search: Search, ours: Strategy, other: Strategy, metric: str) -> list[str]:
+def _gains(search: Search, ours: Strategy, other: Finished, metric: str) -> list[str]:
     """By how much one strategy is better than another on validation, and on test where that score is measured there."""
     found: list[str] = []
     for split, name in SPLITS.items():

@@ -13,8 +13,8 @@ from gradual.errors import InputError
 from gradual.report.collect import Comparison, Split, Strategy
 from gradual.report.equal_training import EqualTraining, difference, equal_training
 from gradual.report.pooled import Pooled, pool
-from gradual.report.scores import in_percent, lower_is_better
-from gradual.report.significance import Significance, strategy_of_interest
+from gradual.report.scores import better_values, in_percent
+from gradual.report.significance import Finished, Significance, strategy_of_interest
 from gradual.score_names import without_split
 
 BEST_CONTROL, ONE_STAGE, IN_DOMAIN_ONLY = "best control", "one-stage", "in-domain only"
@@ -54,7 +54,8 @@ def data_sets(comparisons: Mapping[str, Comparison], metrics: Sequence[str] = ()
             first that its report shows.
 
     Raises:
-        InputError: A comparison has no strategy, none has one of the scores, or the scores have no common unit.
+        InputError: A comparison has no strategy, none has one of the scores, nothing tells which values of a score are
+            better, or the scores have no common unit.
     """
     for metric in metrics:
         if not any(metric in shown for one in comparisons.values() for shown in one.shown.values()):
@@ -76,14 +77,18 @@ def names_of(run_dirs: Sequence[Path]) -> list[str]:
 
 
 def pooled(found: Sequence[DataSet]) -> dict[str, Pooled]:
-    """The pooled differences, by ``AGAINST``, of the data sets whose differences have a standard error."""
+    """The pooled differences, by ``AGAINST``."""
     pools = {}
     for against in AGAINST:
-        rows = [one.differences[against] for one in found if against in one.differences]
-        known = [(row.difference, row.standard_error) for row in rows if row.standard_error is not None]
-        if estimate := pool([row[0] for row in known], [row[1] for row in known]):
+        rows = [one.differences[against] for one in found if is_pooled(one, against)]
+        if estimate := pool([row.difference for row in rows], [row.standard_error or 0 for row in rows]):
             pools[against] = estimate
     return pools
+
+
+def is_pooled(one: DataSet, against: str) -> bool:
+    """Whether a difference has a standard error above 0: one that never varies says nothing about other data sets."""
+    return against in one.differences and bool(one.differences[against].standard_error)
 
 
 def differences_csv(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> str:
@@ -99,7 +104,7 @@ def differences_csv(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> st
                 writer.writerow({"data_set": one.name, "against": against, **asdict(row), "seeds": len(row.seeds)})
         if against in pools:
             estimate = asdict(pools[against])
-            del estimate["data_sets"]
+            del estimate["weights"]
             writer.writerow({"data_set": "pooled", "against": against, **estimate})
     return text.getvalue()
 
@@ -114,14 +119,19 @@ def _data_set(name: str, comparison: Comparison, metrics: Sequence[str]) -> Data
     metric = next(one for one in preferred if one in shown)
     controls = equal_training(comparison)
     others = {one.name: one for one in comparison.strategies}
-    compared = {BEST_CONTROL: controls.best if controls else None, ONE_STAGE: others.get(ONE_STAGE)}
-    compared[IN_DOMAIN_ONLY] = others.get(IN_DOMAIN_ONLY)
-    turns = lower_is_better(metric, comparison)
+    compared: dict[str, Finished | None] = {BEST_CONTROL: controls.best if controls else None}
+    compared |= {against: others.get(against) for against in (ONE_STAGE, IN_DOMAIN_ONLY)}
+    which = better_values(metric, comparison)
+    if which is None:
+        raise InputError(
+            f"Nothing tells whether low or high values of '{metric}' are better in {comparison.root}: choose another "
+            "score with --metric."
+        )
     differences = {}
     for against, other in compared.items():
         row = difference(strategy, other, split, metric) if other and other is not strategy else None
         if row is not None:
-            differences[against] = _turned(row) if turns else row
+            differences[against] = _turned(row) if which == "min" else row
     return DataSet(name, comparison, strategy, split, metric, controls, differences)
 
 

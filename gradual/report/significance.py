@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
-from gradual.report.collect import Comparison, Examples, Split, Strategy
+from gradual.report.collect import Comparison, Examples, Split, StageRecord, Strategy
 from gradual.report.uncertainty import Uncertainty, of_examples, of_scores
 
 
@@ -28,6 +29,21 @@ class Significance(Uncertainty):
     seeds: list[int]
 
 
+class Finished(Protocol):
+    """What has a result for each of its seeds: a strategy, or the best control, which may be another for each seed."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def finished_seeds(self) -> list[int]:
+        """The seeds that it has a result for."""
+
+    def final(self, seed: int) -> StageRecord | None:
+        """Its result for a seed; None if it has none."""
+
+
 def strategy_of_interest(comparison: Comparison) -> Strategy | None:
     """The strategy named ``gradual``, otherwise the last one that is no control."""
     strategies = [strategy for strategy in comparison.strategies if strategy.control is None]
@@ -48,10 +64,22 @@ def significances(comparison: Comparison) -> list[Significance]:
     return found
 
 
-def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | None:
-    """Compare two strategies in a test score by example; None if they share fewer than two examples or no seed."""
+def same_test_data(*compared: Finished) -> bool:
+    """Whether all results were tested on the same data, as far as this is known."""
+    finals = [one.final(seed) for one in compared for seed in one.finished_seeds]
+    return len({final.result.test_data for final in finals if final and final.result} - {""}) < 2
+
+
+def compare(strategy: Finished, other: Finished, metric: str) -> Significance | None:
+    """Compare two strategies in a test score by example.
+
+    Returns:
+        The difference; None if they share fewer than two examples or no seed, or were tested on different data.
+    """
     import numpy as np
 
+    if not same_test_data(strategy, other):
+        return None
     pairs = {}
     for seed in strategy.finished_seeds:
         ours, theirs = strategy.final(seed), other.final(seed)
@@ -69,10 +97,16 @@ def compare(strategy: Strategy, other: Strategy, metric: str) -> Significance | 
     return _significance(found, strategy, other, metric, len(ids), list(pairs))
 
 
-def compare_scores(strategy: Strategy, other: Strategy, split: Split, metric: str) -> Significance | None:
-    """Compare two strategies in a score after the last stage, by seed alone; None if they share no seed that has it."""
+def compare_scores(strategy: Finished, other: Finished, split: Split, metric: str) -> Significance | None:
+    """Compare two strategies in a score after the last stage, by seed alone.
+
+    Returns:
+        The difference; None if they share no seed that has the score, or were tested on different data.
+    """
     import numpy as np
 
+    if split == "test" and not same_test_data(strategy, other):
+        return None
     differences = {}
     for seed in strategy.finished_seeds:
         finals = [strategy.final(seed), other.final(seed)]
@@ -86,7 +120,7 @@ def compare_scores(strategy: Strategy, other: Strategy, split: Split, metric: st
 
 
 def _significance(
-    found: Uncertainty, strategy: Strategy, other: Strategy, metric: str, examples: int, seeds: list[int]
+    found: Uncertainty, strategy: Finished, other: Finished, metric: str, examples: int, seeds: list[int]
 ) -> Significance:
     return Significance(
         **asdict(found), strategy=strategy.name, other=other.name, metric=metric, examples=examples, seeds=seeds
@@ -109,5 +143,6 @@ def not_computed(comparison: Comparison, found: Sequence[Significance]) -> list[
         for other in comparison.strategies
         for metric in comparison.metrics
         if strategy is not None and other is not strategy and (other.name, metric) not in there
+        if same_test_data(strategy, other)  # a remark says so
         if metric not in comparison.without_examples
     ]

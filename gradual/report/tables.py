@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gradual.report.collect import SPLITS, Comparison, Split
+from gradual.report.equal_training import EqualTraining
 from gradual.report.remarks import best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent
 from gradual.report.significance import Significance
@@ -158,11 +159,13 @@ def significance_csv(found: Sequence[Significance]) -> str:
 def results_json(
     rows: list[StrategyScores],
     found: Sequence[Significance],
+    controls: EqualTraining | None,
     comparison: Comparison,
     notes: list[str],
     missing: list[str],
 ) -> str:
     """All numbers of the tables, the scores of each seed, the stages that were cut off, and how they were made."""
+    rivals = controls.best.by_seed if controls and controls.best else {}
     strategies = {
         row.strategy.name: numbers(row, comparison)
         | {
@@ -185,6 +188,10 @@ def results_json(
         "val_metrics": comparison.val_metrics,
         "strategies": strategies,
         "significance": [asdict(significance) for significance in found],
+        "best_control": {
+            "by_seed": {seed: control.name for seed, control in rivals.items()},
+            "differences": [asdict(row) for row in controls.from_best.values()] if controls else [],
+        },
         "notes": notes,
         "missing": missing,
         "command": comparison.command,

@@ -10,6 +10,7 @@ for differences between all seeds and all examples, and not for those at hand al
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,13 @@ class Uncertainty:
 
 
 def of_scores(differences: np.ndarray) -> Uncertainty:
-    """The uncertainty of a difference of which only the scores are known.
+    """The uncertainty of a difference of which only the scores are known; nothing but itself if it is not finite.
 
     Args:
         differences: The difference for each seed, shape (seeds,).
     """
     mean = float(differences.mean())
-    if len(differences) < 2:
+    if len(differences) < 2 or not math.isfinite(mean):
         return Uncertainty(mean)
     half = _t(len(differences) - 1, 0.5 + CONFIDENCE / 2) * _standard_error(differences)
     return Uncertainty(mean, seeds_low=mean - half, seeds_high=mean + half)
@@ -67,7 +68,8 @@ def of_examples(ours: np.ndarray, theirs: np.ndarray) -> Uncertainty:
     """The uncertainty of a difference of which the scores of each example are known.
 
     A p-value is twice the smaller fraction of resamples on one side of 0 (those at 0 count for both sides), with one
-    added to numerator and denominator so that it is never 0. It agrees with the interval.
+    added to numerator and denominator so that it is never 0. It agrees with the interval. A difference that is not
+    finite has neither.
 
     Args:
         ours: Numerators and denominators of one strategy, shape (seeds, examples, 2).
@@ -77,6 +79,8 @@ def of_examples(ours: np.ndarray, theirs: np.ndarray) -> Uncertainty:
 
     differences = _scores(np.ones((1, ours.shape[1])), ours)[0] - _scores(np.ones((1, ours.shape[1])), theirs)[0]
     seeds, mean = len(differences), float(differences.mean())
+    if not math.isfinite(mean):
+        return Uncertainty(mean)
     drawn = _resampled(ours, theirs)
     alone = of_scores(differences)
     examples_low, examples_high = _interval(drawn)

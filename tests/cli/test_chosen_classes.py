@@ -58,6 +58,16 @@ def test_from_files_to_predictions_without_a_configuration(folder, run):
     assert all(record["label"] in ("pos", "neg") and 0.5 <= record["score"] <= 1 for record in records)
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_strategies_are_compared_on_the_same_data(folder, run, capsys, part):
+    strategies = json.dumps({"gradual": {}, "other": {"schedule": [6, 0], "data": {part: "train.jsonl"}}})
+    with pytest.raises(SystemExit):
+        run("compare", "--model", "TextClassifier", "--schedule", "[6, 0]", "--strategies", strategies)
+    said = capsys.readouterr().err
+    assert f"A strategy has data of its own for '{part}': strategies are compared on the same data." in said
+    assert not list(folder.glob("runs/gradual/seed-*"))
+
+
 @pytest.mark.slow
 def test_strategies_are_compared(folder, run):
     out = run(

@@ -235,3 +235,31 @@ def test_a_score_that_no_example_has_is_a_note_and_nothing_that_is_missing(tmp_p
     rows = [json.loads(line) for line in one.read_text().splitlines()]
     one.write_text("".join(json.dumps({**row, "macro_f1": [0, 1]}) + "\n" for row in rows))
     assert any("no 'macro_f1'" in line for line in json.loads(made(root)["results.json"])["missing"])
+
+
+def test_scores_of_different_test_data_are_not_compared(tmp_path):
+    root = write(tmp_path)
+    for path in (root / "seed-0").rglob("result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"test_data": "aaa"}))
+    assert len(significances(read_comparison(root))) == 2, "of results without a digest nothing is known"
+    result = root / "seed-0/0/result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"test_data": "bbb"}))
+    files = made(root)
+    comparison = read_comparison(root)
+    assert {row.other for row in significances(comparison)} == {"mixed"}
+    differences = {row.strategy.name: row.differences for row in strategy_scores(comparison)}
+    assert differences["gradual"]["test"] == differences["mixed"]["test"] == {"accuracy": None}
+    assert differences["gradual"]["val"]["accuracy"] is not None
+    (remark,) = [line for line in remarks(comparison) if "different test data" in line]
+    assert "(in-domain only, seed 0) against (mixed, seed 0; gradual, seed 0)." in remark
+    assert remark in files["table.md"]
+    assert "No significance" not in files["table.md"]
+
+
+def test_a_score_of_which_nothing_tells_the_better_values_has_no_best(tmp_path):
+    for metric, bold in (("hamming", False), ("accuracy", True)):
+        root = write(tmp_path / metric)
+        for file in root.rglob("*.json*"):
+            file.write_text(file.read_text().replace('"accuracy"', f'"{metric}"'))
+        rows = scores_table(strategy_scores(read_comparison(root)), read_comparison(root), "test").rows
+        assert any(cell.bold for row in rows for cell in row) == bold

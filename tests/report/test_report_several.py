@@ -16,9 +16,10 @@ from gradual import report
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.forest import draw_forest
-from gradual.report.pooled import Pooled, pool
+from gradual.report.pooled import pool
 from gradual.report.several import data_sets, names_of, pooled
-from gradual.report.tables import MINUS
+from gradual.report.several_page import notes, several_table
+from gradual.report.tables import DASH, MINUS
 
 
 def by_hand(differences, errors):
@@ -73,8 +74,25 @@ def test_the_pooled_estimate_is_that_of_statsmodels(case):
 
 def test_one_data_set_is_not_pooled_and_equal_ones_do_not_differ():
     assert pool([0.1], [0.01]) is None
-    assert pool([0.1, 0.1], [0.0, 0.0]) == Pooled(pytest.approx(0.1), pytest.approx(0.1, abs=1e-4),
-                                                 pytest.approx(0.1, abs=1e-4), 0.0, 0.0, 2)  # fmt: skip
+    found = pool([0.1, 0.1], [0.01, 0.01])
+    assert (found.difference, found.tau, found.i_squared, *found.weights) == pytest.approx((0.1, 0, 0, 0.5, 0.5))
+
+
+def test_the_weights_are_those_of_the_mean():
+    differences, errors = CASES["they differ"]
+    found = pool(differences, errors)
+    assert sum(found.weights) == pytest.approx(1)
+    assert np.dot(found.weights, differences) == pytest.approx(found.difference)
+
+
+def test_an_interval_of_data_sets_with_three_seeds_each_holds_in_about_nine_of_ten_cases():
+    draw, cases, inside = np.random.default_rng(0), 1_000, 0
+    for _ in range(cases):
+        by_seed = draw.standard_normal((6, 3))
+        errors = by_seed.std(axis=1, ddof=1) / 3**0.5
+        found = pool(by_seed.mean(axis=1), errors)
+        inside += found.low <= 0 <= found.high
+    assert 0.88 < inside / cases < 0.94, "what the report says of it"
 
 
 # The data sets
@@ -117,6 +135,28 @@ def losses(root, alone, adapted):
             examples = [{"id": str(k), "loss": [loss + k % 3, 1]} for k in range(6)]
             write_stage(root, f"seed-{seed}/{path}", {"loss": loss + 1.0}, examples)
     return root
+
+
+def test_a_difference_that_never_varies_does_not_decide_the_pooled_one(runs, tmp_path):
+    """Two models that predict nothing, or two names of one path."""
+    write_comparison(tmp_path / "same", {"in-domain only": [0], "one-stage": [200, 0], "gradual": [200, 0]}, (0, 1))
+    for seed in (0, 1):
+        for path in ("0", "200", "200/0"):
+            examples = [{"id": str(k), "joint_accuracy": [k % 2, 1]} for k in range(20)]
+            write_stage(tmp_path / "same", f"seed-{seed}/{path}", {"joint_accuracy": 0.5}, examples)
+    without = pooled(read(runs, ["joint_accuracy"]))["one-stage"]
+    found = read([*runs, tmp_path / "same"], ["joint_accuracy"])
+    assert found[-1].differences["one-stage"].standard_error == 0
+    assert pooled(found)["one-stage"] == without
+    assert "Against one-stage: same not pooled, since the difference never varies." in notes(found, pooled(found))
+
+
+def test_a_score_of_which_nothing_tells_the_better_values_is_refused(tmp_path):
+    root = losses(tmp_path / "a", 4.0, 2.0)
+    for file in root.rglob("*.json*"):
+        file.write_text(file.read_text().replace('"loss"', '"hamming"'))
+    with pytest.raises(InputError, match=r"whether low or high values of 'hamming' are better in .*--metric"):
+        read([root])
 
 
 def test_where_lower_is_better_a_lower_score_is_a_gain(tmp_path):
@@ -198,6 +238,29 @@ def test_the_command_writes_one_page_with_one_picture(runs, tmp_path, capsys):
     hotel = read(runs, ["joint_accuracy"])[1].differences["one-stage"]
     assert float(one["difference"]) == hotel.difference
     assert float(one["low"]) == hotel.low
+
+
+def test_the_table_has_the_weights_of_the_pooled_gain(runs):
+    found = read(runs, ["joint_accuracy"])
+    pools = pooled(found)
+    table = several_table(found, pools)
+    assert table.heading[-1] == "weight"
+    weights = [row[-1].text for row in table.rows[: len(runs) + 1]]
+    assert weights == [*(f"{weight:.0%}" for weight in pools["one-stage"].weights), DASH, ""]
+
+
+def test_another_strategy_of_interest_is_named(tmp_path):
+    for name in "ab":
+        write_comparison(tmp_path / name, {"in-domain only": [0], "mixed": [200]}, seeds=(0, 1), metrics=["f1"])
+        for seed in (0, 1):
+            for path, score in (("0", 0.4), ("200", 0.5 + seed / 10)):
+                examples = [{"id": str(k), "f1": [(k + seed) % 3 * score, 1]} for k in range(9)]
+                write_stage(tmp_path / name, f"seed-{seed}/{path}", {"f1": score}, examples)
+    page = report.write_several([tmp_path / name for name in "ab"], tmp_path / "out").read_text()
+    assert "<h1>Mixed on 2 data sets</h1>" in page
+    assert "The strategy of interest is mixed." in page
+    assert "The gain of mixed in each data set" in page
+    assert "radual fine-tuning" not in page
 
 
 def test_making_it_again_gives_the_same_bytes(runs, tmp_path):

@@ -50,6 +50,16 @@ def test_the_interval_of_seeds_is_that_of_their_t_distribution():
     assert (found.low, found.examples_low, found.p_value) == (None, None, None)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_difference_that_is_not_finite_has_no_interval_and_no_p(value):
+    ours = np.ones((3, 50, 2))
+    theirs = ours * [0.5, 1.0]
+    ours[0, 7, 0] = value
+    for found in (of_examples(ours, theirs), of_scores(np.array([0.1, value, 0.2]))):
+        assert not np.isfinite(found.difference)
+        assert {name: value for name, value in vars(found).items() if value is not None}.keys() == {"difference"}
+
+
 def test_one_seed_says_nothing_of_other_seeds():
     assert of_scores(np.array([0.02])).seeds_low is None
     counts = np.stack([np.arange(20.0) % 3, np.full(20, 3.0)], axis=-1)[None]
