@@ -172,7 +172,7 @@ class Growth:
             results = list(takewhile(bool, (load_result_or_reopen(n.directory(run), weights=False) for n in nodes)))
             k = len(results)
             if k and math.isfinite(score := self.score(results[-1])):
-                trial.report(k, score)
+                trial.report(self.space.step(choices[k - 1].amount), score)
             if k < len(nodes):
                 if self._has_collapsed(nodes[k].directory(run)):
                     trial.fail()
@@ -180,7 +180,7 @@ class Growth:
                 return self._first_to_train(nodes[: k + 1])
             if choices and not choices[-1].amount:
                 return self._end(trial, tree)
-            if k and trial.should_be_pruned(k):
+            if k and trial.should_be_pruned():
                 trial.prune()
                 return None
             trial.choose(self._choose(trial, choices))

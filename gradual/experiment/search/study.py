@@ -48,15 +48,14 @@ class Trial:
         """
         return self._study.live(self.number, k, fixed)
 
-    def report(self, k: int, score: float) -> None:
-        """Report the validation score after the ``k``-th stage."""
-        live = self._study.live(self.number, k)
-        if k not in self._frozen().intermediate_values:
-            live.report(score, k)
+    def report(self, step: int, score: float) -> None:
+        """Report the validation score after the last stage that was trained, at a step of the pruner's."""
+        if step not in self._frozen().intermediate_values:
+            self._study.live(self.number, 0).report(score, step)
 
-    def should_be_pruned(self, k: int) -> bool:
-        """Whether the path is to end early, since it is worse after its ``k``-th stage than others were."""
-        return self._study.live(self.number, k).should_prune()
+    def should_be_pruned(self) -> bool:
+        """Whether the path is to end early, since it is worse at its last step than others were."""
+        return self._study.live(self.number, 0).should_prune()
 
     @property
     def paid(self) -> list[str]:
