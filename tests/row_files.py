@@ -16,7 +16,7 @@ from gradual.data.tables import Part, common_types, fit, scan
 
 def write(path: Path, rows: list[dict], **options) -> Path:
     """Write a file in the format of its name, with no code of ours."""
-    if path.suffix == ".jsonl":
+    if path.suffix in (".jsonl", ".json"):
         path.write_text("".join(json.dumps(row, **options) + "\n" for row in rows), encoding="utf-8")
     elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)

@@ -1,7 +1,9 @@
 """Data modules of small files, each with a cache of its own."""
 
 import pytest
+from tokenized_files import WORDS, save_tokenizer
 
+import gradual.data.cache
 from gradual import FileDataModule
 
 
@@ -29,3 +31,35 @@ def put(tmp_path):
         return tmp_path / name
 
     return put
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder, ["[PAD]", "[UNK]", *WORDS])
+    return str(folder)
+
+
+@pytest.fixture
+def make(tmp_path, tokenizer_folder):
+    """Makes a data module with a cache of the test's own; ``tokens=True`` tokenizes."""
+
+    def make(in_domain, *more, tokens=False, **arguments):
+        if tokens:
+            arguments = {"text_column": "text", "tokenizer": tokenizer_folder} | arguments
+        return FileDataModule(in_domain, *more, cache_dir=str(tmp_path / "cache"), **arguments)
+
+    return make
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Names of the files that were converted, one entry each time."""
+    files, original = [], gradual.data.cache._make
+
+    def make(part, *rest):
+        files.append(part.files[0].name)
+        original(part, *rest)
+
+    monkeypatch.setattr(gradual.data.cache, "_make", make)
+    return files
