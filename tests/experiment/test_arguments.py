@@ -1,101 +1,27 @@
-"""Arguments are checked where they enter: whatever is wrong with a call is one sentence, before anything is made."""
+"""Arguments of fit are checked where they enter: a wrong call is one sentence, before anything is made."""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
-import datasets
-import lightning
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger
-from linear_model import Examples, make_data
-from slow_cases import fast_one_in
+from linear_model import Examples
+from refused_calls import Net, Plain, compare, fit, refusal, small
 from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader
 
 import gradual
-from gradual import Domains, FileDataModule, InputError, MixedDomainDataModule
-from gradual.checks import check_fields, checked, found, integer, number, of_hint
-
-
-class Net(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-
-    def _loss(self, batch):
-        return (self.layer(batch[0]) - batch[1]).square().mean()
-
-    def training_step(self, batch, batch_idx):
-        return self._loss(batch)
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val/loss", self._loss(batch), batch_size=len(batch[0]))
-
-    def test_step(self, batch, batch_idx):
-        self.log("test/loss", self._loss(batch), batch_size=len(batch[0]))
-
-
-class Plain(nn.Module):
-    pass
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        yield from ()
-
-
-class Unnumbered:
-    def __getitem__(self, index):
-        return index
+from gradual import FileDataModule, MixedDomainDataModule
 
 
 class Forgetful(MixedDomainDataModule):
     def __init__(self):
         LightningDataModule.__init__(self)
 
-
-def small(**changes) -> MixedDomainDataModule:
-    return make_data({"out_of_domain": Examples("out", 8, 1.0, 2), "batch_size": 8, **changes})
-
-
-pytestmark = pytest.mark.usefixtures("undrawn_figures")
-SETTINGS = {
-    "optimizer": {"lr": 0.1}, "max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False, "logger": False,
-}  # fmt: skip
-
-
-def refusal(call: Callable[[], Any]) -> str:
-    """The sentence that a call ends in."""
-    with pytest.raises(InputError) as refused:
-        call()
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    assert sentence.endswith((".", "?"))
-    return sentence
-
-
-def fit(root, *, model=None, data=None, schedule=(4, 0), run_dir=..., **settings):
-    model, data = Net() if model is None else model, small() if data is None else data
-    return gradual.fit(model, data, schedule, root / "run" if run_dir is ... else run_dir, **SETTINGS | settings)
-
-
-def compare(root, *, model=Net, data=None, schedule=(4, 0), run_dir=..., **settings):
-    data = small() if data is None else data
-    run_dir = root / "run" if run_dir is ... else run_dir
-    return gradual.compare(model, data, schedule, run_dir, **SETTINGS | {"seeds": [0]} | settings)
-
-
-# gradual.fit
 
 MODULE = "wrap it in a lightning.pytorch.LightningModule"
 OPTIMIZER = "each stage makes its own: write optimizer={'class_path': 'torch.optim.AdamW', 'lr': 0.01}"
@@ -225,199 +151,6 @@ def test_calls_that_do_not_fit_are_one_sentence(tmp_path):
         assert said in refusal(call)
 
 
-# gradual.compare
-
-COMPARE = {
-    "a model": ({"model": Net()}, "every stage gets a model of its own: pass Net, or a function such as lambda"),
-    "a name": ({"model": "net"}, "model is 'net': it must be a class or a function that returns a LightningModule."),
-    "a function that makes nothing": ({"model": lambda: None}, "What model() returns is None: it must be a Lightning"),
-    "a function that makes an nn.Module": ({"model": lambda: Plain()}, "What model() returns is a Plain"),
-    "a function that asks for something": ({"model": lambda seed: Net()}, "missing a required argument: 'seed'"),
-    "a class of nn.Module": ({"model": Plain}, "Plain is not a LightningModule"),
-    "one seed": ({"seeds": 0}, "seeds is 0: it must be a list of integers from 0 to 4294967295; write seeds=[0]."),
-    "the text of seeds": ({"seeds": "[0, 1]"}, "write it without quotation marks"),
-    "text": ({"seeds": ["a"]}, "it holds 'a'"),
-    "real numbers": ({"seeds": [0, 1.5]}, "it holds 1.5"),
-    "numbers from a generator": ({"seeds": (seed for seed in [0, -1])}, "it holds -1"),
-    "True": ({"seeds": [True]}, "it holds True"),
-    "no seed": ({"seeds": []}, "it is empty"),
-    "None": ({"seeds": None}, "seeds is None"),
-    "seeds by name": ({"seeds": {"a": 1}}, "seeds is {'a': 1}"),
-    "the seed of fit": ({"seed": 3}, "A comparison takes several seeds: write seeds=[3] instead of seed."),
-    "a number of strategies": ({"strategies": 4}, "strategies is 4: it must be a mapping from names to schedules"),
-    "one metric": ({"metrics": "loss"}, "metrics is 'loss': it must be a list of names, or None; write ['loss']."),
-    "a metric that is none": ({"metrics": [3]}, "metrics is [3]"),
-    "no metric": ({"metrics": []}, "metrics is []"),
-    "several baselines": ({"baseline": ["gradual"]}, "baseline is ['gradual']: it must be text or None."),
-    "a class of data": ({"data": MixedDomainDataModule}, "make an instance: MixedDomainDataModule(...)"),
-    "a function that makes data": ({"data": make_data}, "datamodule is the function make_data"),
-    "no run_dir": ({"run_dir": None}, "run_dir is None"),
-    "the text of a schedule": ({"schedule": "[4, 0]"}, "schedule is '[4, 0]'"),
-    "text for a number": ({"patience": "3"}, "patience is '3'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", COMPARE)
-def test_a_wrong_call_of_compare_is_one_sentence_and_trains_nothing(tmp_path, kind):
-    changes, said = COMPARE[kind]
-    assert said in refusal(functools.partial(compare, tmp_path, **changes))
-    assert not list(tmp_path.rglob("seed-*"))
-
-
-def test_a_function_that_makes_one_model_over_and_over_is_refused(tmp_path):
-    """Else the second strategy would start from what the first has learnt."""
-    model = Net()
-    said = refusal(lambda: compare(tmp_path, model=lambda: model))
-    assert said.startswith("model() returned the same Net twice")
-
-
-# Data modules
-
-SOURCES = "join several datasets into one, such as torch.utils.data.ConcatDataset"
-FEW = Examples("in", 4, 2.0, 1)
-
-DATASETS = {
-    "a loader": (DataLoader([1]), "pass the loader's dataset"),
-    "a stream": (Stream(), "a stage draws examples by index"),
-    "a stream of datasets": (datasets.Dataset.from_list([{"a": 1}]).to_iterable_dataset(), "a stage draws examples by"),
-    "a path": (Path("train.jsonl"), "files are read by gradual.FileDataModule"),
-    "the text of a path": ("train.jsonl", "files are read by gradual.FileDataModule"),
-    "paths": (["a.jsonl", "b.jsonl"], "files are read by gradual.FileDataModule"),
-    "a list of datasets": ([FEW, FEW], SOURCES),
-    "a tuple of datasets": ((TensorDataset(torch.zeros(3)), TensorDataset(torch.zeros(3))), SOURCES),
-    "datasets of datasets": ([datasets.Dataset.from_list([{"a": 1}])], SOURCES),
-    "a dict of datasets": ({"web": FEW, "news": FEW}, SOURCES),
-    "splits": (datasets.DatasetDict({"train": datasets.Dataset.from_list([{"a": 1}])}), SOURCES),
-    "a class": (Examples, "make an instance: Examples(...)"),
-    "a number": (3, "it must be a map-style dataset (with __len__ and __getitem__) or a list of examples"),
-    "a set": ({1, 2}, "it has no length or cannot be indexed"),
-    "a generator": ((number for number in [1]), "it has no length"),
-    "a function": (len, "is the function len"),
-    "one without a length": (Unnumbered(), "is an Unnumbered: it must be a map-style dataset"),
-    "an array without a dimension": (np.array(3), "is a ndarray"),
-    "a data frame": (pd.DataFrame({"a": [1]}), "frame.to_dict('records')"),
-    "a series": (pd.Series([1, 2], index=[5, 6]), "series.tolist()"),
-    "a data module": (LightningDataModule(), "is a LightningDataModule"),
-}
-
-
-MAPPINGS = ("a dict of datasets", "splits")  # a pool of named sources
-
-
-@pytest.mark.parametrize(
-    ("kind", "part"),
-    [
-        (kind, part)
-        for kind in DATASETS
-        for part in ("in_domain", "out_of_domain", "val", "test")
-        if part != "out_of_domain" or kind not in MAPPINGS
-    ],
-)
-def test_values_that_are_no_map_style_dataset_are_refused_in_one_sentence(kind, part):
-    value, said = DATASETS[kind]
-    sentence = refusal(lambda: MixedDomainDataModule(**{part: value}))
-    assert sentence.startswith(f"{part} is ")
-    assert said in sentence
-
-
-@pytest.mark.parametrize("kind", ["a loader", "a list of datasets", "a path"])
-def test_data_from_load_is_checked_in_the_same_way(kind):
-    class Loading(MixedDomainDataModule):
-        def load(self):
-            return Domains([1], val=DATASETS[kind][0])
-
-    assert refusal(Loading().setup).startswith("val is ")
-    Loading.load = lambda self: {"in_domain": [1]}
-    assert "Loading.load() returned a dict: it must return a gradual.Domains." in refusal(Loading().setup)
-
-
-MAP_STYLE = {
-    "a list": [1, 2],
-    "a tuple": (1, 2),
-    "a range": range(2),
-    "an array": np.arange(2),
-    "a tensor": torch.arange(2),
-    "texts": ["a b", "what is in train.csv?"],
-    "lists": [[1, 2], [3]],
-    "tensors": [torch.zeros(2), torch.ones(2)],
-    "dicts": [{"ids": [1], "lengths": 1}, {"ids": [2], "lengths": 1}],
-    "a dataset of torch": TensorDataset(torch.arange(2)),
-    "several as one": ConcatDataset([[1], [2]]),
-    "a part": Subset([1, 2, 3], [0, 1]),
-    "a dataset of datasets": datasets.Dataset.from_list([{"a": 1}, {"a": 2}]),
-    "nothing": [],
-}
-
-
-@pytest.mark.parametrize("kind", MAP_STYLE)
-def test_examples_of_any_kind_are_a_dataset(kind):
-    value = MAP_STYLE[kind]
-    data = MixedDomainDataModule([0], value, collate_fn=list)
-    assert data.domains.out_of_domain is value
-    assert data.pool_size == len(value)
-
-
-NUMBERS = {
-    "batch_size": (["8", 2.5, None, True, 0, float("nan"), 4.0, [4]], "an integer of at least 1"),
-    "eval_batch_size": (["8", True, 0, 2.5], "an integer of at least 1, or None"),
-    "batch_tokens": (["8", True, 2.5, 0], "an integer of at least 1, or None"),
-    "num_workers": (["2", -1, None, True, 1.5], "an integer of at least 0"),
-    "seed": (["0", 1.5, None, -1, True, 2**32], "an integer from 0 to 4294967295"),
-    "collate_fn": (["pad", 3, [len]], "a function or None"),
-    "id_of": (["id", 3], "a function or None"),
-    "schedule": (["[4, 0]", 3, None], "a list of amounts, such as [4000, 2000, 500, 0]"),
-}
-
-
-@pytest.mark.parametrize("name", NUMBERS)
-def test_numbers_and_functions_of_the_data_module(name):
-    values, accepted = NUMBERS[name]
-    for value in values:
-        sentence = refusal(lambda value=value: MixedDomainDataModule([1], **{name: value}))
-        assert sentence.startswith(f"{name} is {found(value)}: ")
-        assert f"it must be {accepted}" in sentence
-
-
-FILES = {
-    "in_domain": ([None, 3, FEW, ["a.csv", 3], {"web": "a.csv"}, True, [["a.csv"]]], "a file, a pattern or a list of"),
-    "val": ([3, DataLoader([1])], "a file, a pattern or a list of these, or None"),
-    "text_column": ([3, ["a", 3], {"a": 1}], "text, a list of texts or None"),
-    "tokenizer": ([3, object()], "a path, or None"),
-    "max_length": (["5", 2.5, 0, True], "an integer of at least 1, or None"),
-    "label_column": ([3, ["label"]], "text or None"),
-    "columns": (["x", [3], 3], "a list of texts or None"),
-    "cache_dir": ([3], "a path, or None"),
-    "num_proc": (["2", 0, True, 1.5], "an integer of at least 1, or None"),
-    "batch_size": (["8", 2.5, True], "an integer of at least 1"),
-    "collate_fn": ([3], "a function or None"),
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_arguments_of_the_data_module_of_files(name):
-    values, accepted = FILES[name]
-    for value in values:
-        sentence = refusal(lambda value=value: FileDataModule(**{"in_domain": "a.csv", name: value}))
-        assert sentence.startswith(f"{name} is ")
-        assert f"it must be {accepted}" in sentence
-
-
-def test_the_parser_of_the_command_line_sees_through_the_check():
-    class Mine(MixedDomainDataModule):
-        def __init__(self, root: str, **further):
-            super().__init__(**further)
-            self.root = root
-
-    assert "batch_size" in inspect.signature(MixedDomainDataModule).parameters
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Mine, "data")
-    made = parser.instantiate_classes(parser.parse_args(["--data.root=x", "--data.batch_size=3"])).data
-    assert (made.root, made.batch_size, made.num_workers) == ("x", 3, 0)
-
-
-# What goes on working
-
-
 def test_numbers_of_numpy_s_are_numbers(tmp_path):
     data = small(batch_size=np.int64(512), num_workers=np.int32(0))
     assert (type(data.batch_size), data.batch_size) == (int, 512)
@@ -427,138 +160,10 @@ def test_numbers_of_numpy_s_are_numbers(tmp_path):
     assert result.seed == 3
 
 
-@pytest.mark.parametrize("seeds", fast_one_in(4, [np.array([0]), ((0,),), range(1), iter([0])]))
-def test_a_comparison_takes_seeds_of_any_kind_of_list(tmp_path, seeds):
-    page = compare(tmp_path, seeds=seeds, strategies=["in-domain only"])
-    assert (page.parents[1] / "seed-0/0/result.json").exists()
-
-
 def test_a_model_that_was_trained_before_is_trained_again(tmp_path):
     model = Net()
     fit(tmp_path, model=model, schedule=[0])
     assert fit(tmp_path, model=model, schedule=[0], run_dir=str(tmp_path / "again")).stages[0].epochs == 1
-
-
-# What a model and its data need
-
-
-def without(step: str) -> LightningModule:
-    return type("Lacking", (Net,), {step: getattr(LightningModule, step)})()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"model": without("training_step")}, "Lacking has no training_step: add one that returns the loss"),
-        ({"model": without("validation_step")}, "Lacking has no validation_step, which is needed to detect"),
-        ({"model": without("test_step")}, "There is test data, but Lacking has no test_step: add one, or leave the"),
-        ({"data": small(val=None)}, "There is no validation data"),
-        ({"data": small(val=[])}, "has no validation examples"),
-    ],
-)  # fmt: skip
-def test_missing_requirements_of_any_stage_are_reported_before_training(tmp_path, changes, said):
-    assert said in refusal(functools.partial(fit, tmp_path, **changes))
-    assert not list(tmp_path.glob("run/seed-0/*"))
-    factory = {"model": lambda: type(changes["model"])()} if "model" in changes else changes
-    assert said in refusal(functools.partial(compare, tmp_path / "compared", **factory))
-
-
-def test_without_test_data_no_test_step_is_needed(tmp_path):
-    result = fit(tmp_path, model=without("test_step"), data=small(test=None), schedule=[0])
-    assert result.final["test"] == {}
-
-
-def test_a_model_that_a_trainer_is_training_is_refused(tmp_path):
-    said = []
-
-    class Within(Callback):
-        def on_train_start(self, trainer, pl_module):
-            said.append(refusal(lambda: fit(tmp_path, model=pl_module, schedule=[0])))
-
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    model, data = Net(), small()
-    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.1)
-    Trainer(accelerator="cpu", max_epochs=1, callbacks=[Within()], **quiet).fit(model, datamodule=data)
-    assert said == ["This Net is already being trained by a Trainer: each stage makes its own Trainer."]
-
-
-class Silent(Net):
-    def validation_step(self, batch, batch_idx):
-        pass
-
-
-def test_a_monitor_that_is_not_logged_is_named_with_those_that_are(tmp_path):
-    said = (
-        "monitor is 'val/los', which validation does not log; the names logged are val/loss. Did you mean 'val/loss'?"
-    )
-    assert refusal(lambda: fit(tmp_path, monitor="val/los", mode="min")) == said
-    said = "monitor is 'val/loss', which validation does not log; it logs nothing."
-    assert refusal(lambda: fit(tmp_path, model=Silent(), run_dir=tmp_path / "silent")) == said
-
-
-# The mechanism
-
-
-@dataclass(frozen=True)
-class Config:
-    count: int = 1
-    share: float | None = None
-    names: list[str] | None = None
-    rates: dict[str, float] | None = None
-    kind: Literal["a", "b"] = "a"
-    switch: bool = False
-    make: Callable[[], Any] = dict
-    any: Any = None
-
-    def __post_init__(self):
-        check_fields(self, "config.{}", count=integer(1, 5), share=number(0, below=1))
-
-
-def test_fields_are_checked_by_type_and_by_table():
-    for field, values, said in (
-        ("count", [0, 6, "1", None, True, 1.0], "an integer from 1 to 5."),
-        ("share", [1, -0.1, "0", float("nan"), True], "a number from 0 to below 1, or None."),
-        ("names", ["a", {"a"}, 3], "a list of texts or None."),
-        ("names", [["a", 3]], "a list of texts or None; it holds 3."),
-        ("rates", [{"a": "b"}, [1], {1: 1}], "a mapping or None."),
-        ("kind", ["c", 1, None], "'a' or 'b'."),
-        ("switch", [1, "yes", None], "True or False."),
-        ("make", [3, {}], "a function."),
-    ):
-        for value in values:
-            sentence = refusal(lambda value=value, field=field: Config(**{field: value}))
-            assert sentence.startswith(f"config.{field} is ")
-            assert sentence.endswith(f": it must be {said}")
-    whole = Config(np.int8(2), 0, ("a", "b"), {"a": np.float32(0.5), "b": 1}, "b", True, list, object())
-    assert (whole.count, whole.share, whole.names, whole.rates) == (2, 0.0, ["a", "b"], {"a": 0.5, "b": 1.0})
-    kinds = [type(value) for value in (whole.count, whole.share, whole.names, *whole.rates.values())]
-    assert kinds == [int, float, list, float, float]
-
-
-def test_a_function_is_checked_by_its_hints_and_runs_with_what_was_converted():
-    @checked(least=number(0))
-    def twice(value: int, names: Iterable[str] = (), least: float | None = None) -> Any:
-        """Twice."""
-        return value * 2, names, least
-
-    assert twice(np.int64(2), iter(["a"]), 1) == (4, ["a"], 1.0)
-    assert (twice.__doc__, list(inspect.signature(twice).parameters)) == ("Twice.", ["value", "names", "least"])
-    assert refusal(lambda: twice("2")) == "value is '2': it must be an integer."
-    assert refusal(lambda: twice(2, "a")) == "names is 'a': it must be a list of texts."
-    assert refusal(lambda: twice(2, least=-1)) == "least is -1: it must be a number of at least 0, or None."
-    assert "Did you mean 'least'?" in refusal(lambda: twice(2, leats=1))
-
-    @checked()
-    def failing(value: int) -> None:
-        raise TypeError("of its own")
-
-    with pytest.raises(TypeError, match="of its own"):
-        failing(1)
 
 
 @pytest.mark.parametrize("name", inspect.signature(Trainer.__init__).parameters)
@@ -568,20 +173,3 @@ def test_every_default_of_lightning_s_trainer_is_accepted(name):
 
         value = inspect.signature(Trainer.__init__).parameters[name].default
         assert check_trainer({name: value}) == {name: value}
-
-
-def test_messages_show_plain_values_and_name_the_type_of_others():
-    assert found("a" * 500) == f"'{'a' * 79}..."
-    for value, text in (
-        (None, "None"), ([1, "a"], "[1, 'a']"), ([object()], "a list"), ({"a": object()}, "a dict"),
-        (len, "the function len"),
-        (lambda: 1, "a function"), (Net, "the class Net"), (Path("a"), "the path 'a'"), (torch.zeros(2), "a Tensor"),
-        (lightning.Trainer, "the class Trainer"), (np.int64(3), "np.int64(3)"), (list(range(500)), "a list"),
-    ):  # fmt: skip
-        assert found(value) == text
-
-
-def test_a_class_passed_instead_of_an_instance_is_reported():
-    assert of_hint(Timer).wrong(Timer) == "make an instance: Timer(...)"
-    assert of_hint(Callback | None).wrong(Timer) == "make an instance: Timer(...)"
-    assert of_hint(type).wrong(Timer) is None
