@@ -3,7 +3,6 @@
 import json
 import os
 import pkgutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,6 @@ from gradual.__main__ import main
 from gradual.cli.class_paths import GROUPS_OF_SETTINGS
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
-
-
-@pytest.fixture(autouse=True)
-def _command_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gradual"])
 
 
 def mistake(capfd, given):

@@ -1,10 +1,11 @@
-"""The configurations that come with the project: their stages, what is decayed, and which epoch is the best."""
+"""The configurations that come with the project: the paper's settings, stages, what is decayed, the best epoch."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 from document_blocks import blocks
+from slow_cases import fast_one_in
 
 from gradual.__main__ import main
 from gradual.experiment.strategies import parse_strategies
@@ -14,9 +15,9 @@ from gradual.stage.optim import parameter_groups
 from gradual.tasks.dialogue import DialogueStateTracker
 
 ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
 TRACKERS = [ROOT / "gradual/cli/demo.yaml", *sorted((ROOT / "configs/multiwoz").glob("*.yaml"))]
 PAPERS = [ROOT / "configs/multiwoz" / f"{name}.yaml" for name in ("restaurant", "hotel", "table5")]
-
 
 SCALE = {"optimizer": {"lr_scale": 0.4}}
 GENIA = {
@@ -95,3 +96,27 @@ def test_the_best_epoch_has_the_lowest_loss_whatever_comes_before(path, capsys, 
         main(["fit", small, f"--config={path}", "--data.root=x", "--data.domain=hotel", "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["monitor"], printed["mode"]) == ("val/loss", "min")
+
+
+def test_the_paper_s_configurations_have_the_settings_of_the_paper():
+    for domain in ("restaurant", "hotel"):
+        config = yaml.safe_load((CONFIGS / "multiwoz" / f"{domain}.yaml").read_text())
+        assert config["schedule"] == [4000, 2000, 500, 0]
+        assert config["optimizer"]["lr"] == 1e-4
+        assert config["last_stage"] == {"optimizer": {"lr": 4e-5}}
+        assert config["patience"] == 15
+        assert config["trainer"]["max_epochs"] == 200
+        assert config["data"]["init_args"]["batch_size"] == 3
+        assert config["data"]["init_args"]["domain"] == domain
+        assert config["model"]["init_args"]["encoder"] == "bert-base-uncased"
+        # see docs/paper/published-code.md
+        assert config["lr_schedule"] == {"name": "bert_linear", "warmup": 0.1, "power": 2}
+
+
+@pytest.mark.parametrize("name", fast_one_in(3, ["restaurant", "hotel", "small"]))
+def test_the_configurations_are_accepted(name, capsys):
+    more = ["--data.domain=hotel", "--model.encoder=somewhere"] if name == "small" else []
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", f"--config={CONFIGS}/multiwoz/{name}.yaml", "--data.root=x", *more, "--print_config"])
+    assert ended.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"].endswith("DialogueDataModule")

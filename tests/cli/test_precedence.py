@@ -1,6 +1,5 @@
 """Options take precedence over files, or are refused with the reason."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,6 @@ from gradual.cli.precedence import check_command, named_settings, ordered, settl
 from gradual.errors import InputError
 
 SMALL = Path(__file__).parents[2] / "configs" / "multiwoz" / "small.yaml"
-
-
-@pytest.fixture(autouse=True)
-def _command_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gradual"])
 
 
 def configuration(schedule=(20, 0), strategies=None, later=None, last=None):

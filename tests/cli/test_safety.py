@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +18,6 @@ from gradual.stage.callbacks.weights import load_weights
 from gradual.tasks.dialogue import DialogueStateTracker
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
-
-
-@pytest.fixture(autouse=True)
-def _command_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gradual"])
 
 
 @pytest.fixture

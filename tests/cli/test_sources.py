@@ -15,11 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 WORDS = ["good", "bad", "food", "room", "the"]
 
 
-@pytest.fixture(autouse=True)
-def _command_line(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["gradual"])
-
-
 def write(folder, name, count, suffix="jsonl"):
     rows = [
         {"id": str(at), "text": " ".join([WORDS[at % 2], *WORDS[2 : 2 + at % 4]]), "label": "pn"[at % 2]}
