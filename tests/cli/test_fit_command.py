@@ -165,5 +165,7 @@ def test_a_model_and_data_of_one_s_own(tmp_path, monkeypatch):
 
 
 def test_checkpoints_load_without_running_code(finished):
-    for path in finished.rglob("*.ckpt"):
+    paths = list(finished.rglob("*.ckpt"))
+    assert paths
+    for path in paths:
         assert "state_dict" in torch.load(path, weights_only=True)

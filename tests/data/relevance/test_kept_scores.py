@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import time
 
 import pytest
 from relevance_data import POOL, TARGET, WORDS, Texts, count_of_computations, files, module, order_of
@@ -10,6 +11,7 @@ from tiny_models import write_model
 import gradual.data.relevance.scores
 from gradual.data.relevance import classifier, tokens
 from gradual.data.relevance.of_data import pool_scores
+from gradual.data.relevance.scores import Scorer
 from gradual.data.relevance.tokens import Corpus
 from gradual.tasks import TextClassificationData
 
@@ -64,7 +66,16 @@ def _order_in_a_process(by, queue):
     queue.put(order_of(module(by)))
 
 
-def test_several_processes_compute_the_scores_once_and_agree(tmp_path):
+def test_several_processes_compute_the_scores_once_and_agree(tmp_path, monkeypatch):
+    made, original = tmp_path / "computations", Scorer._compute
+
+    def compute(self, *arguments):
+        with made.open("a") as file:
+            file.write("x")
+        time.sleep(0.3)  # the others come meanwhile
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Scorer, "_compute", compute)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     workers = [context.Process(target=_order_in_a_process, args=("ngrams", queue)) for _ in range(3)]
@@ -75,6 +86,7 @@ def test_several_processes_compute_the_scores_once_and_agree(tmp_path):
         worker.join()
     assert found[0] == found[1] == found[2]
     assert len(list((tmp_path / "cache/gradual/relevance").glob("*.npy"))) == 1
+    assert made.read_text() == "x"
 
 
 @pytest.mark.slow
@@ -90,8 +102,17 @@ def test_chunks_and_threads_change_nothing(monkeypatch, by):
 
 
 def test_a_sample_of_a_large_pool_is_learned_from(monkeypatch):
+    sides, original = [], classifier._Side
+
+    def side(*arguments):
+        sides.append(original(*arguments))
+        return sides[-1]
+
     monkeypatch.setattr(classifier, "LEARNED_FROM", 6)
-    assert sorted(order_of(module("classifier"))) == list(range(10))
+    monkeypatch.setattr(classifier, "_Side", side)
+    assert sorted(order_of(module("classifier"))) == list(range(10)), "all are scored"
+    assert [len(set(one.positions)) for one in sides] == [4, 6]
+    assert [one.matrix.shape[0] for one in sides] == [4, 6]
 
 
 def test_an_order_is_only_computed_for_a_stage_that_needs_it(monkeypatch):
