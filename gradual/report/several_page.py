@@ -100,7 +100,8 @@ def _others(one: DataSet, against: str) -> str:
     names = {strategy.name: marked(strategy) for strategy in one.comparison.strategies}
     if against != BEST_CONTROL or one.controls is None or one.controls.best is None:
         return names[against]
-    return f"{against} ({', '.join(names[name] for name in one.controls.best.chosen)})"
+    chosen = [names[name].removeprefix(f"{one.strategy.name}: ") for name in one.controls.best.chosen]
+    return f"{against} ({'; '.join(chosen)})"
 
 
 def notes(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
