@@ -10,24 +10,11 @@ import torch
 import yaml
 from events_files import document, sentence, write_documents
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
-from gradual.__main__ import main
 from gradual.cli.class_paths import GROUPS_OF_SETTINGS
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
-
-
-def mistake(capfd, given):
-    """The one line that a wrong command leaves on standard error."""
-    with pytest.raises(SystemExit) as ended:
-        main(given)
-    error = capfd.readouterr().err
-    assert ended.value.code in (1, 2)
-    assert "Traceback" not in error
-    (line,) = [line for line in error.splitlines() if line.startswith("gradual")]
-    assert error.rstrip().endswith(line)
-    assert len(line) < 1500
-    return line
 
 
 def demo_arguments(command, root, *more):

@@ -5,6 +5,7 @@ import sys
 import pytest
 import yaml
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
 from gradual.__main__ import main
 from gradual.cli.class_paths import OWN_CLASSES, find_modules_in
@@ -55,15 +56,6 @@ def folder(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.endswith(("_module", "_classes")):
             del sys.modules[name]
-
-
-def mistake(capfd, *given):
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", *given])
-    error = capfd.readouterr().err
-    assert ended.value.code == 2
-    (line,) = [line for line in error.splitlines() if line.startswith("gradual: ")]
-    return line
 
 
 OWN = ("--model=own_classes.Mine", "--data=own_classes.Numbers")
@@ -124,7 +116,7 @@ def test_a_folder_comes_first_and_once(folder):
     ],
 )
 def test_a_model_that_cannot_be_had(folder, capfd, path, said):
-    assert said in mistake(capfd, f"--model={path}", OWN[1])
+    assert said in mistake(capfd, ["plan", f"--model={path}", OWN[1]])
 
 
 @pytest.mark.parametrize(
@@ -145,12 +137,12 @@ def test_a_model_that_cannot_be_had(folder, capfd, path, said):
     ],
 )
 def test_other_settings_that_take_classes_or_groups(folder, capfd, given, said):
-    assert said in mistake(capfd, *OWN, given)
+    assert said in mistake(capfd, ["plan", *OWN, given])
 
 
 def test_neither_model_nor_data(folder, capfd):
-    assert "There are no model and no data: give a configuration" in mistake(capfd)
-    assert "The data has no class: give --data" in mistake(capfd, OWN[0], "--data.batch_size=3")
+    assert "There are no model and no data: give a configuration" in mistake(capfd, ["plan"])
+    assert "The data has no class: give --data" in mistake(capfd, ["plan", OWN[0], "--data.batch_size=3"])
 
 
 def test_all_classes_of_the_package_are_named():
@@ -219,4 +211,4 @@ def test_a_tokenizer_of_its_own_wins_over_the_model_s_encoder(folder, small_demo
 
 def test_a_missing_tokenizer_setting_is_reported(folder, small_demo, capfd):
     data = ["--data=gradual.tasks.dialogue.DialogueDataModule", f"--data.root={small_demo}", "--data.domain=hostel"]
-    assert "tokenizer is empty: set --data.tokenizer to the folder" in mistake(capfd, OWN[0], *data)
+    assert "tokenizer is empty: set --data.tokenizer to the folder" in mistake(capfd, ["plan", OWN[0], *data])

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import yaml
-from demo_commands import DEMO, arguments, mistake
+from demo_commands import DEMO, arguments
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
 from gradual.__main__ import main
 

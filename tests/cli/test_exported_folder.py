@@ -12,6 +12,7 @@ from pair_files import PAIRS
 from pair_files import write_model as write_pair_model
 from tiny_models import write_model
 from transformers import AutoModelForSequenceClassification, pipeline
+from wrong_commands import mistake
 
 import gradual
 from gradual.__main__ import main
@@ -306,17 +307,9 @@ def test_the_card_says_how_the_model_was_made(trained, exported):
     assert "## Evaluation" not in (exported["labels"] / "README.md").read_text()
 
 
-def mistake(capsys, *given):
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, given)])
-    assert ended.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gradual:")]
-    return line
-
-
 def test_of_a_comparison_a_stage_is_chosen(trained, tmp_path, capsys):
     run = trained["label"].parents[3]
-    said = mistake(capsys, "export", run, "--out", tmp_path / "model")
+    said = mistake(capsys, ["export", run, "--out", tmp_path / "model"])
     val = {seed: StageDirectory(run / f"seed-{seed}/8/4/0").result().val["loss"] for seed in (0, 1)}
     best = min(val, key=val.get)
     assert said.startswith(f"gradual: {run} holds a comparison: give one of its stages, such as")
@@ -328,8 +321,10 @@ def test_of_a_comparison_a_stage_is_chosen(trained, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["export", "predict", "test"])
 def test_what_is_no_stage(command, tmp_path, capsys):
     out = ["--out", tmp_path / "model"] if command == "export" else []
-    assert "nothing does not exist: it must be a run directory" in mistake(capsys, command, tmp_path / "nothing", *out)
-    assert "is no stage: it must be a run directory" in mistake(capsys, command, tmp_path, *out)
+    assert "nothing does not exist: it must be a run directory" in mistake(
+        capsys, [command, tmp_path / "nothing", *out]
+    )
+    assert "is no stage: it must be a run directory" in mistake(capsys, [command, tmp_path, *out])
 
 
 def test_a_run_that_is_not_finished(trained, tmp_path, capsys):
@@ -338,8 +333,8 @@ def test_a_run_that_is_not_finished(trained, tmp_path, capsys):
     kept = result.read_text()
     result.unlink()
     try:
-        assert "is not finished: run gradual fit again" in mistake(capsys, "export", run, "--out", tmp_path / "m")
-        said = mistake(capsys, "export", run / "seed-0/0", "--out", tmp_path / "m")
+        assert "is not finished: run gradual fit again" in mistake(capsys, ["export", run, "--out", tmp_path / "m"])
+        said = mistake(capsys, ["export", run / "seed-0/0", "--out", tmp_path / "m"])
         assert "seed-0/0 is not finished" in said
         export(run / "seed-0/0/best.ckpt", tmp_path / "m", "--merge")  # its best epoch so far
         assert "not finished" in (tmp_path / "m/README.md").read_text()
@@ -351,15 +346,15 @@ def test_a_folder_with_content_is_left_alone(trained, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     kept = tmp_path / "model/notes.txt"
     kept.write_text("mine")
-    assert "model exists: choose another folder" in mistake(capsys, "export", trained["labels"], "--out", kept.parent)
+    assert "model exists: choose another folder" in mistake(capsys, ["export", trained["labels"], "--out", kept.parent])
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "notes.txt"]
 
 
 def test_only_an_adapter_is_merged(trained, tmp_path, capsys):
     out = ["--out", tmp_path / "model", "--merge"]
-    assert "has no adapter: leave out --merge" in mistake(capsys, "export", trained["labels"], *out)
+    assert "has no adapter: leave out --merge" in mistake(capsys, ["export", trained["labels"], *out])
     out[1] = tmp_path / "model.safetensors"
-    assert "--out must be a folder" in mistake(capsys, "export", trained["merged"], *out)
+    assert "--out must be a folder" in mistake(capsys, ["export", trained["merged"], *out])
 
 
 def test_from_inside_the_run_directory(trained, tmp_path, monkeypatch):
@@ -385,6 +380,6 @@ def test_a_run_made_from_python(tmp_path, capsys):
     export(tmp_path / "run", tmp_path / "model")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert loaded.config.label2id == {"neg": 0, "neutral": 1, "pos": 2}
-    said = mistake(capsys, "predict", tmp_path / "run")
+    said = mistake(capsys, ["predict", tmp_path / "run"])
     assert "was made from Python" in said
     assert f"--ckpt_path {tmp_path / 'run/seed-0/0/best.ckpt'}" in said

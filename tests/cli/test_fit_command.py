@@ -6,9 +6,10 @@ import json
 
 import pytest
 import torch
-from demo_commands import FAST, arguments, mistake
+from demo_commands import FAST, arguments
 from recorded_runs import path_results
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
 from gradual.__main__ import main
 

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
-from demo_commands import arguments, mistake
+from demo_commands import arguments
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
 from gradual.__main__ import main
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from linear_model import LinearModel, make_data, trainer_arguments
 from slow_cases import fast_one_in
+from wrong_commands import mistake
 
 from gradual import InputError, fit
 from gradual.__main__ import main
@@ -40,17 +41,6 @@ def poison(path, ran):
     """Make a checkpoint one that runs a command as it is loaded."""
     content = torch.load(path, weights_only=True)
     torch.save({**content, "poison": Malicious(ran)}, path)
-
-
-def mistake(capfd, given):
-    """The one line that a wrong command leaves on standard error."""
-    with pytest.raises(SystemExit) as ended:
-        main(given)
-    error = capfd.readouterr().err
-    assert ended.value.code == 2
-    assert "Traceback" not in error
-    (line,) = [line for line in error.splitlines() if line.startswith("gradual:")]
-    return line
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
