@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradual.data.arrow import MISSING
+from gradual.data.conll import is_conllu
 from gradual.data.features import LENGTH, Features, RowError, tokenizer_key
 from gradual.data.formats import Columns, describe, files_of, format_of, size_of
 from gradual.data.tokenization import cores, processes_for, quiet_datasets, tokenize
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # it imports pyarrow, which comes with gradual[files] only
 log = logging.getLogger(__name__)
 
 _LAYOUT = 2  # incremented whenever the content of a cached table changes
+_ROW = "row: "  # before the names of columns that features are made of
 
 
 @dataclass(frozen=True)
@@ -261,14 +263,16 @@ def _make_features(
 ) -> None:
     from gradual.data.tables import place_of
 
-    rows = table.select_columns(list(columns.values())).rename_columns({name: role for role, name in columns.items()})
+    # names that no feature has: datasets gives a feature the type of the column of its name
+    named = {name: role if role == "id" else f"{_ROW}{role}" for role, name in columns.items()}
+    rows = table.select_columns(list(columns.values())).rename_columns(named)
     with _making(folder, files) as work:
         try:
             made = rows.map(
                 _featurize,
                 batched=True,
                 with_indices=True,
-                remove_columns=[role for role in columns if role != "id"],
+                remove_columns=[name for name in named.values() if name != "id"],
                 fn_kwargs={"features": features},
                 num_proc=processes_for(rows, options.processes),
                 cache_file_name=str(work / "features.arrow"),
@@ -284,7 +288,7 @@ def _make_features(
 
 def _featurize(batch: Mapping[str, list[Any]], indices: list[int], features: Features) -> dict[str, Any]:
     try:
-        found = features(batch)
+        found = features({name.removeprefix(_ROW): values for name, values in batch.items()})
     except RowError as error:
         raise RowError(indices[error.position], error.problem) from None
     return found if LENGTH in found else {**found, LENGTH: [len(tokens) for tokens in found["input_ids"]]}
@@ -343,6 +347,7 @@ def _scan_key(files: Sequence[Path], columns: Columns, cache: Path) -> str:
         _LAYOUT,
         version("pyarrow"),
         format_of(files[0]),
+        *([True] if any(is_conllu(path) for path in files) else []),
         [_content(file, cache) for path in files for file in files_of(path)],
         [columns.names, columns.text, columns.ids],
         *([[dict(columns.own.get(path, {})) for path in files]] if columns.own else []),

@@ -98,9 +98,14 @@ def _fields(text: str, tabs: bool) -> list[str]:
     return text.split("\t") if tabs else list(filter(None, text.split(" ")))
 
 
+def is_conllu(path: Path) -> bool:
+    """Whether a file has the columns of CoNLL-U, by its name."""
+    return path.suffix.lower() == ".conllu"
+
+
 def _layout(path: Path) -> _Layout | None:
     """Find how a file is divided; None for one without words."""
-    named = list(_CONLLU) if path.suffix.lower() == ".conllu" else None
+    named = list(_CONLLU) if is_conllu(path) else None
     with open_text(path, "\n") as file:
         for line, text in enumerate(map(_without_end, file), start=1):
             stated = _GLOBAL.fullmatch(text)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from gradual.checks import check_fields
 from gradual.data.arguments import DATASETS
 from gradual.data.sources import Pool, sources_of
-from gradual.data.subsets import entries_at, positions_of, size_of
+from gradual.data.subsets import entries_at, positions_of, size_of, texts_of
 from gradual.data.text import is_line
 from gradual.errors import InputError
 
@@ -65,10 +65,10 @@ def held_out(domains: Domains, id_of: IdOf | None) -> dict[str, npt.NDArray[np.i
     Returns:
         The sorted positions of these examples in ``in_domain`` and ``out_of_domain``.
     """
-    evaluated: set[Any] = set()
+    evaluated: set[str] = set()
     for dataset in (domains.val, domains.test):
         ids = _ids(dataset, id_of)
-        evaluated.update(() if ids is None else ids)  # arrays have no truth value
+        evaluated.update(() if ids is None else texts_of(ids))  # arrays have no truth value
     left_out, dropped = no_examples(), {}
     for name in left_out if evaluated else ():
         dataset, found = getattr(domains, name), [np.empty(0, dtype=np.int64)]
@@ -97,7 +97,7 @@ def ids_at(dataset: Any, positions: npt.NDArray[np.int64], id_of: IdOf | None) -
     elif getattr(dataset, "ids", None) is None:
         return [str(index) for index in positions]
     else:
-        found = [str(id_) for id_ in entries_at(dataset.ids, positions)]
+        found = list(texts_of(entries_at(dataset.ids, positions)))
     for id_ in found:
         if not is_line(id_):
             raise InputError(f"A training example has the id {id_!r:.80}: it must be a single line of text.")

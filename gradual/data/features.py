@@ -62,10 +62,14 @@ class Features(ABC):
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version, **fields}
 
 
+_OF_THE_TOKENIZER = ("truncation_side", "model_input_names", "split_special_tokens")  # not of its backend
+
+
 def tokenizer_key(tokenizer: Any) -> dict[str, Any]:
     """Return what identifies a tokenizer's results, as plain data."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return {name: value for name, value in state.items() if name not in ("truncation", "padding")}
+    own = {name: getattr(tokenizer, name, None) for name in _OF_THE_TOKENIZER}
+    return {name: value for name, value in state.items() if name not in ("truncation", "padding")} | own
 
 
 def _plain(value: Any) -> Any:

@@ -55,7 +55,8 @@ def find_columns(
         The column of each role that was named or found, and the columns to read of each part.
 
     Raises:
-        InputError: A file cannot be read, or a column that is needed is missing.
+        InputError: A file cannot be read, a column that is needed is missing, or in-domain files lack a column that
+            others have.
     """
     names = {path: column_names(path) for paths in files.values() for path in paths}
     first = files["in_domain"][0]
@@ -69,6 +70,8 @@ def find_columns(
         elif role.needed:
             usual = " or ".join(role.usual)
             raise InputError(f"{first} has no column named {usual}, but {', '.join(there)}: set {role.name}_column.")
+        else:
+            _check_alike(role, names, first)
     known = [role for role in roles if role.name in column_of]
     owned = {path: _own_names(known, column_of, names[path]) for path in names}
     own = {path: of_file for path, of_file in owned.items() if of_file}
@@ -90,6 +93,17 @@ def find_columns(
         )
 
     return column_of, {part: columns_of(part, paths[0]) for part, paths in files.items()}
+
+
+def _check_alike(role: Role, names: Mapping[Path, Sequence[str]], first: Path) -> None:
+    """Check that what in-domain examples do not have, the examples of no other file have."""
+    for path, own in names.items():
+        column = next((name for name in role.usual if name in own), None)
+        if column is not None and role.name != ID:
+            raise InputError(
+                f"{path} has the column '{column}', but {first} has none of {' or '.join(role.usual)}: all files must "
+                f"have a {role.name}, or none. Set {role.name}_column if in-domain examples have one by another name."
+            )
 
 
 def _own_names(roles: Sequence[Role], column_of: Mapping[str, str], there: Sequence[str]) -> dict[str, str]:

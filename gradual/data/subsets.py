@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,11 +76,17 @@ def skipping(left_out: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> np
     return kept + np.searchsorted(left_out - np.arange(len(left_out)), kept, side="right")
 
 
-def positions_of(ids: Iterable[Any], held_out: set[Any]) -> npt.NDArray[np.int64]:
-    """Return the positions of held-out ids among ``ids``."""
+def texts_of(ids: Iterable[Any]) -> Iterator[str]:
+    """Yield ids as text: 3 and "3" are the same id, and entries of a tensor are compared by their values."""
+    return map(str, ids.tolist() if hasattr(ids, "tolist") else ids)
+
+
+def positions_of(ids: Iterable[Any], held_out: set[str]) -> npt.NDArray[np.int64]:
+    """Return the positions of held-out ids, as text, among ``ids``."""
     if hasattr(ids, "isin"):
-        return np.flatnonzero(ids.isin(list(held_out)))
-    return np.fromiter((position for position, id_ in enumerate(ids) if id_ in held_out), dtype=np.int64)
+        texts = ids.astype(str) if hasattr(ids, "astype") else ids
+        return np.flatnonzero(texts.isin(list(held_out)))
+    return np.fromiter((position for position, id_ in enumerate(texts_of(ids)) if id_ in held_out), dtype=np.int64)
 
 
 def entries_at(column: Any, indices: npt.NDArray[np.int64]) -> Any:

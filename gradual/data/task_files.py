@@ -189,6 +189,11 @@ class TaskFileDataModule(FileDataModule):
     def collator(self) -> Callable[[list[dict[str, Any]]], Any]:
         """Return what makes a batch of examples, which are dicts of features and ``id``; called after ``features``."""
 
+    def _forget(self) -> None:
+        super()._forget()
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+            del self.__dict__[name]
+
     @cached_property
     def fast_tokenizer(self) -> Any:
         """The tokenizer, loaded."""
@@ -340,7 +345,9 @@ class TaskFileDataModule(FileDataModule):
         if self.id_column is not None or column is None:
             return False
         inputs = [
-            self.column_of[role.name] for role in self.roles if not role.predicted and role.name in self.column_of
+            self.column_of[role.name]
+            for role in self.roles
+            if not role.predicted and role.name in self.column_of and role.name != ORDER
         ]
         parts = {part: table for part, table in self.tables.items() if column in table.column_names}
         other = other_example(parts, column, inputs)

@@ -178,3 +178,13 @@ def test_words_alone_can_be_predicted(tmp_path):
     train, words = put(tmp_path, "a.txt", "a O\n"), put(tmp_path, "p.txt", "b\nc\n\nd\n")
     data = FileDataModule(str(train), predict=str(words), cache_dir=str(tmp_path / "cache"), num_proc=1)
     assert [data.domains.predict[index] for index in range(2)] == [{"tokens": ["b", "c"]}, {"tokens": ["d"]}]
+
+
+def test_a_file_that_is_renamed_to_conllu_is_read_anew(tmp_path):
+    def words(name):
+        put(tmp_path, name, CONLLU)
+        data = FileDataModule(str(tmp_path / name), cache_dir=str(tmp_path / "cache"), columns=["tokens"])
+        return [example["tokens"] for example in data.load().in_domain]
+
+    assert words("a.conll")[0][:3] == ["1-2", "1", "2"]
+    assert words("a.conllu") == [["Gim", "me", "it"], ["#"]]

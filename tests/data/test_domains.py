@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mixed_data import IN_DOMAIN, POOL, Named, mixed, module
@@ -26,7 +27,7 @@ def test_the_ids_of_a_sample_are_those_of_its_examples():
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.sets(st.integers(0, 40), min_size=1), st.integers(0, 9))
-@pytest.mark.parametrize("kind", fast_one_in(2, [list, np.array, pd.Index]))
+@pytest.mark.parametrize("kind", fast_one_in(2, [list, np.array, pd.Index, torch.tensor]))
 def test_the_rest_of_a_pool_is_that_of_a_naive_pass(kind, ids, held_out, seed):
     pool, val = Named([], range(len(ids))), Named([], sorted(held_out))
     pool.ids, val.ids = kind(ids), kind(sorted(held_out))
@@ -35,6 +36,15 @@ def test_the_rest_of_a_pool_is_that_of_a_naive_pass(kind, ids, held_out, seed):
     assert sorted(data.sample()) == left
     assert data.pool_size == len(left)
     assert data.sample_ids() == [str(ids[index]) for index in data.sample()]
+
+
+@pytest.mark.parametrize("kind", [list, pd.Index])
+def test_a_number_and_its_text_are_the_same_id(kind):
+    pool, val = Named([], range(4)), Named([], [0])
+    for pool.ids, val.ids in ((kind([1, 2, 3, 4]), ["3"]), (kind(["1", "2", "3", "4"]), [3])):
+        assert sorted(module([7], pool, val, schedule=[1.0]).sample()) == [0, 1, 3]
+    data = module([7], range(4), [2], schedule=[1.0], id_of=torch.tensor)
+    assert sorted(data.sample()) == [0, 1, 3]
 
 
 def left_out(caplog):

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tiny_models import word_tokenizer
 
 import gradual.data.cache
 import gradual.data.tokenization
-from gradual.data.features import Features, RowError
+from gradual.data.features import Features, RowError, tokenizer_key
 from gradual.data.roles import Role
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
@@ -162,6 +163,8 @@ def test_parts_may_lack_ids_and_nothing_else_that_in_domain_data_have(make, tmp_
     for part in ("out_of_domain", "val", "test", "predict"):
         with pytest.raises(InputError, match=r"pool\.jsonl has no column 'tokens'"):
             make(path, **{part: pool}).setup()
+        with pytest.raises(InputError, match=r"with-tokens\.jsonl has the column 'tokens', but .*pool\.jsonl has none"):
+            make(pool, **{part: path}).setup()
 
 
 @pytest.mark.parametrize("name", ["id", "idx"])
@@ -311,6 +314,38 @@ def test_ids_that_only_number_the_examples_of_a_file(make, tmp_path, caplog, tex
     assert data.in_domain_size == 5 - left_out
     assert bool(re.search("The ids in 'id' only number the examples of each file", caplog.text)) is (left_out == 0)
     assert [data.domains.val[at]["id"] for at in (0, 1)] == ["0", "1"]
+
+
+def test_ids_are_found_beside_the_column_of_an_order(make, tmp_path):
+    """Only the pool has the column of an order, so that examples of an id are not told apart by it."""
+    ids, pool = {"id": lambda at: f"n{at}"}, rows(4, id=lambda at: f"p{at}", time=lambda at: 1_700_000_000 + at)
+    files = {"val": write(tmp_path / "dev.jsonl", rows(2, **ids)), "out_of_domain": write(tmp_path / "p.jsonl", pool)}
+    data = make(write(tmp_path / "in.jsonl", rows(5, **ids)), **files, order={"by": "column", "column": "time"})
+    data.schedule = [2, 0]
+    data.setup()
+    assert data.in_domain_size == 3
+    assert data.sample_ids() == ["p3", "p2"]
+
+
+@pytest.mark.parametrize("name", ["truncation_side", "model_input_names"])
+def test_features_are_those_of_the_tokenizer_as_it_is_configured(make, tmp_path, tokenizer, name):
+    path = write(tmp_path / "in.jsonl", [{"text": "a b c d d d", "number": 1}])
+    first = make(path)
+    first.setup()
+    folder = Path(shutil.copytree(tokenizer, tmp_path / "other"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    value = {"truncation_side": "left", "model_input_names": ["input_ids"]}[name]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {name: value}))
+    here, alone = (
+        make(path, tokenizer=str(folder)),
+        make(path, tokenizer=str(folder), cache_dir=str(tmp_path / "alone")),
+    )
+    here.setup()
+    alone.setup()
+    assert here.domains.in_domain[0] == alone.domains.in_domain[0]
+    assert tokenizer_key(here.fast_tokenizer) != tokenizer_key(first.fast_tokenizer)
+    if name == "truncation_side":
+        assert here.domains.in_domain[0] != first.domains.in_domain[0]
 
 
 def test_batches_may_hold_a_number_of_tokens(make, tmp_path):

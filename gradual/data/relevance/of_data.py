@@ -81,14 +81,14 @@ def pool_scores(data: PooledData, order: Order) -> npt.NDArray[np.floating]:
     return np.delete(scores, left_out) if len(left_out) else scores
 
 
-def _column(data: PooledData, part: str, dataset: Any, column: str) -> npt.NDArray[np.float32]:
+def _column(data: PooledData, part: str, dataset: Any, column: str) -> npt.NDArray[np.float64]:
     values = data.column_of_pool(part, dataset, column)
     if values is None:
         raise InputError(f"{part} has no column '{column}', by which order.column says to order it.")
     try:
-        found = np.asarray(values, dtype=np.float32)
+        found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        found = np.full(1, np.nan, dtype=np.float32)
+        found = np.full(1, np.nan)
     if found.shape != (size_of(dataset),) or np.isnan(found).any():
         raise InputError(f"{part}: the column '{column}' must hold a number for each example, to order them by it.")
     return found

@@ -60,7 +60,7 @@ def ranked(
         noise: The factor of Gumbel noise, in standard deviations of the scores.
     """
     uniform = draw(len(scores), len(scores), seed).astype(np.uint32)
-    keys = np.asarray(scores, dtype=np.float32)[uniform]
+    keys = np.asarray(scores)[uniform]
     spread = float(np.std(keys, dtype=np.float64)) if noise else 0.0
     if spread:
         for start in range(0, len(keys), _BLOCK):

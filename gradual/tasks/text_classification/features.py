@@ -30,7 +30,7 @@ class TextFeatures(Features):
             off elsewhere.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     target: Target
     labels: tuple[str, ...]

@@ -15,6 +15,12 @@ def test_equal_scores_are_in_uniform_order():
     assert np.array_equal(found.first(500), draw(500, 500, 9))
 
 
+def test_a_column_orders_numbers_that_are_large_and_close():
+    pool = Texts(POOL)
+    pool.time = [1_700_000_000 + at for at in range(len(POOL))]
+    assert order_of(module({"by": "column", "column": "time"}, pool)) == list(range(len(POOL)))[::-1]
+
+
 @given(st.data(), st.dictionaries(st.sampled_from("abc"), st.integers(1, 30), min_size=1), st.integers(0, 1000))
 def test_the_best_are_first_in_all_and_in_each_source(data, sizes, seed):
     total = sum(sizes.values())

@@ -428,6 +428,29 @@ def whole_numbers(folder, encoder, point_in, **settings):
     return TextClassificationData(**files, tokenizer=encoder, cache_dir=str(folder / "cache"), **settings)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_true_and_false_are_labels(tmp_path, encoders, kind):
+    values = [True, False, False, True]
+    path = write(tmp_path, "x", [{"text": "good", "label": value} for value in values])
+    if kind == "parquet":
+        path = str(tmp_path / "x.parquet")
+        parquet.write_table(pa.table({"text": ["good"] * 4, "label": values}), path)
+    datamodule = TextClassificationData(path, tokenizer=encoders["bert"], cache_dir=str(tmp_path / "cache"))
+    datamodule.setup()
+    assert datamodule.spec().labels == ("False", "True")
+    assert gold(datamodule, datamodule.domains.in_domain) == [
+        [False, True],
+        [True, False],
+        [True, False],
+        [False, True],
+    ]
+
+
+def gold(datamodule, dataset):
+    """The labels of a batch of the first four examples."""
+    return datamodule.collate_fn(dataset.__getitems__([0, 1, 2, 3])).gold.tolist()
+
+
 @pytest.mark.parametrize("part", ["in_domain", "out_of_domain", "val"])
 def test_whole_numbers_with_a_point_may_be_labels_or_numbers(tmp_path, encoders, caplog, part):
     with pytest.raises(InputError, match=rf"{part}\.jsonl: 'label' holds whole numbers, .* \(as 1 in .*set target to"):
@@ -438,7 +461,7 @@ def test_whole_numbers_with_a_point_may_be_labels_or_numbers(tmp_path, encoders,
         assert labels.spec().labels == ("0", "1")
         assert labels.spec().allowed == ((True, True), (True, True))
         for dataset in (labels.domains.in_domain, labels.domains.out_of_domain, labels.domains.val):
-            assert [dataset[at]["label"] for at in range(4)] == [0, 1, 0, 1]
+            assert gold(labels, dataset) == [[True, False], [False, True]] * 2
         assert "Column 'label': one of 2 labels." in caplog.text
         numbers = whole_numbers(tmp_path, encoders["bert"], part, target="number")
         numbers.setup()
