@@ -70,7 +70,12 @@ class BestCheckpoint(ModelCheckpoint):
         return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch, "validations": self.validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore them, with the checkpoint's present place: ``ModelCheckpoint`` forgets the score of a moved one."""
         self.scores, self.epoch = state_dict["scores"], state_dict["epoch"]
         self.validations = state_dict.get("validations", 0)  # an earlier version did not count them
-        super().load_state_dict(state_dict)
+        paths = {name: self._here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
+        scores = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(str(self.dirpath)) / Path(path).name) if path else path

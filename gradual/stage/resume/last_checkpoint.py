@@ -19,6 +19,7 @@ from gradual.stage.callbacks.convergence import limit_reached
 from gradual.stage.interruption import Interrupted
 from gradual.stage.resume.lightning_internals import (
     cluster_environment,
+    finish_restarted_epoch,
     is_between_steps,
     mark_validation_as_pending,
     restart_validation,
@@ -43,7 +44,8 @@ class LastCheckpoint(Checkpoint):
     Within an epoch it saves only between two steps: not while gradients are being accumulated, since checkpoints do not
     hold gradients, and not just before a validation, which the resumed epoch would skip. When told to stop during a
     validation, a single process saves the state from before the validation and exits. Several processes finish the
-    validation first, since they are not at the same batch.
+    validation first, since they are not at the same batch. So does the last validation of a stage, which a resumed
+    stage, that has nothing left to train, would not run.
 
     Under SLURM's auto-requeue, the requeue signal waits for such a moment as well: a checkpoint from the middle of a
     step would not lead to the same weights.
@@ -62,6 +64,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the position in the data, start the clock, and defer signals until a checkpoint can be saved."""
+        finish_restarted_epoch(trainer)
         restart_validation(trainer)
         restore_loader_position(trainer)
         self._saved = time.monotonic()
@@ -83,7 +86,10 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """When told to stop, save the state from before the validation and exit."""
         reason = self._requested()
-        if reason and not trainer.sanity_checking and trainer.world_size == 1 and trainer.state.fn == "fit":
+        is_last = trainer.should_stop or limit_reached(trainer) is not None
+        if is_last or trainer.sanity_checking or trainer.world_size > 1 or trainer.state.fn != "fit":
+            return
+        if reason:
             self._in_validation = True
             self._save(trainer)
             self._act(trainer, reason)

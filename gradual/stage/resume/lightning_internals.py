@@ -43,6 +43,21 @@ def restart_validation(trainer: Trainer) -> None:
         trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset()
 
 
+def finish_restarted_epoch(trainer: Trainer) -> None:
+    """Begin the epoch after the one at whose end a checkpoint was saved.
+
+    Lightning does so by itself, but not where ``max_steps`` is set: it then continues the finished epoch, runs the
+    hooks of its end again, and skips the order of the next one. No public method says that the epoch is over.
+    """
+    if trainer.fit_loop.restarted_on_epoch_end:
+        trainer.fit_loop.epoch_progress.increment_completed()
+        trainer.fit_loop._restarting = False
+        trainer.fit_loop.epoch_loop.restarting = False
+        trainer.fit_loop.reset_restart_stage()
+        trainer.fit_loop.epoch_loop.reset_restart_stage()
+        trainer.fit_loop.epoch_loop.val_loop.reset_restart_stage()
+
+
 def mark_validation_as_pending(checkpoint: dict[str, Any]) -> None:
     """Make a checkpoint that is saved during a validation resume at the start of that validation.
 

@@ -31,6 +31,7 @@ WAYS = {
     "accumulating": {"accumulate_grad_batches": 2},
     "averaged": {"weight_averaging": 0.9, "smoothing": 2, "val_check_interval": 0.5},
 }
+LIMITED = {"max_epochs": 9, "max_steps": 10, "patience": 9}  # by steps, of 4 and 2 an epoch
 
 
 KILLS = [(hook, count, every) for every in (0, 60) for hook, count in HOOKS]
@@ -42,6 +43,17 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(tmp_path, undistur
     assert stopped == -signal.SIGKILL
     assert in_a_process(lambda: fit(tmp_path)) == 0
     assert outcome(tmp_path) == undisturbed()
+
+
+@pytest.mark.parametrize("settings", [{}, {"check_val_every_n_epoch": 2}, {"accumulate_grad_batches": 2}])
+@pytest.mark.parametrize("count", fast_one_in(3, [6, 5, 10]))
+def test_a_stage_of_a_number_of_steps_resumes_after_the_end_of_an_epoch(tmp_path, undisturbed, settings, count):
+    """Where ``max_steps`` is set, Lightning continues an epoch that has ended."""
+    settings = LIMITED | settings
+    stop = At("on_train_batch_start", count)
+    assert in_a_process(lambda: fit(tmp_path, stop, checkpoint_every=60, **settings)) == -signal.SIGKILL
+    assert in_a_process(lambda: fit(tmp_path, checkpoint_every=60, **settings)) == 0
+    assert outcome(tmp_path) == undisturbed(**settings)
 
 
 @pytest.mark.slow
@@ -139,6 +151,26 @@ def test_a_run_told_to_stop_saves_its_progress_and_exits(
     assert in_a_process(lambda: fit(tmp_path)) == 0
     assert steps(tmp_path) == STEPS, "nothing was trained twice"
     assert outcome(tmp_path) == undisturbed()
+
+
+def test_the_last_validation_of_a_stage_is_finished_before_a_run_stops(tmp_path, undisturbed):
+    settings = LIMITED | {"max_steps": 8}
+    stop = At("on_validation_batch_end", 4, lambda: kill(signal.SIGTERM))
+    assert in_a_process(lambda: fit(tmp_path, stop, **settings)) == 143
+    assert in_a_process(lambda: fit(tmp_path, **settings)) == 0
+    assert outcome(tmp_path) == undisturbed(**settings)
+
+
+def test_a_run_directory_that_is_moved_keeps_its_best_epoch(tmp_path):
+    settings = {"max_epochs": 5, "patience": 9, "optimizer": {"lr": 0.5}, "collapse": {"attempts": 0}}
+    for name in ("whole", "a"):
+        (tmp_path / name).mkdir()
+    fit(tmp_path / "whole", **settings)
+    assert in_a_process(lambda: fit(tmp_path / "a", At("on_train_batch_start", 13), **settings)) == -signal.SIGKILL
+    (tmp_path / "a").rename(tmp_path / "b")
+    found = fit(tmp_path / "b", **settings)
+    assert found.stages[0].best_epoch == 2, "before it was moved"
+    assert outcome(tmp_path / "b") == outcome(tmp_path / "whole")
 
 
 STOPPED = [(way, *at) for at in (("on_validation_batch_start", 5), ("on_before_backward", 2)) for way in reversed(WAYS)]
