@@ -26,12 +26,15 @@ class SameTraining:
         validations: Validations to select the best weights by: at most as many, at equal distances, the last one at the
             end. Those of a single stage of whole epochs are as many.
         converged: Whether all of the stages had converged.
+        collapses: How many attempts at the first of them had collapsed, after each of which its learning rates were
+            lowered. The stage begins with those rates.
     """
 
     steps: int
     planned_steps: int | None
     validations: int
     converged: bool = True
+    collapses: int = 0
 
     @classmethod
     def of(cls, results: Iterable[StageResult]) -> SameTraining:
@@ -44,12 +47,15 @@ class SameTraining:
             # an earlier version validated as often, unless val_check_interval was set, and did not count
             validations=sum(result.validations or result.epochs for result in results),
             converged=all(result.converged for result in results),
+            collapses=len(results[0].collapses),
         )
 
     def to_plain(self) -> dict[str, Any]:
         """The part that decides how a stage trains, as plain data."""
         plain = asdict(self)
         del plain["converged"]
+        if not self.collapses:  # else an earlier version's controls would be other stages
+            del plain["collapses"]
         return plain
 
     def trainer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:

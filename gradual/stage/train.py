@@ -128,7 +128,8 @@ class _Attempt:
         self.title = stage_title(self.datamodule)
         self.resume = resume_point(self.directory)
         self.collapses = self.directory.collapses()
-        self.lr_scale = self.defaults.collapse.factor ** len(self.collapses)
+        copied = training.same_training.collapses if training.same_training else 0
+        self.lr_scale = self.defaults.collapse.factor ** (copied + len(self.collapses))
 
     def run(self) -> StageResult | None:
         """Train and measure the stage; None where it collapsed."""

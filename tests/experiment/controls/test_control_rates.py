@@ -1,12 +1,14 @@
 """Learning rates of controls are planned as in what they copy."""
 
 import json
+import math
 
 import pytest
 import torch
-from controlled_runs import SLOWER, Counting, compare, make_experiment
+from controlled_runs import SLOWER, Counting, compare, make_experiment, results
 
 from gradual import LRScheduleConfig, OptimizerConfig, Schedule, Strategy
+from gradual.runs.directory import StageDirectory
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
@@ -49,3 +51,42 @@ def test_a_module_s_own_schedule_sees_the_plan_too(tmp_path):
     assert plans["24/24-as-12"] == (25, 200)  # epochs of 8 steps
     assert plans["24/0-as-12"] == (100, 200)  # of 2 steps
     assert plans["24-as-24+12+4"] == (80, 40 * 16)
+
+
+class Collapsing(Counting):
+    """Its loss is NaN with 12 out-of-domain examples at rates above 0.03, and without any above 0.015."""
+
+    highest = {12: 0.03, 0: 0.015}
+
+    def training_step(self, batch, batch_idx):
+        highest = self.highest.get(self.trainer.datamodule.amounts[self.trainer.datamodule.stage], math.inf)
+        loss = super().training_step(batch, batch_idx)
+        return loss * math.nan if self.trainer.optimizers[0].param_groups[0]["lr"] > highest else loss
+
+
+def test_a_control_of_a_stage_that_collapsed_has_the_lower_rates_that_it_was_trained_with(tmp_path):
+    experiment = make_experiment(tmp_path, Collapsing, max_epochs=3)
+    kinds = ["same training, same restarts", "same training, drop at once", "same training, one stage"]
+    compare(tmp_path, {"gradual": Strategy(Schedule([24, 12, 0]))}, kinds, experiment=experiment)
+    found = {path: ([c["lr_scale"] for c in r["collapses"]], r["steps"]) for path, r in results(tmp_path).items()}
+    assert found == {
+        "24": ([], 24),
+        "24/12": ([1.0], 15),
+        "24/12/0": ([1.0, 0.5], 6),
+        "24/24-as-12": ([], 15),
+        "24/24-as-12/0-as-0": ([], 6),
+        "24/0-as-12": ([0.5], 15),  # which collapses by itself at the rate of what it copies
+        "24/0-as-12/0-as-0": ([], 6),
+        "24-as-24+12": ([], 39),
+        "24-as-24+12/0-as-0": ([], 6),
+    }
+    ends = {path: rates(tmp_path, path)[-1] for path in found}
+    assert ends["24"] == ends["24-as-24+12"] == 0.05
+    assert ends["24/12"] == ends["24/24-as-12"] == 0.025
+    last = [ends[path] for path in ends if path.endswith(("/0", "/0-as-0", "0-as-12"))]
+    assert last == [0.0125] * 5
+
+
+def test_the_folder_of_a_control_of_a_stage_that_did_not_collapse_is_that_of_an_earlier_version(whole):
+    settings = StageDirectory(whole / "run/seed-0/24/24-as-12").settings()
+    assert settings["same_training"] == {"steps": 20, "planned_steps": 200, "validations": 4}
