@@ -181,7 +181,7 @@ class _Attempt:
         return [
             LoadWeights(start if self.resume is None else None, directory.best, new_adapter),
             DistributedMetrics(),
-            TrainingModes(),
+            TrainingModes(self.model),
             *steadier,
             convergence,
             *([ExactSteps(same.steps)] if same else []),

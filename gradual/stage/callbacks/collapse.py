@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from gradual.errors import InputError
@@ -226,11 +226,9 @@ class CollapseGuard(Checkpoint):
         self._start, self._earlier = start, earlier
         self._pending: list[Tensor] = []  # losses that are not checked yet, on their device
         self._batches = 0  # since the last check
-        self._modes: list[tuple[nn.Module, bool]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the weights and modes to return to."""
-        self._modes = [(module, module.training) for module in pl_module.modules()]
+        """Save the weights to return to."""
         if self._start is not None:
             trainer.save_checkpoint(self._start, weights_only=True)
 
@@ -268,10 +266,9 @@ class CollapseGuard(Checkpoint):
         self._losses.settled = self._scores.settled
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Reset the modes of modules and the states of metrics for the next attempt."""
+        """Reset the states of metrics for the next attempt."""
         if isinstance(exception, Collapse):
-            for module, training in self._modes:
-                module.training = training
+            for module in pl_module.modules():
                 if isinstance(module, Metric):
                     module.reset()
 

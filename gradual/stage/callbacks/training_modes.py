@@ -16,14 +16,20 @@ class TrainingModes(Callback):
     """Puts a module's ``transformers`` models into training mode before a stage, as that library's Trainer does.
 
     A model that is frozen as a whole is left as it is until a callback unfreezes some of it. Other submodules in
-    evaluation mode are left alone, since this may be intended, and are named in a warning.
+    evaluation mode are left alone, since this may be intended, and are named in a warning. After the stage, all modes
+    are as they were when the module was passed in, so that every stage starts alike.
+
+    Args:
+        module: The module, before any callback has changed it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        self._given = _modes(module)
         self._frozen: list[tuple[str, nn.Module]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the modes before the sanity check on the validation data."""
+        """Set the modes before the sanity check on the validation data, and record those of layers made since."""
+        self._given = {**_modes(pl_module), **self._given}
         trained, self._frozen = set_modes(pl_module)
         _say_trained(trained)
         left = [f"'{name}' ({type(part).__name__})" for name, part in _in_evaluation_mode(pl_module)]
@@ -41,6 +47,18 @@ class TrainingModes(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set them again, since this is where callbacks unfreeze."""
         self._thaw()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the modes as they were before the stage."""
+        self._reset()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Set the modes as they were before the stage, as for another attempt at it."""
+        self._reset()
+
+    def _reset(self) -> None:
+        for part, training in self._given.values():
+            part.training = training
 
     def _thaw(self) -> None:
         thawed = [(name, part) for name, part in self._frozen if _is_trained(part)]
@@ -68,6 +86,11 @@ def set_modes(module: nn.Module) -> tuple[list[tuple[str, nn.Module]], list[tupl
     for part, training in kept:
         part.training = training
     return trained, frozen
+
+
+def _modes(module: nn.Module) -> dict[int, tuple[nn.Module, bool]]:
+    """Each part of a module and whether it is in training mode, by its identity: metrics are equal by their states."""
+    return {id(part): (part, part.training) for part in module.modules()}
 
 
 def _pretrained(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

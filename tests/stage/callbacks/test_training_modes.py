@@ -1,9 +1,11 @@
 """Pretrained models are trained in training mode; what else is in evaluation mode is left alone and named."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from dialogue_files import tiny_bert
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import BaseFinetuning
 from torch import nn
 from transformers import BertModel
@@ -53,6 +55,16 @@ def fit(tmp_path, model, schedule=(4, 2, 0), **settings):
     datamodule = MixedDomainDataModule(data, [*data, *data], val=data, test=data, batch_size=2)
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1, **settings}
     return gradual.fit(model, datamodule, schedule, tmp_path, optimizer={"lr": 1e-3}, **settings)
+
+
+class Modes(Callback):
+    """Keeps which modules of each stage are in training mode."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append([name for name, part in pl_module.named_modules() if part.training])
 
 
 def said(caplog, about: str) -> list[str]:
@@ -110,17 +122,18 @@ def test_a_model_that_a_callback_unfreezes_has_dropout_from_then_on(tmp_path, fo
     model = Classifier(folder)
     fit(tmp_path, model, [0], callbacks=[Unfreezing()], max_epochs=2)
     assert model.differs == {0: {False, True}}
-    assert model.encoder.training
 
 
 def test_a_module_in_evaluation_mode_is_put_into_training_mode_whole(tmp_path, folder, caplog):
     model = Classifier(folder)
     model.teacher = BertModel.from_pretrained(folder).requires_grad_(False)
     model.eval()
-    fit(tmp_path, model)
+    modes = Modes()
+    fit(tmp_path, model, callbacks=[modes])
     assert model.differs == {0: {True}, 1: {True}, 2: {True}}
-    assert model.head.training
-    assert not any(part.training for part in model.teacher.modules())
+    for training in modes.seen:
+        assert "head" in training
+        assert not any(name.startswith("teacher") for name in training)
     (line,) = said(caplog, "training mode")
     assert "Classifier" in line
 
@@ -131,3 +144,64 @@ def test_modes_set_inside_a_model_in_training_mode_are_left_alone(folder):
     assert set_modes(model) == ([], [])
     assert not model["encoder"].embeddings.dropout.training
     assert model["encoder"].encoder.training
+
+
+FROZEN = {"amount": 0, "optimizer": {"trainable_by_name": {"encoder.*": False}}}
+
+
+class Late(Classifier):
+    """Loads its encoder when the layers are made."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.folder, self.encoder = folder, None
+
+    def configure_model(self):
+        if self.encoder is None:
+            self.encoder = BertModel.from_pretrained(self.folder)
+
+
+class Collapsing(Classifier):
+    """The first attempt at its first stage collapses."""
+
+    def training_step(self, words, batch_idx):
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        loss = super().training_step(words, batch_idx)
+        return loss * float("nan") if self.trainer.datamodule.stage == 0 and rate > 6e-4 else loss
+
+
+@pytest.mark.parametrize("cls", [Classifier, Late, Collapsing])
+def test_a_model_that_a_later_stage_freezes_is_in_the_mode_in_which_it_was_given(tmp_path, folder, cls):
+    """In one process as in a new one, and in a comparison, where each stage has a new model."""
+
+    def made():
+        torch.manual_seed(0)
+        return cls(folder)
+
+    whole = made()
+    expected = fit(tmp_path / "whole", whole, [4, FROZEN])
+    assert whole.differs == {0: {True}, 1: {False}}
+    fit(tmp_path / "again", made(), [4])
+    again = made()
+    result = fit(tmp_path / "again", again, [4, FROZEN])
+    assert again.differs == {1: {False}}
+    assert result.stages[1].val == expected.stages[1].val
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_fit_all_modes_are_as_given(tmp_path, folder, fails):
+    class Changing(Callback):
+        def on_train_start(self, trainer, pl_module):
+            pl_module.norm.eval()
+
+        def on_validation_start(self, trainer, pl_module):
+            if fails and not trainer.sanity_checking:
+                raise RuntimeError("power cut")
+
+    model = Classifier(folder)
+    model.norm = nn.BatchNorm1d(3)
+    model.encoder.pooler.train()
+    before = {name: part.training for name, part in model.named_modules()}
+    with pytest.raises(RuntimeError, match="power cut") if fails else nullcontext():
+        fit(tmp_path, model, callbacks=[Changing()])
+    assert {name: part.training for name, part in model.named_modules()} == before
