@@ -24,7 +24,8 @@ class SameTraining:
         planned_steps: Steps that learning-rate schedules are planned for, of which those are the first; None for no
             limit.
         validations: Validations to select the best weights by: at most as many, at equal distances, the last one at the
-            end. Those of a single stage of whole epochs are as many.
+            end. Those of a single stage of whole epochs are as many, unless accumulated gradients leave a number of
+            batches that they do not divide.
         converged: Whether all of the stages had converged.
         collapses: How many attempts at the first of them had collapsed, after each of which its learning rates were
             lowered. The stage begins with those rates.
@@ -63,7 +64,6 @@ class SameTraining:
 
         The callback ``ExactSteps`` ends it; ``max_steps`` is the plan, from which learning-rate schedules are made.
         """
-        batches = self.steps * arguments.get("accumulate_grad_batches", 1)
         given = arguments.get("callbacks") or []
         callbacks = given if isinstance(given, list) else [given]
         return arguments | {
@@ -72,21 +72,28 @@ class SameTraining:
             "max_time": None,
             "min_epochs": None,
             "min_steps": None,
-            "val_check_interval": math.ceil(batches / self.validations),
+            "val_check_interval": self.steps,  # until the batches of an epoch are known, see plan
             "check_val_every_n_epoch": None,
             "callbacks": [one for one in callbacks if not isinstance(one, EarlyStopping | Timer)],
         }
 
-    def plan_epochs(self, trainer: Trainer, datamodule: MixedDomainDataModule) -> None:
-        """Give the Trainer the planned number of epochs, for modules whose learning-rate schedules ask for it."""
-        if self.planned_steps is None:
-            return
+    def plan(self, trainer: Trainer, datamodule: MixedDomainDataModule) -> None:
+        """Give the Trainer the distance between validations, and the planned number of epochs.
+
+        Both follow from the batches of an epoch: its last step may accumulate fewer of them than the others. Modules
+        whose learning-rate schedules ask for the epochs have those of the plan.
+        """
         with as_one_of(trainer.num_devices * trainer.num_nodes):
             batches: float = len(datamodule.train_dataloader())
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
-        steps = math.ceil(max(1, batches) / trainer.accumulate_grad_batches)
-        trainer.fit_loop.max_epochs = math.ceil(trainer.max_steps / steps)
+        batches = max(1, batches)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
+        epochs, rest = divmod(self.steps, steps)
+        total = epochs * batches + min(batches, rest * trainer.accumulate_grad_batches)
+        trainer.val_check_interval = math.ceil(total / self.validations)
+        if self.planned_steps is not None:
+            trainer.fit_loop.max_epochs = math.ceil(trainer.max_steps / steps)
 
 
 class ExactSteps(Callback):

@@ -239,7 +239,7 @@ class _Attempt:
         stage, same = self.training.stage, self.training.same_training
         trainer = stage_trainer(self.model, stage, self.directory, callbacks, arguments, same)
         if same is not None:
-            same.plan_epochs(trainer, self.datamodule)
+            same.plan(trainer, self.datamodule)
         if is_sharded(trainer) and self.defaults.weight_averaging is not None:
             raise InputError(
                 f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides."

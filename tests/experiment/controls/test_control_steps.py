@@ -36,6 +36,21 @@ def test_a_control_validates_as_often_as_what_it_copies(whole):
     assert {path: result["validations"] for path, result in results(whole).items()} == validations
 
 
+def test_a_control_validates_as_often_where_gradients_are_accumulated(tmp_path):
+    """Epochs of 8, 5, 3 and 2 batches are 2, 2, 1 and 1 steps, the last of fewer batches than the others."""
+    experiment = make_experiment(tmp_path, accumulate_grad_batches=4)
+    compare(tmp_path, controls=CONTROLS[1:3], experiment=experiment)
+    steps, validations = counted(tmp_path)
+    epochs = {"24": 5, "24/12": 4, "24/12/4": 7, "24/12/4/0": 5}
+    assert {path: validations[path] for path in OWN} == epochs
+    assert {path: steps[path] for path in OWN} == {"24": 10, "24/12": 8, "24/12/4": 7, "24/12/4/0": 5}
+    for middle in ("24", "0"):
+        copies = [f"24/{middle}-as-12", f"24/{middle}-as-12/{middle}-as-4"]
+        copies += [f"{copies[-1]}/0-as-0"]
+        assert [validations[path] for path in copies] == [4, 7, 5]
+        assert [steps[path] for path in copies] == [8, 7, 5]
+
+
 def test_a_control_ends_by_the_steps_of_its_strategy_and_counts_as_converged(whole):
     steps, _ = counted(whole)
     for path, result in results(whole).items():
