@@ -171,6 +171,19 @@ class FileDataModule(MixedDomainDataModule):
         """Compute a digest of all bytes of a part's files."""
         return content_of_files(expand(part, self.files[part] or ()), self._cache())
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return the columns, and how their text is tokenized."""
+        options = self._read_options()
+        return {
+            "text_column": self.text_column,
+            "tokenizer": options.tokenizer,
+            "max_length": options.max_length if self.text_column else None,
+            "label_column": self.label_column,
+            "id_column": self.id_column,
+            "length_column": self.length_column,
+            "columns": None if self.columns is None else sorted(self.columns),
+        }
+
     def rows(self, part: str) -> Any:
         """Return the examples of a part with the columns of its files."""
         if not self.text_column:

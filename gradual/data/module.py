@@ -124,6 +124,14 @@ class MixedDomainDataModule(StagedDataModule):
         """
         return None
 
+    def example_settings(self) -> Mapping[str, Any]:
+        """Return the settings that decide how examples and batches are made of what ``content_of`` digests.
+
+        They are plain data and tokenizers, by name, such as ``max_length``, and do not say where files are. A run
+        directory rejects runs with other ones. By default, there are none. Called after ``load``.
+        """
+        return {}
+
     def spec(self) -> Any:
         """Return what a model must know about the data, such as its labels; None by default.
 

@@ -231,6 +231,13 @@ class TaskFileDataModule(FileDataModule):
             }
         )
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return the columns that were found, the tokenizer and the maximum length; a task adds its own settings."""
+        self._read()
+        columns = {f"{role.name}_column": self.column_of.get(role.name) for role in self.roles if role.name != ORDER}
+        own = {"id_column": self.id_column, "tokenizer": self.fast_tokenizer, "max_length": self.longest}
+        return {**columns, **own}  # the column of ids may be found in test data alone
+
     def schema_of(self, part: str) -> int:
         """The annotation scheme of a part: 0 for that of the target domain, and 1, 2, ... for those of the pool.
 

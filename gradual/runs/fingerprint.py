@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 import inspect
+import json
 import math
 import random
 import types
@@ -17,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -24,7 +26,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
+from gradual.data.features import tokenizer_key
 from gradual.data.module import MixedDomainDataModule
+from gradual.data.relevance.of_data import pool_scores
 from gradual.data.sources import Pool, part_of
 from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
@@ -37,6 +41,7 @@ TOLERANCE = 1e-5
 _WEIGHTS = 1024  # entries of a weight that are compared
 _EXAMPLES = 100  # examples of a part that are compared
 _IDS = 1_000_000  # ids of a part that are compared
+_ENTRIES = 100_000  # of an array of which all entries are compared, at a time
 _LONG = 50  # values with more elements are represented by a digest; mappings and texts with four times as many
 _HISTORY = 10_000  # of collections with more elements, only the number of elements is compared
 _NOT_HYPERPARAMETERS = {"training", "gradient_checkpointing", *vars(LightningModule())}
@@ -92,7 +97,7 @@ def same_weights(old: list[float], new: list[float]) -> bool:
 
 
 def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
-    """The class and batch size of a data module, which must be set up, and the size, ids and content of each part.
+    """The class and settings of a data module, which must be set up, and the size, ids and content of each part.
 
     A part that does not exist is None. Parts whose examples cannot be compared with a later run are logged.
     """
@@ -106,6 +111,10 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
         found["amount_in"] = datamodule.amount_in
     if not datamodule.order.is_uniform:
         found["order"] = datamodule.order.to_plain()
+    if datamodule.order.by == "column" and datamodule.pool_size:
+        found["order_scores"] = _digest_in_full(pool_scores(datamodule, datamodule.order))
+    if settings := datamodule.example_settings():
+        found["example_settings"] = _plain({name: _without_tokenizer(value) for name, value in settings.items()})
     for name in PARTS:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
@@ -247,6 +256,19 @@ def _summed_up(sample: Tensor) -> list[float]:
 # Data
 
 
+def _without_tokenizer(value: Any) -> Any:
+    """A setting of a data module; of a tokenizer, a digest of all that its results depend on."""
+    if not hasattr(value, "backend_tokenizer"):
+        return value
+    special = {name: str(token) for name, token in value.special_tokens_map.items()}
+    return digest(json.dumps([tokenizer_key(value), value.chat_template, special], sort_keys=True))
+
+
+def _digest_in_full(array: npt.NDArray[Any]) -> str:
+    """A digest of all entries of an array, of whatever size."""
+    return digest([array[start : start + _ENTRIES] for start in range(0, len(array), _ENTRIES)])
+
+
 def _part(datamodule: MixedDomainDataModule, name: str, unknown: dict[str, str]) -> dict[str, Any] | None:
     dataset = getattr(datamodule.domains, name)
     if dataset is None:
@@ -270,17 +292,21 @@ def _part(datamodule: MixedDomainDataModule, name: str, unknown: dict[str, str])
 def _examples_of(
     datamodule: MixedDomainDataModule, part: str, dataset: Any, unknown: dict[str, str]
 ) -> dict[str, str | None]:
-    """The ids and the content of a part or of a source."""
-    ids = None if datamodule.id_of else _ids(getattr(dataset, "ids", None))
-    content = datamodule.content_of(part)
-    if content is not None:
-        ids = None  # the content includes them
-    elif len(dataset):
+    """The ids and the content of a part or of a source, and where the content is that of files, a sample of examples.
+
+    The sample shows examples that are made of the same files in another way. It is left out of test data, which is
+    made as the others are.
+    """
+    content, sample = datamodule.content_of(part), None
+    if len(dataset) and (content is None or part != "test"):
         try:
-            content = _content(dataset)
+            sample = _content(dataset)
         except Undigestible as error:
-            unknown[part] = str(error)
-    return {"ids": ids, "content": content}
+            if content is None:
+                unknown[part] = str(error)
+    if content is not None:  # it includes the ids
+        return {"ids": None, "content": content, **({} if sample is None else {"sample": sample})}
+    return {"ids": None if datamodule.id_of else _ids(getattr(dataset, "ids", None)), "content": sample}
 
 
 def _ids(ids: Any) -> str | None:

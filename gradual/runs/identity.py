@@ -25,6 +25,7 @@ Identity = dict[str, Any]
 
 _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
 _OPTIONAL = ("amount_in", "order")  # of the data
+_TOKENIZER = "tokenizer"  # the setting of which a digest is compared
 _MAX_SHOWN = 4  # differences in a message
 
 
@@ -139,10 +140,40 @@ def _changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, now = ({name: data.get(name) for name in [*ours, *optional]} for data in (old, new))
     lines = differences(before, now)
     found = [f"data.{line.removeprefix('arguments.')}" for line in lines]
+    found += _changed_settings(old, new)
     for name in PARTS:
         if name != "test":
             found += _changed_part(name, old[name], new[name])
+    return found or _changed_silently(old, new)
+
+
+def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the differences in how examples are made, besides those that a command's arguments show."""
+    before, now = (data.get("example_settings", {}) for data in (old, new))
+    given, given_now = (data.get("arguments", {}) for data in (old, new))
+    shown = {name for name in given.keys() & given_now.keys() if given[name] != given_now[name]}
+    found = []
+    for name in sorted(before.keys() & now.keys() - shown):
+        lines = differences(before[name], now[name], f"data.{name}")
+        found += ["data.tokenizer: different content"] if lines and name == _TOKENIZER else lines
     return found
+
+
+def _changed_silently(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Find examples that are ordered, or made of the same files, in another way, where nothing else tells."""
+    if None not in (scores := [data.get("order_scores") for data in (old, new)]) and scores[0] != scores[1]:
+        return [f"data.order: different values of '{new['order']['column']}'"]
+    before, now = _samples(old), _samples(new)
+    names = [name for name in before if name in now and before[name] != now[name]]
+    return [f"{', '.join(names)}: different examples from the same files"] if names else []
+
+
+def _samples(data: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of a sample of examples, by part or source, where there is one."""
+    parts = {name: data[name] for name in PARTS if data[name] is not None}
+    for name in [name for name, part in parts.items() if "sources" in part]:
+        parts |= {f"{name}.{source}": own for source, own in parts.pop(name)["sources"].items()}
+    return {name: part["sample"] for name, part in parts.items() if "sample" in part}
 
 
 def _changed_part(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import linear_model
 import pytest
 from identified_runs import PARTS, scores
+from row_files import write
 from slow_cases import fast_one_in
+from tokenized_files import WORDS, save_tokenizer
 
 from gradual.__main__ import main
 from gradual.tasks.dialogue import DialogueDataModule
@@ -100,6 +102,24 @@ def test_any_changed_byte_of_a_data_file_is_noticed(files, capfd, part):
         command(files)
     name = {"in": "in_domain", "out": "out_of_domain"}.get(part, part)
     assert f"({name}: different content)" in said(capfd)
+
+
+def test_a_changed_tokenizer_in_the_same_folder_is_noticed(files, capfd):
+    for name, size in (("in", 8), ("out", 8), ("val", 4), ("test", 4)):
+        rows = [{"id": f"{name}{i}", "x": i / 9, "y": i % 2, "text": WORDS[4 + i % 7]} for i in range(size)]
+        write(files / f"{name}.jsonl", rows)
+    text = ("--data.text_column=text", f"--data.tokenizer={files}/tokenizer", "--schedule=[4, 0]")
+    save_tokenizer(files / "tokenizer", ["[PAD]", "[UNK]", *WORDS])
+    command(files, *text, "--data.max_length=5")
+    trained = linear_model.trained(files)
+    save_tokenizer(files / "tokenizer", ["[PAD]", "[UNK]", *WORDS[::-1]])
+    for max_length, expected in ((5, "data.tokenizer: different content"), (4, "data.max_length: 5, now 4; data.tok")):
+        with pytest.raises(SystemExit):
+            command(files, *text, f"--data.max_length={max_length}")
+        assert f"({expected}" in said(capfd)
+    save_tokenizer(files / "tokenizer", ["[PAD]", "[UNK]", *WORDS])
+    command(files, *text, "--data.max_length=5")
+    assert linear_model.trained(files) == trained
 
 
 def test_any_changed_byte_of_a_task_s_files_is_noticed_in_its_part(small_demo, tmp_path):

@@ -123,6 +123,10 @@ class CausalLMData(TaskFileDataModule):
             )
         return TokenFeatures(tokenizer, self.form, self.loss_on, self.longest, part in _GENERATED)
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return what a row consists of, and which tokens have a loss."""
+        return {**super().example_settings(), "form": self.form, "loss_on": self.loss_on}
+
     def collator(self) -> Callable[[list[dict[str, Any]]], Any]:
         """Return what packs examples."""
         return TokenCollator(self.padding, self.max_padding)

@@ -142,6 +142,16 @@ class DialogueDataModule(MixedDomainDataModule):
         path = files.get(part) or self._pool_paths(folder).get(part)
         return None if path is None else digest_of_files([folder / "ontology.json", path])
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return the target domain, the tokenizer, the maximum lengths, and the slots of out-of-domain dialogues."""
+        return {
+            "domain": self.domain,
+            "tokenizer": self.scoring_tokenizer(),
+            "out_of_domain_slots": self.out_of_domain_slots,
+            "max_length": self.max_length,
+            "max_turns": self.max_turns,
+        }
+
     def statistics(self) -> dict[str, dict[str, int]]:
         """Return Table 1 of the paper, with one column per domain folder, and the size of the target domain's pool."""
         columns = {}

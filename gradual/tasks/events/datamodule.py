@@ -110,11 +110,8 @@ class EventDataModule(MixedDomainDataModule):
         self._note_pool_labels(documents)
         own = [LabelSpace.of(pool) for pool in pools.values()]
         self.allowed = self._allowed(own) if self.out_of_domain_labels == "own" and own else {}
-        tokenizer = load_tokenizer(self.tokenizer, words=True, trust_remote_code=self.trust_remote_code)
-        longest = resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
-        if self.max_length is None:
-            longest = min(longest or _LONGEST, _LONGEST)
-        assert longest is not None
+        tokenizer = self.scoring_tokenizer()
+        longest = self._longest(tokenizer)
         padding = padding_piece(tokenizer, self.tokenizer)
         relations = bool(self.labels.relations)
         self.collate_fn = SentenceCollator(padding, self.max_span_width, self.pruning, relations, self.max_padding)
@@ -143,6 +140,17 @@ class EventDataModule(MixedDomainDataModule):
         """Return a digest of the file of a part."""
         path = self.files[part]
         return None if path is None else digest_of_files([Path(path)])
+
+    def example_settings(self) -> dict[str, Any]:
+        """Return the tokenizer, the maximum lengths, the pruning, and which labels the pool may have."""
+        tokenizer = self.scoring_tokenizer()
+        return {
+            "tokenizer": tokenizer,
+            "out_of_domain_labels": self.out_of_domain_labels,
+            "max_span_width": self.max_span_width,
+            "pruning": self.pruning or Pruning(),
+            "max_length": self._longest(tokenizer),
+        }
 
     def scoring_tokenizer(self) -> Any:
         """Return the tokenizer."""
@@ -183,6 +191,14 @@ class EventDataModule(MixedDomainDataModule):
             kind: [[True] * len(labels), *([label in each[kind] for label in labels] for each in mine)]
             for kind, labels in self.labels.to_dict().items()
         }
+
+    def _longest(self, tokenizer: Any) -> int:
+        """The maximum length of a window in word pieces."""
+        longest = resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
+        if self.max_length is None:
+            longest = min(longest or _LONGEST, _LONGEST)
+        assert longest is not None
+        return longest
 
     def _read(self, path: str) -> list[Document]:
         documents = read_documents(path)

@@ -86,6 +86,11 @@ class Seq2SeqData(TaskFileDataModule):
         """Return what tokenizes sources and targets."""
         return PairFeatures(self.fast_tokenizer, self.prefix, self.longest, self.longest_target, part in _COMPARED)
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return the prefix, and the maximum length of a target."""
+        own = {"prefix": self.prefix, "max_target_length": self.longest_target}
+        return {**super().example_settings(), **own}
+
     def collator(self) -> PairCollator:
         """Return what pads and groups examples."""
         return PairCollator(self.padding, self.max_padding)

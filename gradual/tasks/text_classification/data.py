@@ -149,6 +149,11 @@ class TextClassificationData(TaskFileDataModule):
         """The token at which the model reads off its result: that of the end, in encoders with a decoder."""
         return end_with_decoder(str(self.tokenizer), self.trust_remote_code)
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return what is predicted, and which labels the pool may have."""
+        own = {"target": self.target, "out_of_domain_labels": self.out_of_domain_labels}
+        return {**super().example_settings(), **own}
+
     def collator(self) -> TextCollator:
         """Lay out texts without padding."""
         self._say_what_was_found()

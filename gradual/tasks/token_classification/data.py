@@ -148,6 +148,11 @@ class TokenClassificationData(TaskFileDataModule):
             keep_words=part in ("test", "predict"),
         )
 
+    def example_settings(self) -> dict[str, Any]:
+        """Return whether tags describe spans, and which of them the pool may have."""
+        own = {"spans": self.spans, "out_of_domain_labels": self.out_of_domain_labels}
+        return {**super().example_settings(), **own}
+
     def collator(self) -> TagCollator:
         """Lay out sentences without padding."""
         self._say_what_was_found()
