@@ -1,5 +1,7 @@
 """What a wrong command leaves: one line on standard error, and no traceback."""
 
+import re
+
 import pytest
 
 from gradual.__main__ import main
@@ -12,7 +14,7 @@ def mistake(capture, given: list[str]) -> str:
     error = capture.readouterr().err
     assert ended.value.code in (1, 2)
     assert "Traceback" not in error
-    lines = [line for line in error.splitlines() if line.startswith("gradual:")]
+    lines = [line for line in error.splitlines() if re.match(r"gradual[\w -]*: ", line)]
     assert len(lines) == 1, error
     assert error.rstrip().endswith(lines[0])
     assert len(lines[0]) < 1500
