@@ -58,7 +58,7 @@ class Features(ABC):
 
     def key(self) -> dict[str, Any]:
         """Return what identifies the features, as plain data."""
-        fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        fields = {field.name: plain_tokenizer(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version, **fields}
 
 
@@ -72,7 +72,8 @@ def tokenizer_key(tokenizer: Any) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in ("truncation", "padding")} | own
 
 
-def _plain(value: Any) -> Any:
+def plain_tokenizer(value: Any) -> Any:
+    """Return a value as it is, or of a tokenizer all that its results depend on, as plain data."""
     if hasattr(value, "backend_tokenizer"):
         return [tokenizer_key(value), value.chat_template, {k: str(v) for k, v in value.special_tokens_map.items()}]
     return value

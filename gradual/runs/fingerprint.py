@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
-from gradual.data.features import tokenizer_key
+from gradual.data.features import plain_tokenizer
 from gradual.data.module import MixedDomainDataModule
 from gradual.data.relevance.of_data import pool_scores
 from gradual.data.sources import Pool, part_of
@@ -258,10 +258,8 @@ def _summed_up(sample: Tensor) -> list[float]:
 
 def _without_tokenizer(value: Any) -> Any:
     """A setting of a data module; of a tokenizer, a digest of all that its results depend on."""
-    if not hasattr(value, "backend_tokenizer"):
-        return value
-    special = {name: str(token) for name, token in value.special_tokens_map.items()}
-    return digest(json.dumps([tokenizer_key(value), value.chat_template, special], sort_keys=True))
+    found = plain_tokenizer(value)
+    return value if found is value else digest(json.dumps(found, sort_keys=True))
 
 
 def _digest_in_full(array: npt.NDArray[Any]) -> str:

@@ -9,8 +9,9 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from row_files import refused
 
-from gradual import FileDataModule, InputError
+from gradual import FileDataModule
 from gradual.data.formats import Columns
 from gradual.data.saved_datasets import read_saved
 
@@ -85,13 +86,6 @@ def make(tmp_path):
         return FileDataModule(*files, cache_dir=str(tmp_path / "cache"), num_proc=1, **settings)
 
     return make
-
-
-def refused(data) -> str:
-    with pytest.raises(InputError) as error:
-        data.setup()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_labels_keep_their_names_in_a_data_module(make, tmp_path):

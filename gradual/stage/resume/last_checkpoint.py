@@ -44,8 +44,8 @@ class LastCheckpoint(Checkpoint):
     Within an epoch it saves only between two steps: not while gradients are being accumulated, since checkpoints do not
     hold gradients, and not just before a validation, which the resumed epoch would skip. When told to stop during a
     validation, a single process saves the state from before the validation and exits. Several processes finish the
-    validation first, since they are not at the same batch. So does the last validation of a stage, which a resumed
-    stage, that has nothing left to train, would not run.
+    validation first, since they are not at the same batch. The last validation of a stage is always finished: a resumed
+    stage that has nothing left to train would not run it.
 
     Under SLURM's auto-requeue, the requeue signal waits for such a moment as well: a checkpoint from the middle of a
     step would not lead to the same weights.
@@ -86,10 +86,9 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """When told to stop, save the state from before the validation and exit."""
         reason = self._requested()
-        is_last = trainer.should_stop or limit_reached(trainer) is not None
-        if is_last or trainer.sanity_checking or trainer.world_size > 1 or trainer.state.fn != "fit":
+        if not reason or trainer.sanity_checking or trainer.world_size > 1 or trainer.state.fn != "fit":
             return
-        if reason:
+        if not _is_last(trainer):
             self._in_validation = True
             self._save(trainer)
             self._act(trainer, reason)
@@ -97,8 +96,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of the epoch, if training has gone on long enough since the last time."""
-        ends = trainer.should_stop or limit_reached(trainer) is not None
-        due = ends or time.monotonic() - self._saved >= _PAUSE * self._cost
+        due = _is_last(trainer) or time.monotonic() - self._saved >= _PAUSE * self._cost
         reason = _largest(trainer, self._requested() or (_DUE if trainer.is_global_zero and due else 0))
         if reason:
             self._save(trainer)
@@ -154,6 +152,11 @@ class LastCheckpoint(Checkpoint):
         if callable(handler):
             self._requeue = lambda: handler(number, None)
             signal.signal(number, lambda *_: setattr(self, "_told_to_requeue", True))
+
+
+def _is_last(trainer: Trainer) -> bool:
+    """Whether nothing is left to train."""
+    return trainer.should_stop or limit_reached(trainer) is not None
 
 
 def _largest(trainer: Trainer, reason: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from datasets import ClassLabel, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from row_files import refused
 from seqeval.metrics.sequence_labeling import get_entities
 from tagging_examples import WORDS, sentences, write_conll, write_encoder
 
@@ -43,14 +44,6 @@ def put(tmp_path):
 
 def said(caplog) -> str:
     return "\n".join(record.message for record in caplog.records)
-
-
-def refused(data) -> str:
-    with pytest.raises(InputError) as error:
-        data.setup()
-    assert "\n" not in str(error.value)
-    assert str(error.value).endswith(".")
-    return str(error.value)
 
 
 def tags_of(data, part):
