@@ -6,6 +6,7 @@ They are cheap to compute: a fixed sample of the weights and of the examples is 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import functools
 import inspect
@@ -147,11 +148,15 @@ def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in trainer.items():
         if name not in _NOT_IDENTITY_OF_TRAINER and value != _trainer_defaults().get(name):
-            try:
-                found[name] = _plain(value)
-            except _UNUSABLE:
-                found[name] = class_name(type(value))
+            found[name] = [_argument(part) for part in value] if isinstance(value, list | tuple) else _argument(value)
     return found
+
+
+def _argument(value: Any) -> Any:
+    try:
+        return _plain(value)
+    except _UNUSABLE:
+        return class_name(type(value))
 
 
 @functools.cache
@@ -204,7 +209,7 @@ def _plain(value: Any) -> Any:
         return value if len(value) <= 4 * _LONG else f"text {digest(value)}"
     if isinstance(value, np.generic):
         return _plain(value.item())
-    if isinstance(value, torch.dtype):
+    if isinstance(value, torch.dtype | datetime.timedelta):
         return str(value)
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         return class_name(value)

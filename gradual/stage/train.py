@@ -188,7 +188,7 @@ class _Attempt:
             *([training.reported] if training.reported else []),
             ExampleScores(directory.test_examples),
             LoggedValues(),
-            RandomState(),
+            RandomState(is_later=start is not None),
             self.clock,
             StageProgress(
                 training.label,

@@ -3,12 +3,14 @@
 import copy
 import json
 import random
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
 from identified_runs import Net, Stretched, data, fit, moved, refusal
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 from transformers import BertConfig
 
@@ -110,6 +112,8 @@ def test_the_first_difference_of_a_model_is_named(tmp_path):
         ({"lr_schedule": {"name": "linear"}}, "lr_schedule: not set, now {'name': 'linear'}"),
         ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val: not set, now 1.0"),
         ({"max_time": {"hours": 1}}, "trainer.max_time: not set, now {'hours': 1}"),
+        ({"max_time": timedelta(hours=1)}, "trainer.max_time: not set, now '1:00:00'"),
+        ({"plugins": [LightningEnvironment()]}, "trainer.plugins: not set, now ['LightningEnvironment']"),
         ({"weight_averaging": 0.9}, "weight_averaging: not set, now 0.9"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gradual.data.order import derive_seed
 from gradual.distributed import of_all_processes, rank_and_world_size
@@ -18,9 +19,15 @@ class RandomState(Callback):
     """Saves the global random states of Python, NumPy and torch with each checkpoint, and restores them on resuming.
 
     Each process has its own states, so that processes do not drop the same units; a checkpoint holds those of all.
+
+    Args:
+        is_later: Whether the stage begins with the weights of another one. Whether the module makes layers then depends
+            on whether it trained that stage in the same process; training draws the same numbers in either case.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_later: bool = False) -> None:
+        self.is_later = is_later
+        self._before_layers: dict[str, Any] | None = None
         self._restored: dict[str, Any] | None = None
         self._before_validation: dict[str, Any] | None = None
 
@@ -45,6 +52,17 @@ class RandomState(Callback):
                 "use as many devices and nodes as before, or another run_dir."
             )
         self._restored = states[rank]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the states of a later stage from before the module makes its layers."""
+        if self.is_later and stage == TrainerFn.FITTING:
+            self._before_layers = _get_states()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to the states from before."""
+        if self._before_layers is not None:
+            _set_states(self._before_layers)
+        self._before_layers = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the states for a checkpoint that is saved during the validation."""

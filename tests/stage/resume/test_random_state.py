@@ -5,7 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from identified_runs import Net, fit
+from lightning.pytorch import Callback
 from stand_in_trainer import stand_in_trainer
+from torch import nn
 
 from gradual import InputError
 from gradual.stage.resume import random_state
@@ -40,6 +43,40 @@ def test_a_checkpoint_inside_a_validation_has_the_states_before_it():
     callback.on_validation_end(stand_in_trainer(), None)
     assert resumed(saved) == resumed(before)
     assert resumed(callback.state_dict()) != resumed(before)
+
+
+class Late(Net):
+    """Makes its last layer in one of Lightning's two hooks."""
+
+    def __init__(self, where):
+        super().__init__(dropout=0.5)
+        self.head, self.where = None, where
+
+    def setup(self, stage):
+        self._make("setup")
+
+    def configure_model(self):
+        self._make("configure_model")
+
+    def _make(self, where):
+        if where == self.where and self.head is None:
+            torch.manual_seed(1)
+            self.head = nn.Linear(4, 1)
+
+
+@pytest.mark.parametrize("where", ["setup", "configure_model"])
+def test_a_later_stage_draws_the_same_numbers_in_a_new_process_that_makes_the_layers_first(tmp_path, where):
+    class Cut(Callback):
+        def on_train_start(self, trainer, pl_module):
+            if trainer.datamodule.stage == 1:
+                raise RuntimeError("power cut")
+
+    _, whole = fit(tmp_path / "whole", Late(where))
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tmp_path / "cut", Late(where), callbacks=[Cut()])
+    model, resumed = fit(tmp_path / "cut", Late(where))
+    assert model.trained == ["0"]
+    assert resumed.stages[-1].val == whole.stages[-1].val
 
 
 def test_states_are_restored_once():
