@@ -307,9 +307,30 @@ def keep(scores: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
     return kept, _take(scores, kept)
 
 
+class _Take(torch.autograd.Function):
+    """``rows[index]``; the gradients of a row are summed in single precision at least.
+
+    There are few widths and distances, and a sum of thousands of gradients in bfloat16 stops growing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(rows)
+        return F.embedding(index, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,), (gradient,) = ctx.saved_tensors, gradients
+        exact = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        summed = torch.ops.aten.embedding_dense_backward(exact, index, ctx.rows, -1, False)
+        return summed.to(gradient.dtype), None
+
+
 def _take(rows: Tensor, index: Tensor) -> Tensor:
     """Return ``rows[index]``; its gradient is summed row by row, faster than by a general scatter."""
-    return F.embedding(index, rows)
+    taken: Tensor = _Take.apply(rows, index)
+    return taken
 
 
 def _initialise_as_one(*layers: nn.Linear) -> None:

@@ -383,6 +383,22 @@ def test_gradients_are_those_of_the_description(model, described):
         assert error < 1e-4, name
 
 
+def test_half_precision_does_not_lose_gradients_of_widths_and_distances():
+    """Thousands of spans share a width, and a sum of bfloat16 numbers stops growing at 256 times a number."""
+    model = make_model(layers=("ner", "events"))
+    every = Pruning(triggers=1, max_triggers=99, arguments=WIDTH, max_arguments=99)  # no choice that rounding changes
+    batch = collate(encoded_documents([[20] * 12] * 2), pruning=every)
+    gradients = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = sum(loss_of(head, batch) for head in heads(model(batch), batch, {}))
+        gradients.append(dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters()))))
+    exact, rounded = gradients
+    for name, gradient in exact.items():
+        if not name.endswith("key.bias"):
+            assert torch.linalg.vector_norm(rounded[name] - gradient) < 0.05 * torch.linalg.vector_norm(gradient), name
+
+
 @torch.no_grad()
 def test_the_distance_of_trigger_and_span_is_encoded():
     torch.manual_seed(0)
