@@ -45,11 +45,11 @@ def rank_and_world_size() -> tuple[int, int]:
 @contextmanager
 def as_one_of(world_size: int) -> Iterator[None]:
     """Divide data as among ``world_size`` processes, even before they have started."""
-    _Expected.world_size = world_size
+    before, _Expected.world_size = _Expected.world_size, world_size
     try:
         yield
     finally:
-        _Expected.world_size = 1
+        _Expected.world_size = before
 
 
 def of_all_processes(mine: Any) -> list[Any]:

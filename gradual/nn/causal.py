@@ -25,14 +25,15 @@ _TAKES_ROWS = (
     *("arcee", "ernie4_5", "exaone4", "gemma", "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox", "helium", "llama"),
     *("mistral", "olmo", "olmo2", "olmo3", "opt", "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "starcoder2"),
 )
-_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")  # settings that only attention of another kind supports
+# settings that only attention of another kind supports
+_UNSUPPORTED = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention")
 
 
 def take_rows(model: Any) -> bool:
     """Prepare a causal language model for ``states_at``; returns whether it can process packed rows."""
     # custom code that comes with a model may keep the model_type that it was derived from
     known = type(model).__module__.startswith("transformers.") and model.config.model_type in _TAKES_ROWS
-    can = known and all(getattr(model.config, name, None) is None for name in _CAPS)
+    can = known and not any(getattr(model.config, name, None) for name in _UNSUPPORTED)
     if can:
         model.set_attn_implementation(_NAME)
         model.get_decoder().register_forward_hook(_keep_states, with_kwargs=True)

@@ -82,7 +82,8 @@ def take_rows(encoder: Any) -> bool:
     """Prepare an encoder for ``encode``; returns whether it can process all tokens of a batch as one row."""
     # custom code that comes with an encoder may keep the model_type that it was derived from
     known = type(encoder).__module__.startswith("transformers.")
-    can: bool = known and encoder.config.model_type in _TAKES_ROWS
+    # as a decoder, BERT attends to earlier tokens alone
+    can: bool = known and encoder.config.model_type in _TAKES_ROWS and not getattr(encoder.config, "is_decoder", False)
     if can:
         encoder.set_attn_implementation("packed")
     return can

@@ -35,6 +35,11 @@ def sequences(lengths=LENGTHS, seed=1):
     return [torch.randint(3, 50, (length,), generator=generator) for length in lengths]
 
 
+def test_a_model_that_attends_in_both_directions_is_not_packed():
+    config = AutoConfig.for_model("gemma3_text", use_bidirectional_attention=True, **SIZES)
+    assert not take_rows(AutoModelForCausalLM.from_config(config))
+
+
 @pytest.mark.parametrize("family", causal._TAKES_ROWS)
 def test_each_sequence_is_read_as_if_it_were_alone(family):
     model, alone = pair_of(family)

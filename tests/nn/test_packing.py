@@ -42,6 +42,11 @@ class Stranger(BertModel):
     """An encoder with code of its own, under the name of the type that it is made from."""
 
 
+def decoder():
+    """It attends to earlier tokens alone."""
+    return tiny_bert(is_decoder=True)
+
+
 def stranger():
     torch.manual_seed(0)
     return Stranger(tiny_bert().config, add_pooling_layer=False).eval()
@@ -54,7 +59,7 @@ def packing_of(lengths):
 
 @pytest.mark.parametrize(
     ("make", "packed"),
-    [(tiny_bert, True), (electra, True), (roberta, True), (distilbert, False), (stranger, False)],
+    [(tiny_bert, True), (electra, True), (roberta, True), (distilbert, False), (stranger, False), (decoder, False)],
 )
 def test_each_sequence_is_encoded_as_if_it_were_alone(make, packed):
     encoder, alone = make(), make()

@@ -169,11 +169,11 @@ def read_dialogues(path: str | Path, ontology: Ontology) -> list[Dialogue]:
     return dialogues
 
 
-def oddities(dialogues: Sequence[Dialogue], max_turns: int) -> Counter[str]:
+def oddities(dialogues: Sequence[Dialogue], max_turns: int | None = None) -> Counter[str]:
     """Count what is valid but unusual in dialogues: worth a line in the log, not an error."""
     counts: Counter[str] = Counter()
     for dialogue in dialogues:
-        counts[f"dialogues cut to {max_turns} turns"] += len(dialogue.turns) > max_turns
+        counts[f"dialogues cut to {max_turns} turns"] += len(dialogue.turns) > len(dialogue.turns[:max_turns])
         for number, turn in enumerate(dialogue.turns):
             counts["turns without a user utterance"] += not turn.user.strip()
             counts["later turns without a system response"] += number > 0 and not turn.system.strip()

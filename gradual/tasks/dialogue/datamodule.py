@@ -41,7 +41,8 @@ class DialogueDataModule(MixedDomainDataModule):
             loss (footnote 3 there).
         predict_file: File of dialogues to predict; None for ``test.tsv``.
         max_length: Maximum length of a turn in word pieces.
-        max_turns: Maximum number of turns in a dialogue.
+        max_turns: Maximum number of turns in a dialogue that is trained on; later turns are left out. The others are
+            validated, tested and predicted whole.
         max_padding: Maximum share of padding inside attention; there is none anywhere else.
         batch_size: Number of training dialogues in a batch, per process; a stage may override it.
         eval_batch_size: Number of dialogues in an evaluation batch.
@@ -97,10 +98,10 @@ class DialogueDataModule(MixedDomainDataModule):
         folder = self._folder()
         self.ontology = Ontology.read(folder / "ontology.json")
         self.target_slots = self.ontology.slots_of(self.domain)
-        train = self._read(folder / "train.tsv")
+        train = self._read(folder / "train.tsv", self.max_turns)
         in_domain_ids = {dialogue.id for dialogue in train}
         pools = {
-            part: [dialogue for dialogue in self._read(path) if dialogue.id not in in_domain_ids]
+            part: [dialogue for dialogue in self._read(path, self.max_turns) if dialogue.id not in in_domain_ids]
             for part, path in self._pool_paths(folder).items()
         }
         for part, pool in pools.items():
@@ -110,12 +111,16 @@ class DialogueDataModule(MixedDomainDataModule):
         resolve_max_length(tokenizer, self.tokenizer, self.max_length, self.trust_remote_code)
         self.collate_fn = TurnCollator(padding_piece(tokenizer, self.tokenizer), self.max_padding)
 
-        def features(dialogues: Sequence[Dialogue], missing: Sequence[int] = ()) -> DialogueFeatures:
-            return DialogueFeatures(dialogues, tokenizer, self.max_length, self.max_turns, missing)
+        def features(dialogues: Sequence[Dialogue], **training: Any) -> DialogueFeatures:
+            return DialogueFeatures(dialogues, tokenizer, self.max_length, **training)
 
-        encoded = {part: features(pool, self._missing_slots(train, pool)) for part, pool in pools.items() if pool}
+        encoded = {
+            part: features(pool, max_turns=self.max_turns, missing_slots=self._missing_slots(train, pool))
+            for part, pool in pools.items()
+            if pool
+        }
         datasets = Domains(
-            features(train),
+            features(train, max_turns=self.max_turns),
             pool_of(encoded, self.weights),
             features(self._read(folder / "dev.tsv")),
             features(self._read(folder / "test.tsv")) if self.reads_test else None,
@@ -193,9 +198,9 @@ class DialogueDataModule(MixedDomainDataModule):
         }
         return {POOL: numbered[max(numbered)]} if numbered else {}
 
-    def _read(self, path: Path) -> list[Dialogue]:
+    def _read(self, path: Path, max_turns: int | None = None) -> list[Dialogue]:
         dialogues = read_dialogues(path, self.ontology)
-        note_oddities(path, oddities(dialogues, self.max_turns))
+        note_oddities(path, oddities(dialogues, max_turns))
         return dialogues
 
     def _missing_slots(self, train: Sequence[Dialogue], pool: Sequence[Dialogue]) -> list[int]:

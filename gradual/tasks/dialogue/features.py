@@ -47,7 +47,7 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
         dialogues: The dialogues to encode.
         tokenizer: A fast tokenizer from ``transformers``.
         max_length: Maximum length of a turn in word pieces.
-        max_turns: Maximum number of turns in a dialogue; later turns are left out.
+        max_turns: Maximum number of turns in a dialogue; later turns are left out. None for no limit.
         missing_slots: Slots whose labels are set to ``MISSING`` (footnote 3 of the paper).
 
     Attributes:
@@ -60,12 +60,12 @@ class DialogueFeatures(Dataset[EncodedDialogue]):
         dialogues: Sequence[Dialogue],
         tokenizer: Any,
         max_length: int = 64,
-        max_turns: int = 22,
+        max_turns: int | None = None,
         missing_slots: Sequence[int] = (),
     ):
         self.ids = [dialogue.id for dialogue in dialogues]
         turns = [turn for dialogue in dialogues for turn in dialogue.turns[:max_turns]]
-        self._first_turn = np.cumsum([0, *(min(len(dialogue.turns), max_turns) for dialogue in dialogues)])
+        self._first_turn = np.cumsum([0, *(len(dialogue.turns[:max_turns]) for dialogue in dialogues)])
         self._labels = np.array([turn.values for turn in turns], dtype=np.int16)
         self._labels[:, list(missing_slots)] = MISSING
         encoded: list[Any] = [None] * len(turns)

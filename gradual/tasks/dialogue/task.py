@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -9,13 +10,16 @@ from torch import Tensor, nn
 
 from gradual.checks import integer
 from gradual.errors import InputError
-from gradual.nn.encoder import load_encoder, load_tokenizer
+from gradual.logging import say_once
+from gradual.nn.encoder import load_encoder, load_tokenizer, weights_of
 from gradual.tasks.base import TaskModule
 from gradual.tasks.dialogue.data import DialogueSpec, Ontology, belief_state
 from gradual.tasks.dialogue.features import TurnBatch
 from gradual.tasks.dialogue.metrics import BeliefScores, dialogue_scores
 from gradual.tasks.dialogue.model import Sumbt, batch_loss, turn_losses
-from gradual.tasks.dialogue.vectors import text_vectors
+from gradual.tasks.dialogue.vectors import text_vectors, tokenized_alike
+
+_ALIKE = "ontology, slot '{}': the encoder's tokenizer cannot tell {} apart, so that only {} is ever predicted."
 
 
 class DialogueStateTracker(TaskModule):
@@ -65,6 +69,7 @@ class DialogueStateTracker(TaskModule):
             raise InputError(f"heads is {heads}: it must divide the encoder's width, {pretrained.config.hidden_size}.")
         # transformers loads encoders in evaluation mode, and Lightning trains modules in the mode it finds them in
         self.model = Sumbt(pretrained, heads, hidden, distance).train()
+        self.pretrained_weights = weights_of(encoder)  # the vectors also depend on layers that the model does not keep
         self.ontology: Ontology | None = None
         self._trained_on: Ontology | None = None  # according to a checkpoint
         self._target_slots: tuple[int, ...] | None = None
@@ -93,6 +98,9 @@ class DialogueStateTracker(TaskModule):
         name, trusted = self.hparams["encoder"], self.trust_remote_code
         frozen = load_encoder(name, trust_remote_code=trusted).to(self.device)
         tokenizer = load_tokenizer(name, trust_remote_code=trusted)
+        for slot, values in zip(ontology.slots, ontology.values):
+            for alike in tokenized_alike(tokenizer, values):
+                say_once(logging.WARNING, _ALIKE.format(slot, ", ".join(map(repr, alike)), repr(alike[0])))
         texts = list(dict.fromkeys([*ontology.slots, *(value for values in ontology.values for value in values)]))
         vectors = text_vectors(frozen, tokenizer, texts, self.hparams["vectors"]) * self.hparams["vector_scale"]
         row = {text: index for index, text in enumerate(texts)}
@@ -136,7 +144,7 @@ class DialogueStateTracker(TaskModule):
         """Return the loss of a batch: the mean over turns for each slot, summed over slots."""
         losses, _ = self._step(batch, "train")
         loss = batch_loss(losses, batch.labels)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.labels))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
         return loss
 
     def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:

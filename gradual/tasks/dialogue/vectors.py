@@ -8,6 +8,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+_MAX_LENGTH = 32  # word pieces of a text
+
+
+def tokenized_alike(tokenizer: Any, texts: Sequence[str]) -> list[list[str]]:
+    """Groups of different texts that have the same word pieces, and therefore the same vectors."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for text in dict.fromkeys(texts):
+        pieces = tokenizer(text, truncation=True, max_length=_MAX_LENGTH)["input_ids"]
+        groups.setdefault(tuple(pieces), []).append(text)
+    return [group for group in groups.values() if len(group) > 1]
+
 
 @torch.no_grad()
 def text_vectors(
@@ -15,7 +26,6 @@ def text_vectors(
     tokenizer: Any,
     texts: Sequence[str],
     pooling: Literal["cls", "mean"],
-    max_length: int = 32,
     batch_size: int = 256,
 ) -> Tensor:
     """Encode short texts as last-layer states: of the first word piece, or averaged over all of them.
@@ -29,7 +39,7 @@ def text_vectors(
     for start in range(0, len(texts), batch_size):
         rows = by_length[start : start + batch_size]
         batch = tokenizer(
-            [texts[row] for row in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+            [texts[row] for row in rows], padding=True, truncation=True, max_length=_MAX_LENGTH, return_tensors="pt"
         ).to(encoder.device)
         states = encoder(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)

@@ -202,11 +202,11 @@ class SentenceCollator:
         _put(trigger_labels, first_token[triggers[:, 0]] + triggers[:, 1], triggers[:, 2] + 1)
 
         rates = self.pruning
-        keep_triggers = np.clip((rates.triggers * lengths).astype(np.int64), 1, rates.max_triggers)
+        keep_triggers = np.clip(_floor(rates.triggers * lengths), 1, rates.max_triggers)
         keep_triggers = np.minimum(keep_triggers, lengths)
-        keep_arguments = np.clip((rates.arguments * lengths).astype(np.int64), 1, rates.max_arguments)
+        keep_arguments = np.clip(_floor(rates.arguments * lengths), 1, rates.max_arguments)
         keep_arguments = np.minimum(keep_arguments, spans)
-        keep_relations = np.ceil(rates.relations * lengths).astype(np.int64) if self.relations else lengths * 0
+        keep_relations = -_floor(-rates.relations * lengths) if self.relations else lengths * 0
         keep_relations = np.minimum(keep_relations, spans)
         return SentenceBatch(
             groups=groups,
@@ -255,6 +255,11 @@ class SentenceCollator:
         first_window = _starts(np.array([len(sentence.windows) for sentence in sentences]))
         cells = [first_cell[first + s.row] + s.column for s, first in zip(sentences, first_window)]
         return groups, np.concatenate(cells)
+
+
+def _floor(numbers: npt.NDArray[np.floating[Any]]) -> Ints:
+    """Round down, where 0.29 * 100, which is 28.999..., counts as 29."""
+    return np.floor(numbers + 1e-9).astype(np.int64)
 
 
 def _starts(counts: npt.NDArray[Any]) -> Ints:

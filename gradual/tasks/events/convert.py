@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from gradual.errors import InputError
 from gradual.files import write_atomically
 from gradual.tasks.events.documents import LAYERS
-from gradual.tasks.events.standoff import AnnotatedText, TextBound, layers_in_use, read_standoff, text_files
+from gradual.tasks.events.standoff import AnnotatedText, TextBound, in_use, read_standoff, text_files
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _Item = TypeVar("_Item", bound=tuple[Any, ...])
@@ -68,14 +68,14 @@ def run(arguments: argparse.Namespace) -> None:
             file cannot be written.
     """
     paths, skip, out = text_files(arguments.folder), frozenset(arguments.skip), arguments.out
-    layers = layers_in_use(read_standoff(path, skip) for path in paths)
+    layers, roles = in_use(read_standoff(path, skip) for path in paths)
     tokenize = tokenizer(arguments.language, arguments.wrapped)
     counts: Counter[str] = Counter()
     changes: Counter[str] = Counter()
 
     def lines() -> Iterator[str]:
         for path in paths:
-            annotated = read_standoff(path, skip)
+            annotated = read_standoff(path, skip).with_roles_of(roles)
             record = document(annotated, tokenize(annotated.text), layers, changes)
             if record is not None:
                 counts.update(_sizes(record))

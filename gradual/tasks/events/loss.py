@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradual.checks import check_fields, found, number
+from gradual.config_dataclasses import from_mapping
+from gradual.errors import InputError
 from gradual.tasks.events.batch import SentenceBatch
 from gradual.tasks.events.documents import LAYERS
 from gradual.tasks.events.metrics import Annotations
@@ -32,6 +36,22 @@ class LossWeights:
     events: float = 1.0
     triggers: float = 0.2
     arguments: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss_weights.{}", **{name: number(0) for name in vars(self)})
+
+    @classmethod
+    def of(cls, given: LossWeights | Mapping[str, Any] | None) -> LossWeights:
+        """The weights that a mapping describes, as checkpoints and configurations have it; None for the defaults.
+
+        Raises:
+            InputError: A name or a weight is wrong.
+        """
+        if isinstance(given, Mapping):
+            given = from_mapping(cls, given, "loss_weights")
+        if given is not None and not isinstance(given, cls):
+            raise InputError(f"loss_weights is {found(given)}: it must be a mapping of weights, such as {{ner: 0.5}}.")
+        return given or cls()
 
     @property
     def layers(self) -> tuple[str, ...]:

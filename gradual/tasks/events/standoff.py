@@ -18,7 +18,7 @@ from gradual.tasks.events.documents import LAYERS
 _IGNORED = {"*": "equivalences", "A": "attributes", "M": "modifications", "N": "normalizations", "#": "notes"}
 _ID = re.compile(r"\*|#.*|[TREAMN]\S+")
 _TEXT_BOUND = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
-_NUMBER = re.compile(r"(?<=\D)\d+$")
+_NUMBERED = re.compile(r"(.*\D)(?:[2-9]|[1-9]\d+)")  # the second argument in a role, or a later one
 
 
 class TextBound(NamedTuple):
@@ -80,6 +80,27 @@ class AnnotatedText:
         """The text-bound annotations that are not the trigger of an event."""
         triggers = {event.trigger for event in self.events.values()}
         return {id_: bound for id_, bound in self.bounds.items() if id_ not in triggers}
+
+    def with_roles_of(self, roles: Set[str]) -> AnnotatedText:
+        """Take the numbers off the roles of second and later arguments, such as ``Theme2``.
+
+        Args:
+            roles: All roles of the folder as written. ``Arg2`` is a role of its own where there is no ``Arg``.
+        """
+        changes: Counter[str] = Counter()
+
+        def plain(role: str) -> str:
+            match = _NUMBERED.fullmatch(role)
+            if match is None or match[1] not in roles:
+                return role
+            changes["changed: roles of a second or later argument, now without the number"] += 1
+            return match[1]
+
+        events = {
+            id_: event._replace(arguments=[(plain(role), target) for role, target in event.arguments])
+            for id_, event in self.events.items()
+        }
+        return replace(self, events=events, changes=self.changes + changes)
 
     def without(self, skipped: Set[str], reason: str) -> AnnotatedText:
         """Remove text-bound annotations and their events, and the arguments and relations that refer to either."""
@@ -163,13 +184,18 @@ def read_standoff(path: Path, skip: Set[str] = frozenset()) -> AnnotatedText:
     return annotated.without(skipped, "of a type to skip").without(blank, "of white space alone")
 
 
-def layers_in_use(texts: Iterable[AnnotatedText]) -> frozenset[str]:
-    """Return the layers in which any of the texts is annotated; the folder's annotation scheme lacks the others."""
-    used: set[str] = set()
+def in_use(texts: Iterable[AnnotatedText]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the layers in which any of the texts is annotated, and the roles of arguments as written.
+
+    The folder's annotation scheme lacks the other layers.
+    """
+    layers: set[str] = set()
+    roles: set[str] = set()
     for text in texts:
         content = (text.entities, text.relations, text.events)
-        used.update(layer for layer, annotations in zip(LAYERS, content, strict=True) if annotations)
-    return frozenset(used)
+        layers.update(layer for layer, annotations in zip(LAYERS, content, strict=True) if annotations)
+        roles.update(role for event in text.events.values() for role, _ in event.arguments)
+    return frozenset(layers), frozenset(roles)
 
 
 def _annotations_of(path: Path) -> tuple[list[str], frozenset[str]]:
@@ -272,7 +298,7 @@ class _Lines:
             _refuse(where, f"an event without a trigger, {reprlib.repr(content)}", "TYPE:ID ROLE:ID ...")
         self._references.append((where, trigger, "T"))
         self._references += [(where, target, "TE") for _, target in pairs]
-        self.events[id_] = StandoffEvent(type_, trigger, [(_NUMBER.sub("", role), target) for role, target in pairs])
+        self.events[id_] = StandoffEvent(type_, trigger, pairs)
 
     def _pairs(self, content: str, where: str, form: str) -> tuple[str, list[tuple[str, str]]]:
         """Return the first word, and the name and id in each further one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -58,15 +59,16 @@ class EventExtractor(TaskModule):
         hidden: int = 150,
         features: int = 20,
         dropout: float = 0.4,
-        loss_weights: LossWeights | None = None,
+        loss_weights: LossWeights | dict[str, Any] | None = None,
         trust_remote_code: bool = False,
     ):
         super().__init__()
         for name, value in (("hidden", hidden), ("features", features)):
             integer(1).check(name, value)
         number(0, below=1).check("dropout", dropout)
-        self.loss_weights = loss_weights or LossWeights()
+        self.loss_weights = LossWeights.of(loss_weights)
         self.save_hyperparameters(ignore=["loss_weights", "trust_remote_code"])
+        self.save_hyperparameters({"loss_weights": asdict(self.loss_weights)})
         # transformers loads encoders in evaluation mode, and Lightning trains modules in the mode it finds them in
         pretrained = load_encoder(encoder, encoder_layers, trust_remote_code)
         self.model = Dygie(pretrained, features, hidden, dropout).train()
@@ -132,7 +134,7 @@ class EventExtractor(TaskModule):
         total, _ = self._step(batch, "train")
         # averaged over processes, this loss is that of all their documents in one batch
         loss = total / mean_over_processes(total.new_tensor(len(batch.ids)))
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch.ids))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
         return loss
 
     def test_step(self, batch: SentenceBatch, batch_idx: int) -> Any:

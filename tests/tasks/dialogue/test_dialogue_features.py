@@ -107,8 +107,8 @@ def test_later_turns_are_left_out(tokenizer):
             for mine, same in zip(getattr(cut[index], part), getattr(whole[index], part)):
                 assert mine.tolist() == same.tolist()
         assert cut[index].labels.tolist() == whole[index].labels[:turns].tolist()
-    longest = DialogueFeatures(dialogues([[(1, 1)] * 30]), tokenizer)
-    assert len(longest[0].tokens) == len(longest[0].labels) == 22
+    long = DialogueFeatures(dialogues([[(1, 1)] * 30]), tokenizer)
+    assert len(long[0].tokens) == len(long[0].labels) == 30
 
 
 def test_missing_slots_have_no_label_anywhere(tokenizer):

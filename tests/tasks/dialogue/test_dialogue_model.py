@@ -11,14 +11,17 @@ import pytest
 import torch
 from dialogue_files import encoded, tiny_bert
 from lightning.pytorch import Trainer
+from safetensors.torch import load_file, save_file
 from slow_cases import fast_one_in
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 from transformers.utils import logging as transformers_logging
 
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.nn.encoder import load_encoder, load_tokenizer
 from gradual.nn.packing import Packing
+from gradual.runs.fingerprint import model_fingerprint, starting_weights
 from gradual.tasks.dialogue import (
     BeliefScores,
     DialogueDataModule,
@@ -464,6 +467,44 @@ def test_vectors_are_the_pretrained_encoders_of_each_text_alone(demo, datamodule
         expected = torch.stack([vector(value) for value in values])
         torch.testing.assert_close(model.value_vectors[row, : len(values)], expected, rtol=1e-5, atol=1e-5)
         assert model.value_mask[row].tolist() == [i < len(values) for i in range(model.value_mask.shape[1])]
+
+
+def test_values_that_the_tokenizer_cannot_tell_apart_are_named(demo, datamodule, caplog):
+    """Their vectors are equal, so that the first of them is predicted instead of the others."""
+    make_tracker(demo, datamodule)
+    assert not caplog.records
+    tracker = DialogueStateTracker(str(demo / "encoder"), hidden=20)
+    tracker.configure_data(
+        DialogueSpec(Ontology.from_mapping({"hostel-food": ["中餐", "North", "法餐", "north"]}), (0,))
+    )
+    with saying_anew():
+        tracker.setup("fit")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"ontology, slot 'hostel-food': the encoder's tokenizer cannot tell {one!r}, {other!r} apart, so that only "
+        f"{one!r} is ever predicted."
+        for one, other in (("中餐", "法餐"), ("North", "north"))
+    ]
+    first, second, third, fourth, *_ = tracker.model.value_vectors[0]
+    assert torch.equal(first, third)
+    assert torch.equal(second, fourth)
+    assert not torch.equal(first, second)
+
+
+def test_layers_that_only_the_vectors_come_from_are_part_of_a_run(demo, tmp_path):
+    encoder = shutil.copytree(demo / "encoder", tmp_path / "encoder")
+
+    def fingerprint():
+        torch.manual_seed(0)
+        tracker = DialogueStateTracker(str(encoder), encoder_layers=1, hidden=20)
+        return model_fingerprint(tracker), starting_weights(tracker)
+
+    before = fingerprint()
+    weights = load_file(encoder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.bias"] += 1
+    save_file(weights, encoder / "model.safetensors", {"format": "pt"})
+    after = fingerprint()
+    assert after[1] == before[1]
+    assert after[0] != before[0]
 
 
 def test_long_texts_are_cut_to_32_word_pieces(demo):

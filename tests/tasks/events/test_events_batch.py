@@ -14,7 +14,7 @@ from gradual.tasks.events.model import keep
 
 PAD = 1
 LENGTHS = st.lists(st.lists(st.integers(1, 14), min_size=1, max_size=3), min_size=1, max_size=4)
-SHARES = st.integers(0, 80).map(lambda part: part / 64)
+SHARES = st.integers(0, 125).map(lambda part: part / 100)
 PRUNING = st.builds(Pruning, SHARES, st.integers(1, 5), SHARES, st.integers(1, 8), SHARES)
 
 

@@ -318,6 +318,30 @@ def test_the_loss_is_weighted_and_averaged_over_documents(folder):
     assert alone[0] == pytest.approx(sum(factors[name] * part for name, part in parts.items()), rel=1e-5)
 
 
+def test_a_checkpoint_has_the_weights_of_its_losses(folder, tmp_path):
+    datamodule = data(folder)
+    model = configured(folder, datamodule, loss_weights={"ner": 5.0, "triggers": 3.0})
+    assert model.loss_weights == LossWeights(ner=5.0, triggers=3.0)
+    tester = trainer()
+    (scores,) = tester.test(model, datamodule, verbose=False)
+    tester.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = EventExtractor.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert trainer().test(loaded, data(folder), verbose=False) == [pytest.approx(scores)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"ner": -1}, "loss_weights.ner is -1.0: it must be a number of at least 0"),
+        ({"nre": 1}, "loss_weights has no setting 'nre'"),
+        ([1, 2], r"loss_weights is \[1, 2\]: it must be a mapping of weights, such as {ner: 0.5}"),
+    ],
+)
+def test_wrong_weights_of_losses_are_an_input_error(folder, weights, message):
+    with pytest.raises(InputError, match=message):
+        extractor(folder, loss_weights=weights)
+
+
 def test_a_layer_without_weight_is_neither_trained_nor_scored(folder):
     datamodule = data(folder)
     model = configured(folder, datamodule, loss_weights=LossWeights(ner=0, relations=0))

@@ -27,7 +27,7 @@ T1	Weapon 4 8	bomb
 T2	Die 9 15	killed
 T3	Person 16 23	two men
 T4	Place 29 34	Hilla
-E1	Die:T2 Victim:T3 Place:T4 Instrument2:T1
+E1	Die:T2 Victim:T3 Place:T4 Instrument:T1
 R1	Located Arg1:T3 Arg2:T4
 T5	Attack 50 60	the attack
 T6	Person 64 70	rebels
@@ -101,6 +101,7 @@ def test_brat(tmp_path, capsys):
     assert convert(write(tmp_path / "in", news_txt=NEWS_TEXT, news_ann=NEWS_ANN)) == [NEWS]
     assert report(capsys) == {
         "changed: arguments that are events, now the event's trigger": 1,  # E2, of E3
+        "changed: roles of a second or later argument, now without the number": 1,  # Place2, as there is a Place
         "changed: triggers of several tokens, now the last one": 1,  # the attack
         "ignored: attributes": 1,
         "ignored: equivalences": 1,
@@ -136,10 +137,21 @@ def test_bionlp(tmp_path, capsys):
     }
     assert report(capsys) == {
         "changed: arguments that are events, now the event's trigger": 1,
+        "changed: roles of a second or later argument, now without the number": 1,
         "ignored: modifications": 1,
         "merged: arguments equal to another": 1,  # the Theme of E1 and E4
         "merged: events with the trigger and type of another": 2,
     }
+
+
+def test_numbers_that_tell_roles_apart_stay(tmp_path, capsys):
+    bounds = "T1\tPER 0 3\tBob\nT2\tSell 4 8\tsold\nT3\tPER 9 12\tAnn\nT4\tCar 13 16\tcar\n"
+    folder = write(tmp_path / "in", a_txt="Bob sold Ann car\n", a_ann=bounds + "E1\tSell:T2 Arg0:T1 Arg1:T4 Arg2:T3\n")
+    assert only(folder)["events"] == [[[[1, "Sell"], [0, 0, "Arg0"], [2, 2, "Arg2"], [3, 3, "Arg1"]]]]
+    assert report(capsys) == {}
+    write(folder, b_txt="Bob sold Ann car\n", b_ann=bounds + "E1\tSell:T2 Arg:T1 Arg1:T4 Arg10:T3\n")
+    of_arg, _ = convert(folder)[::-1]
+    assert of_arg["events"] == [[[[1, "Sell"], [0, 0, "Arg"], [2, 2, "Arg"], [3, 3, "Arg1"]]]]
 
 
 def test_reader_accepts_what_is_written(tmp_path):
