@@ -6,6 +6,7 @@ their position, or to a strategy. ``TrainSettings.resolve`` combines them into a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -188,7 +189,17 @@ def resolve_mode(monitor: str, mode: str) -> str:
     """
     if mode not in ("auto", "min", "max"):
         raise InputError(f"mode is {mode!r}: it must be 'auto', 'min' or 'max'.")
-    resolved = better(monitor) if mode == "auto" else mode
+    known = better(monitor)
+    resolved = known if mode == "auto" else mode
+    if known is not None and resolved != known:
+        from gradual.logging import say_once  # imports lightning
+
+        found = {"min": "lowest", "max": "highest"}
+        say_once(
+            logging.WARNING,
+            f"mode is '{mode}', so the {found[mode]} '{monitor}' counts as the best one, though by its name the "
+            f"{found[known]} should be: leave mode out, unless that is meant.",
+        )
     if resolved is None:
         raise InputError(
             f"The name of the monitor, '{monitor}', does not say which values are better: correct it, or set mode to "

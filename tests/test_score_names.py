@@ -3,7 +3,9 @@
 import pytest
 
 from gradual import InputError, TrainSettings
+from gradual.logging import saying_anew
 from gradual.score_names import better
+from gradual.settings import resolve_mode
 
 FALL = """
 val/loss val_loss loss Loss/val val/f1_loss val/loss_epoch val_nll/dataloader_idx_0 val/error val/error_rate
@@ -37,3 +39,17 @@ def test_a_given_mode_is_used_and_auto_is_resolved():
     assert TrainSettings(monitor="val/score", mode="max").mode == "max"
     with pytest.raises(InputError, match=r"'val/score', does not say which values are better: .*set mode to 'min'"):
         TrainSettings(monitor="val/score")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "found", "expected"),
+    [("val/loss", "max", "highest", "lowest"), ("val/macro_f1", "min", "lowest", "highest")],
+)
+def test_a_mode_that_the_name_contradicts_is_said(caplog, monitor, mode, found, expected):
+    with saying_anew():
+        assert resolve_mode(monitor, mode) == mode
+        (line,) = caplog.messages
+        assert f"so the {found} '{monitor}' counts as the best one, though by its name the {expected} should be" in line
+        assert resolve_mode("val/score", mode) == mode
+        assert resolve_mode(monitor, "auto") != mode
+    assert len(caplog.messages) == 1

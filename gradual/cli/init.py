@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from gradual.cli.proposal import MULTIPLE, Proposal, propose
 from gradual.cli.source_names import sources_in
 from gradual.errors import InputError
 from gradual.files import refuse_existing, write_atomically
-from gradual.settings import resolve_mode
 
 if TYPE_CHECKING:
     from gradual.cli.task_choice import ChosenTask
@@ -30,6 +30,7 @@ _USAGE = """%(prog)s --in_domain FILE ... --out_of_domain FILE ...
                     [--target WHAT]
        %(prog)s --demo"""
 _COMMENTS_AT = 42  # the column of comments
+_NO_DECAY = ("*bias*", "*[Nn]orm*", "*.ln_*")  # biases and norms; the latter are ln_1, ln_2 and ln_f in GPT-2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,13 +167,12 @@ def configuration(
         else None,
         "",
         _line(f"monitor: {main}", f"or {', '.join(others)}" if others else ""),
-        f"mode: {resolve_mode(main, 'auto')}",
         _line(f"patience: {patience}", "validations without improvement, after which a stage has converged"),
         "",
         "optimizer:",
         f"  lr: {_rate(proposal.lr)}",
         "  weight_decay: 0.01",
-        '  weight_decay_by_name: {"*bias*": 0, "*[Nn]orm*": 0}',
+        None if proposal.lora else _no_decay(architecture.names),
         _line(f"lr_schedule: {{name: constant_with_warmup, warmup: {proposal.warmup}}}", "steps"),
         "",
         "trainer:",
@@ -181,6 +181,13 @@ def configuration(
         f"run_dir: {_yaml(str(Path('runs') / out.stem))}",
     ]
     return "\n".join(line for line in lines if line is not None) + "\n"
+
+
+def _no_decay(names: Sequence[str]) -> str | None:
+    """The line that exempts biases and the weights of norms from weight decay, under the names that a model has."""
+    patterns = [pattern for pattern in _NO_DECAY if any(fnmatchcase(name, pattern) for name in names)]
+    entries = ", ".join(f'"{pattern}": 0' for pattern in patterns)
+    return f"  weight_decay_by_name: {{{entries}}}" if patterns else None
 
 
 def _columns(given: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from lightning.pytorch import LightningModule
 from rich import box
@@ -65,7 +66,7 @@ def print_plan(
         optimizer = defaults.optimizer_of(stage)
         if is_configured(optimizer):
             groups = parameter_groups(model, optimizer)
-            rates = ", ".join(dict.fromkeys(f"{group['name']}: {group.get('lr', 'default')}" for group in groups))
+            rates = ", ".join(dict.fromkeys(f"{group['name']}: {_rate(group)}" for group in groups))
         else:
             rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
         table.add_row(*map(str, row), rates)
@@ -96,3 +97,8 @@ def print_statistics(columns: Mapping[str, Mapping[str, int]]) -> None:
     for row in dict.fromkeys(row for rows in columns.values() for row in rows):
         table.add_row(row, *(str(rows.get(row, "")) for rows in columns.values()))
     wide_console().print(table)
+
+
+def _rate(group: Mapping[str, Any]) -> str:
+    """A learning rate without the error of a product such as 0.003 * 0.4."""
+    return f"{group['lr']:.12g}" if "lr" in group else "default"

@@ -22,6 +22,12 @@ SEARCH = ("budget", "budget_in", "confirm_seeds", "search")
 
 SEARCH_AND_COMPARISON = ("metrics", "jobs", "ray")
 
+_EVALUATION = ("validate", "test", "predict")
+_OF_EVALUATION = (
+    *("help", "config", "print_config", "model", "data", "trainer", "ckpt_path", "verbose", "predictions"),
+    *("return_predictions", "seed_everything"),
+)
+
 _EXPERIMENT_SETTINGS = {  # by the name that a stage has for it, the option for the whole experiment
     "max_epochs": "trainer.max_epochs",
     "max_steps": "trainer.max_steps",
@@ -94,6 +100,9 @@ def check_command(command: str, named: Mapping[str, str]) -> None:
             if command == "search":
                 instead = " Did you mean --confirm_seeds?" if top == "seeds" else ""
             raise InputError(f"--{top} is a setting of gradual compare: gradual {command} would ignore it.{instead}")
+        if command in _EVALUATION and top not in _OF_EVALUATION:
+            instead = f" Give the run directory by itself: gradual {command} RUN_DIR." if top == "run_dir" else ""
+            raise InputError(f"--{name} is a setting of training: gradual {command} would ignore it.{instead}")
         if top == "predictions" and command != "predict":
             raise InputError(f"--{top} is a setting of gradual predict: gradual {command} would ignore it.")
         if top == "seed_everything" and command == "compare":
@@ -115,6 +124,8 @@ def settle(config: Namespace, command: str, named: Mapping[str, str]) -> list[st
         InputError: An option would not apply everywhere.
     """
     config.schedule, config.strategies = copy.deepcopy(config.schedule), copy.deepcopy(config.strategies)
+    notes = [*_of_monitor(config, named), *_of_batches(config, named)]
+    _check_positions(config, command, named)
     compared: dict[str, Any] = {}
     if command == "compare" and isinstance(config.strategies, dict):
         compared = config.strategies
@@ -122,7 +133,7 @@ def settle(config: Namespace, command: str, named: Mapping[str, str]) -> list[st
     if compared and "schedule" in named:
         _check_schedule(compared, named["schedule"], on_command_line)
     overrides = [*_of_positions(config, named)]
-    if "schedule" not in named and (not compared or any(map(follows_schedule, compared.values()))):
+    if not _typed(named.get("schedule", "")) and (not compared or any(map(follows_schedule, compared.values()))):
         overrides += _of_stages("the schedule", config.schedule, named)
     for name in () if on_command_line else compared:
         compared[name] = copy.deepcopy(compared[name])  # YAML's aliases are one object: each strategy gets its own
@@ -138,7 +149,50 @@ def settle(config: Namespace, command: str, named: Mapping[str, str]) -> list[st
     for override in overrides:
         replaced.setdefault(override.option, []).append(override.text)
         override.drop()
-    return [f"--{option} {named[option]} replaces {listed(texts)} of the files." for option, texts in replaced.items()]
+    replacing = (f"--{option} {named[option]} replaces {listed(texts)}" for option, texts in replaced.items())
+    return [*notes, *(f"{one} of the files." for one in replacing)]
+
+
+def _typed(schedule: str) -> bool:
+    """Whether a schedule on the command line is written there, not in a file that it names."""
+    return schedule.lstrip().startswith("[")
+
+
+def _of_monitor(config: Namespace, named: Mapping[str, str]) -> Iterator[str]:
+    """Let the name of a score say which values are better; what a file says is of the file's score."""
+    if "monitor" in named and "mode" not in named and config.get("mode", "auto") != "auto":
+        yield f"--monitor {named['monitor']} replaces the mode '{config.mode}' of the files as well: it is auto."
+        config.mode = "auto"
+
+
+def _of_batches(config: Namespace, named: Mapping[str, str]) -> Iterator[str]:
+    """Let the size of a batch on the command line replace the number of tokens that a file sets instead.
+
+    Raises:
+        InputError: The command line has both.
+    """
+    settings = config.get("data.init_args")
+    if "data.batch_size" not in named or not settings or settings.get("batch_tokens") is None:
+        return
+    if "data.batch_tokens" in named:
+        raise InputError("--data.batch_size would have no effect beside --data.batch_tokens: give one of them.")
+    yield f"--data.batch_size {named['data.batch_size']} replaces batch_tokens: {settings.batch_tokens} of the files."
+    settings.batch_tokens = None
+
+
+def _check_positions(config: Namespace, command: str, named: Mapping[str, str]) -> None:
+    """Refuse settings of later stages for a schedule of one stage.
+
+    Raises:
+        InputError: One is on the command line.
+    """
+    if command in ("compare", "search") or not isinstance(config.schedule, list) or len(config.schedule) != 1:
+        return
+    for name in named:
+        position, _, setting = name.partition(".")
+        if position in _POSITIONS:
+            instead = f": give --{_experiment_option(setting)}" if setting else ""
+            raise InputError(f"--{name} would have no effect, since the schedule has a single stage{instead}.")
 
 
 @dataclass

@@ -92,10 +92,12 @@ class Architecture:
     Attributes:
         kind: Its type in ``transformers``, such as ``bert``.
         parameters: The number of its parameters.
+        names: The names of its weights.
     """
 
     kind: str
     parameters: int
+    names: tuple[str, ...]
 
 
 def architecture_of(name: str, auto_class: str) -> Architecture:
@@ -112,7 +114,8 @@ def architecture_of(name: str, auto_class: str) -> Architecture:
     _check_type(config, name, auto_class, trust_remote_code=False)
     with torch.device("meta"):
         model = getattr(transformers, auto_class).from_config(config)
-    return Architecture(str(config.model_type), sum(parameter.numel() for parameter in model.parameters()))
+    weights = dict(model.named_parameters())
+    return Architecture(str(config.model_type), sum(weight.numel() for weight in weights.values()), tuple(weights))
 
 
 def _check_type(config: Any, name: str, auto_class: str, trust_remote_code: bool) -> None:

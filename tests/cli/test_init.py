@@ -82,7 +82,8 @@ def test_from_files_to_predictions(folder, encoder, capsys):
     assert found["model"] == {"class_path": "TextClassifier", "init_args": {"pretrained": encoder}}
     assert found["data"] == {**files, "batch_size": 8}
     assert found["schedule"] == [30, 15, 3, 0]
-    assert (found["monitor"], found["mode"], found["run_dir"]) == ("val/macro_f1", "max", "runs/mine")
+    assert (found["monitor"], found["run_dir"]) == ("val/macro_f1", "runs/mine")
+    assert "mode" not in found
     text = (folder / "mine.yaml").read_text()
     assert "# columns: text 'text', label 'label', id 'id'" in text
     assert "# or val/loss, val/accuracy, val/micro_f1" in text
@@ -117,7 +118,7 @@ def test_several_labels_are_watched_by_their_loss(folder, encoder):
         return ({**row, "label": [row["label"]] * (number % 2)} for number, row in enumerate(reviews(part, size)))
 
     found = init(write(folder, intents), encoder)
-    assert (found["monitor"], found["mode"]) == ("val/loss", "min")
+    assert found["monitor"] == "val/loss"
 
 
 def test_labels_that_the_pool_lacks_are_kept_out_of_its_loss(folder, encoder):
@@ -245,7 +246,28 @@ def test_texts_alone_are_those_of_a_language_model(folder, tmp_path_factory):
     llama = str(write_language_model(tmp_path_factory.mktemp("llama"), "llama"))
     found = init(write(folder, lambda part, size: ({"text": f"one plus {number}"} for number in range(size))), llama)
     assert found["model"]["class_path"] == "CausalLM"
-    assert (found["monitor"], found["mode"]) == ("val/loss", "min")
+    assert found["monitor"] == "val/loss"
+
+
+@pytest.mark.parametrize(
+    ("kind", "exempt"),
+    [("llama", ["*[Nn]orm*"]), ("gpt2", ["*bias*", "*.ln_*"])],
+)
+def test_weight_decay_has_exceptions_for_the_weights_that_a_model_has(folder, tmp_path_factory, capsys, kind, exempt):
+    """Patterns without a match are refused."""
+    model = str(write_language_model(tmp_path_factory.mktemp(kind), kind))
+    found = init(write(folder, lambda part, size: ({"text": f"one plus {number}"} for number in range(size))), model)
+    assert list(found["optimizer"]["weight_decay_by_name"]) == exempt
+    main(["plan", "--config", "mine.yaml"])
+
+
+def test_an_adapter_has_no_exceptions_from_weight_decay(folder, tmp_path_factory, monkeypatch):
+    model = str(write_language_model(tmp_path_factory.mktemp("llama"), "llama"))
+    monkeypatch.setattr("gradual.cli.proposal._LARGE", 1)
+    found = init(write(folder, lambda part, size: ({"text": f"one plus {number}"} for number in range(size))), model)
+    assert found["model"]["init_args"]["lora"]
+    assert "weight_decay_by_name" not in found["optimizer"]
+    main(["plan", "--config", "mine.yaml"])
 
 
 def test_sources_with_targets(folder, tmp_path_factory, encoder, capsys):

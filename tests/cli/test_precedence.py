@@ -76,12 +76,58 @@ def test_the_settings_that_options_name():
         ("fit", "seeds", "Did you mean --seed_everything?"),
         ("test", "predictions", "--predictions is a setting of gradual predict: gradual test would ignore it."),
         ("compare", "seed_everything", "gradual compare takes its seeds from --seeds"),
+        ("predict", "final", "--final is a setting of training: gradual predict would ignore it.$"),
+        ("validate", "optimizer.lr", "--optimizer.lr is a setting of training: gradual validate would ignore it."),
+        ("test", "run_dir", "Give the run directory by itself: gradual test RUN_DIR"),
     ],
 )
 def test_what_a_command_ignores_is_refused_on_the_command_line(command, name, said):
     with pytest.raises(InputError, match=said):
         check_command(command, {name: "1"})
-    check_command(command, {"patience": "1"})
+    check_command(command, {"data.batch_size": "1", "trainer.accelerator": "cpu"})
+
+
+def test_another_monitor_does_not_keep_the_mode_of_the_files():
+    """The lowest F1, or the highest loss, would otherwise be the best one."""
+    config = configuration()
+    config.mode = "max"
+    assert settle(config, "fit", {"monitor": "val/loss"}) == [
+        "--monitor val/loss replaces the mode 'max' of the files as well: it is auto."
+    ]
+    assert config.mode == "auto"
+    config.mode = "max"
+    assert settle(config, "fit", {"monitor": "val/score", "mode": "max"}) == []
+    assert settle(config, "fit", {"patience": "1"}) == []
+    assert config.mode == "max"
+
+
+def test_a_batch_size_replaces_the_tokens_of_a_batch_in_files():
+    config = configuration()
+    config.data = Namespace(class_path="CausalLMData", init_args=Namespace(batch_size=4, batch_tokens=4096))
+    with pytest.raises(InputError, match=r"--data.batch_size would have no effect beside --data.batch_tokens"):
+        settle(config, "fit", {"data.batch_size": "4", "data.batch_tokens": "4096"})
+    assert settle(config, "fit", {"patience": "1"}) == []
+    assert config.data.init_args.batch_tokens == 4096
+    assert settle(config, "fit", {"data.batch_size": "4"}) == [
+        "--data.batch_size 4 replaces batch_tokens: 4096 of the files."
+    ]
+    assert config.data.init_args.batch_tokens is None
+
+
+@pytest.mark.parametrize("name", ["last_stage.max_epochs", "later_stages.trainer.max_epochs"])
+def test_later_stages_of_a_schedule_with_one_stage_are_refused(name):
+    with pytest.raises(
+        InputError, match=f"--{name} would have no effect, since the schedule has a single stage: give "
+    ):
+        settle(configuration([20]), "fit", {name: "3"})
+    settle(configuration([20]), "compare", {name: "3"})  # its strategies may have more stages
+
+
+def test_an_option_takes_precedence_over_the_stages_of_a_file_that_schedule_names():
+    config = configuration([20, {"amount": 0, "patience": 9}])
+    (sentence,) = settle(config, "fit", {"schedule": "runs/search/search.yaml", "patience": "3"})
+    assert config.schedule == [20, {"amount": 0}]
+    assert sentence == "--patience 3 replaces stage 2 of the schedule (patience: 9) of the files."
 
 
 def test_an_option_takes_precedence_over_single_stages_of_files():
