@@ -21,6 +21,9 @@ class EMAWeights(Callback):
     own callback saves the average in full checkpoints only, not in those that hold only weights.) Parameters that
     checkpoints leave out are never trained, and have no average.
 
+    The average has at least single precision, whatever the weights have: in bfloat16, a thousandth of a step would be
+    rounded away.
+
     Args:
         decay: The factor by which each step multiplies the previous average, e.g. 0.999.
     """
@@ -37,9 +40,9 @@ class EMAWeights(Callback):
         self._steps = trainer.global_step
         self._parameters = saved_parameters(pl_module)
         if self._average is None:
-            self._average = [parameter.detach().clone() for parameter in self._parameters]
-        else:
-            self._average = [a.to(p.device) for a, p in zip(self._average, self._parameters)]
+            self._average = [p.detach().to(_precision(p), copy=True) for p in self._parameters]
+        else:  # earlier versions saved it in the weights' precision
+            self._average = [a.to(p.device, _precision(p)) for a, p in zip(self._average, self._parameters)]
         if self._training is not None:
             self._training = [weights.to(p.device) for weights, p in zip(self._training, self._parameters)]
             self._leave()
@@ -54,7 +57,7 @@ class EMAWeights(Callback):
         if trainer.global_step == self._steps:
             return
         self._steps = trainer.global_step
-        self._update(self._average, [parameter.detach() for parameter in self._parameters], None)
+        self._update(self._average, [p.detach().to(_precision(p)) for p in self._parameters], None)
 
     @torch.no_grad()
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,3 +85,8 @@ class EMAWeights(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both."""
         self._average, self._training = state_dict["average"], state_dict.get("training")
+
+
+def _precision(parameter: nn.Parameter) -> torch.dtype:
+    """The type of a parameter's average."""
+    return torch.promote_types(parameter.dtype, torch.float32)
