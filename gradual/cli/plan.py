@@ -14,7 +14,7 @@ from gradual.experiment.results import wide_console
 from gradual.schedule import Schedule
 from gradual.settings import MAX_EPOCHS, TrainSettings, is_configured
 from gradual.stage.layers import make_layers
-from gradual.stage.optim import parameter_groups
+from gradual.stage.optim import check_patterns, parameter_groups, trainable_parameters
 
 
 def print_plan(
@@ -39,6 +39,7 @@ def print_plan(
     datamodule.prepare_data()
     datamodule.setup("fit")
     make_layers(model, datamodule)
+    check_patterns(model, defaults.optimizer)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     headings = ("stage", "in-domain", "out-of-domain", "ratio", "batch", "steps per epoch", "max epochs", "patience")
     limited = any(stage.max_steps for stage in schedule)
@@ -68,6 +69,7 @@ def print_plan(
             groups = parameter_groups(model, optimizer)
             rates = ", ".join(dict.fromkeys(f"{group['name']}: {_rate(group)}" for group in groups))
         else:
+            trainable_parameters(model, optimizer.trainable_by_name)  # refuses what fit would refuse
             rates = "the module's own" + ("" if optimizer.lr_scale is None else f" times {optimizer.lr_scale}")
         table.add_row(*map(str, row), rates)
     console = wide_console()

@@ -8,7 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from gradual.errors import InputError
 from gradual.nn.compiled import plain_name
+
+_SHOWN = 3  # names in a message
 
 
 def leave_out(module: nn.Module, names: Iterable[str]) -> None:
@@ -36,6 +39,37 @@ def saved_parameters(module: nn.Module) -> list[nn.Parameter]:
 def leaves_out(module: nn.Module) -> bool:
     """Whether the checkpoints of a module hold only some of its parameters."""
     return len(saved_parameters(module)) < len(list(module.parameters()))
+
+
+def check_saved(module: nn.Module, names: Iterable[str]) -> None:
+    """Check that the checkpoints of a module hold parameters that are to be trained.
+
+    Args:
+        module: The module whose state is saved.
+        names: Names of these parameters in it.
+
+    Raises:
+        InputError: Some of them are left out, so that what they learn would be lost.
+    """
+    asked = [
+        (f"{prefix}." if prefix else "", hook.args[0])
+        for prefix, part in module.named_modules()
+        for hook in part._state_dict_hooks.values()  # the state itself may be divided among processes
+        if isinstance(hook, partial) and hook.func is _drop
+    ]
+    lost = [
+        plain_name(name)
+        for name in names
+        if any(
+            name.startswith(prefix) and _is_one_of(left_out, name.removeprefix(prefix)) for prefix, left_out in asked
+        )
+    ]
+    if lost:
+        listed = ", ".join([*lost[:_SHOWN], *(["..."] if len(lost) > _SHOWN else [])])
+        raise InputError(
+            f"Frozen weights that checkpoints leave out, as those under an adapter, would be trained ({listed}), and "
+            "no later stage or saved model would have what they learn: keep them frozen, or train without lora."
+        )
 
 
 def _drop(left_out: frozenset[str], module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gradual.errors import InputError
+from gradual.nn.frozen import check_saved
 from gradual.settings import LRScheduleConfig, OptimizerConfig
 from gradual.stage.resume.lightning_internals import allow_clipping
 
@@ -34,16 +35,41 @@ def trainable_parameters(module: nn.Module, by_name: Mapping[str, bool] | None) 
     """Whether each parameter of ``module`` is to be trained: as its first pattern says, or else as it is now.
 
     Raises:
-        InputError: A pattern matches no parameter.
+        InputError: A pattern matches no parameter, or says that one is trained which checkpoints leave out.
     """
     names = [name for name, _ in module.named_parameters()]
     for pattern in by_name or {}:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise _matches_nothing(pattern, "parameter", names)
-    return {
+    trainable = {
         name: bool(_first_match(name, by_name, parameter.requires_grad)[1])
         for name, parameter in module.named_parameters()
     }
+    check_saved(module, [name for name, p in module.named_parameters() if trainable[name] and not p.requires_grad])
+    return trainable
+
+
+def check_patterns(module: nn.Module, config: OptimizerConfig) -> None:
+    """Check that no parameter-name pattern is without effect because patterns before it match all that it matches.
+
+    It looks at all parameters, trained or not, so that the answer is the same for every stage. Patterns of stages are
+    put before those of the experiment, and may match all that these match: check each of the two alone.
+
+    Raises:
+        InputError: One is never the first match, and those before it have other values.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    for setting in ("lr_by_name", "weight_decay_by_name", "trainable_by_name"):
+        by_name: Mapping[str, float] = getattr(config, setting) or {}
+        firsts = {name: _first_match(name, by_name, None)[0] or "" for name in names}
+        for pattern, value in by_name.items():
+            first = dict.fromkeys(firsts[name] for name in names if fnmatchcase(name, pattern))
+            if pattern not in first and any(by_name[other] != value for other in first):
+                before = " or ".join(f"'{other}'" for other in first)
+                raise InputError(
+                    f"optimizer.{setting}['{pattern}'] is never the first match: {before} before it takes all that it "
+                    "matches. Put it first, or remove it."
+                )
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

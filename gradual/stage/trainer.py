@@ -23,6 +23,7 @@ from gradual.stage.loggers import stage_loggers
 from gradual.stage.optim import (
     build_lr_scheduler,
     build_optimizer,
+    check_patterns,
     parameter_groups,
     scale_learning_rates,
     trainable_parameters,
@@ -114,10 +115,13 @@ def stage_optimizer(
     given: dict[str, bool] = {}
 
     def check_later(module: LightningModule) -> None:
+        check_patterns(module, defaults.optimizer)
         for config in map(defaults.optimizer_of, later):
+            by_name = {**(config.trainable_by_name or {}), **given}  # not as this stage freezes them
             if is_configured(config):
-                by_name = {**(config.trainable_by_name or {}), **given}  # not as this stage freezes them
                 parameter_groups(module, replace(config, trainable_by_name=by_name))
+            else:
+                trainable_parameters(module, by_name)
 
     def configured(module: LightningModule) -> Any:
         check_later(module)
@@ -127,6 +131,7 @@ def stage_optimizer(
 
     def scaled(module: LightningModule) -> Any:
         check_later(module)
+        trainable_parameters(module, optimizer.trainable_by_name)  # for checks before the stage: it is done by then
         return scale_learning_rates(own(), 1.0 if optimizer.lr_scale is None else optimizer.lr_scale)
 
     if is_configured(optimizer):

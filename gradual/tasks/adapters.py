@@ -46,7 +46,8 @@ class LoRA:
         alpha: The product of the matrices is multiplied by ``alpha / r``.
         dropout: Probability with which inputs of the adapter are dropped.
         target_modules: The layers beside which it is trained: ``all-linear``, or names or a regular expression as
-            ``peft`` takes them, e.g. ``[q_proj, v_proj]``. The head of a classifier is trained itself.
+            ``peft`` takes them, e.g. ``[q_proj, v_proj]``. The head of a classifier is trained itself. A layer that
+            shares its weights with another one, such as an output layer tied to the embeddings, is refused.
         use_dora: Train the magnitude of the weights separately (DoRA, Liu et al., 2024).
         load_in_4bit: Keep the pretrained weights in 4 bits (QLoRA, Dettmers et al., 2023), which takes ``bitsandbytes``
             and a GPU.
@@ -114,7 +115,7 @@ class Adapter:
             The model, of the class that it has in ``transformers``.
 
         Raises:
-            InputError: It has no such layers.
+            InputError: It has no such layers, or one of them shares its weights with another layer.
         """
         self._peft = self._beside(*self._load(**self._in_4bit()))
         return self._peft.get_base_model()
@@ -225,12 +226,31 @@ class Adapter:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # peft sets it right for Conv1D
-                return get_peft_model(model, config)
+                warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")  # refused below
+                beside = get_peft_model(model, config)
         except ValueError as error:
             raise InputError(
                 f"lora.target_modules is {found(self.lora.target_modules)}, which does not suit "
                 f"{type(model).__name__}: {' '.join(str(error).split())}"
             ) from error
+        self._refuse_tied(beside)
+        return beside
+
+    def _refuse_tied(self, model: Any) -> None:
+        """Refuse layers that share their weights: merging the adapter of one would change the other as well."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        owners: dict[int, list[str]] = {}
+        for name, parameter in model.get_base_model().named_parameters(remove_duplicate=False):
+            owners.setdefault(id(parameter), []).append(name.removesuffix(".weight").removesuffix(".base_layer"))
+        for name, layer in model.get_base_model().named_modules():
+            weight = getattr(layer, "weight", None) if isinstance(layer, BaseTunerLayer) else None
+            others = [other for other in owners.get(id(weight), []) if other != name]
+            if others:
+                raise InputError(
+                    f"lora.target_modules is {found(self.lora.target_modules)}, but {name} shares its weights with "
+                    f"{others[0]}, which would change with it when the adapter is merged: leave {name} out."
+                )
 
     def _trained_modules(self, model: Any, lacking: Collection[str]) -> list[str]:
         """The modules that are trained themselves: the head of a classifier, and those that are not pretrained."""

@@ -60,7 +60,7 @@ class GenerativeTask(PretrainedTask):
         Raises:
             InputError: The tokenizer has more tokens than the model.
         """
-        known = model.get_input_embeddings().num_embeddings
+        known = len(model.get_input_embeddings().weight)  # LoRA may be beside it
         if self.spec.vocabulary > known:
             raise InputError(
                 f"The tokenizer '{self.spec.tokenizer}' has {self.spec.vocabulary} tokens, but the model knows {known}."

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradual.nn.frozen import leave_out, leaves_out, saved_parameters
+from gradual import InputError
+from gradual.nn.frozen import check_saved, leave_out, leaves_out, saved_parameters
 
 
 class Pretrained(nn.Module):
@@ -76,3 +77,14 @@ def test_saved_parameters_are_those_that_checkpoints_hold():
     assert leaves_out(module)
     assert saved_parameters(module.head) == list(module.head.parameters())
     assert not leaves_out(module.head)
+
+
+@pytest.mark.parametrize("whole", [lambda module: module, lambda module: torch.compile(module, backend="eager")])
+def test_training_what_is_not_saved_is_refused(whole):
+    outer = nn.Sequential(whole(Pretrained()), nn.Linear(1, 1))
+    names = [name for name, _ in outer.named_parameters()]
+    saved = [name for name in names if ".base." not in name]
+    assert len(saved) == len(names) - 2
+    check_saved(outer, saved)
+    with pytest.raises(InputError, match=r"would be trained \(0\.base\.weight, 0\.base\.bias\), and no later stage"):
+        check_saved(outer, names)

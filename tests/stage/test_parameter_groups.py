@@ -9,7 +9,7 @@ from optimized_modules import network
 
 from gradual.errors import InputError
 from gradual.settings import OptimizerConfig
-from gradual.stage.optim import parameter_groups, trainable_parameters
+from gradual.stage.optim import check_patterns, parameter_groups, trainable_parameters
 
 NAMES = [name for name, _ in network().named_parameters()]
 PATTERNS = ["*", "encoder.*", "*.bias", "*.norm.*", "head.*", "head.weight", "encoder.first.bias"]
@@ -154,3 +154,54 @@ def test_a_pattern_for_frozen_parameters_alone_matches_nothing():
 def test_a_parameter_without_a_rate_is_named():
     with pytest.raises(InputError, match=r"no pattern that matches the parameter 'head\.weight'"):
         parameter_groups(network(), OptimizerConfig(lr_by_name={"encoder.*": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "before"),
+    [
+        ({"encoder.*": 0.1, "encoder.norm.*": 0.2}, r"'encoder\.\*'"),
+        ({"*.weight": 0.1, "*.bias": 0.3, "head.*": 0.2}, r"'\*\.weight' or '\*\.bias'"),
+        ({"*.weight": 0.2, "*.bias": 0.3, "head.*": 0.2}, r"'\*\.weight' or '\*\.bias'"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["lr_by_name", "weight_decay_by_name"])
+def test_a_pattern_that_is_never_the_first_match_is_named(setting, patterns, before):
+    last = list(patterns)[-1].replace(".", r"\.").replace("*", r"\*")
+    config = OptimizerConfig(lr=0.1, **{setting: patterns})
+    with pytest.raises(
+        InputError, match=rf"optimizer\.{setting}\['{last}'\] is never the first match: {before} before"
+    ):
+        check_patterns(network(), config)
+    turned = OptimizerConfig(lr=0.1, **{setting: dict(reversed(patterns.items()))})
+    check_patterns(network(), turned)
+
+
+def test_what_is_trained_has_patterns_that_are_checked_alike():
+    with pytest.raises(InputError, match=r"optimizer\.trainable_by_name\['head\.\*'\] is never the first match: '\*'"):
+        check_patterns(network(), OptimizerConfig(trainable_by_name={"*": False, "head.*": True}))
+
+
+def test_a_pattern_that_would_change_nothing_if_it_were_first_may_be_last():
+    check_patterns(network(), OptimizerConfig(weight_decay_by_name={"*.norm.*": 0, "encoder.norm.weight": 0.0}))
+    check_patterns(network(), OptimizerConfig(weight_decay_by_name={"*.bias": 0, "*.norm.*": 0}))
+
+
+@given(BY_NAME)
+def test_every_pattern_that_passes_decides_for_a_parameter_or_changes_none(by_name):
+    """Without it, or with it first: what is refused would have made a difference there and makes none where it is."""
+    by_name = by_name or {}
+
+    def chosen(patterns):
+        return [next((v for p, v in patterns.items() if fnmatchcase(name, p)), None) for name in NAMES]
+
+    without = [{p: v for p, v in by_name.items() if p != pattern} for pattern in by_name]
+    useless = [
+        all(any(fnmatchcase(name, p) for p in list(by_name)[:at]) for name in NAMES if fnmatchcase(name, pattern))
+        and chosen({pattern: by_name[pattern], **rest}) != chosen(by_name)
+        for at, (pattern, rest) in enumerate(zip(by_name, without))
+    ]
+    if any(useless):
+        with pytest.raises(InputError, match="is never the first match"):
+            check_patterns(network(), OptimizerConfig(lr_by_name=by_name))
+    else:
+        check_patterns(network(), OptimizerConfig(lr_by_name=by_name))

@@ -106,6 +106,27 @@ def test_the_optimizers_of_later_stages_are_checked_as_those_stages_train(tmp_pa
         fit(tmp_path / "b", Watched(), [24, later], optimizer={"lr": 0.05})
 
 
+RATES = {"lr": 0.05, "lr_by_name": {"head.*": 0.01}}
+
+
+def test_a_stage_may_match_all_that_the_experiment_s_patterns_match(tmp_path):
+    """Its patterns stand before them."""
+    stages = [{"amount": 24, "optimizer": {"lr_by_name": {"*": 0.0}}}, {"amount": 0, "optimizer": FROZEN}]
+    _, model = fit(tmp_path, Watched(), stages, optimizer={**RATES, "trainable_by_name": {"backbone.bias": True}})
+    assert model.moved() == [set(), HEAD]
+
+
+@pytest.mark.parametrize("settings", [{"lr_by_name": {"*": 0.1, "head.*": 0.01}}, {"lr": 0.1}, {}])
+def test_a_pattern_of_the_experiment_that_is_never_the_first_match_is_refused_before_any_step(tmp_path, settings):
+    wrong = settings if "lr_by_name" in settings else {**settings, "trainable_by_name": {"*": True, "head.*": False}}
+    model = Watched()
+    with pytest.raises(InputError, match=r"optimizer\.\w+\['head\.\*'\] is never the first match: '\*' before it"):
+        fit(tmp_path, model, [24, 0], optimizer=wrong)
+    with pytest.raises(InputError, match=r"\['head\.\*'\] is never the first match"):
+        print_plan(Watched(), data(), Schedule([24, 0]), TrainSettings(optimizer=OptimizerConfig(**wrong)))
+    assert not model.weights
+
+
 def test_a_pattern_that_matches_nothing_is_refused_before_any_step(tmp_path):
     wrong = {"amount": 0, "optimizer": {"trainable_by_name": {"bert.*": True}}}
     model = Watched()

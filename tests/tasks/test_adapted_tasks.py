@@ -283,6 +283,40 @@ def test_an_average_of_an_adapter_is_one_of_what_is_trained(root, tmp_path):
     assert len(average) == trained
 
 
+NORMS = {"trainable_by_name": {"*LayerNorm*": True}}
+
+
+@pytest.mark.parametrize("stages", [{"optimizer": {"lr": 0.02, **NORMS}}, {"optimizer": NORMS}, {"later": NORMS}])
+def test_pretrained_weights_under_an_adapter_cannot_be_unfrozen(root, tmp_path, stages):
+    """No checkpoint would hold them: neither the next stage nor a loaded model would have what they learnt."""
+    settings = {"later": {"optimizer": stages["later"]}, "optimizer": {}} if "later" in stages else stages
+    with pytest.raises(InputError, match=r"would be trained \(model\.bert\.embeddings\.LayerNorm\.weight, .*lora"):
+        fit(root, tmp_path, **settings)
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_what_an_adapter_trains_may_be_frozen_and_without_one_all_may_be_chosen(root, tmp_path):
+    frozen = {"trainable_by_name": {"*classifier*": False}}
+    fit(root, tmp_path / "a", optimizer={"lr": 0.02, **frozen}, max_epochs=1)
+    norms = {"lr": 0.02, "trainable_by_name": {**NORMS["trainable_by_name"], "*": False}}
+    model, _ = fit(root, tmp_path / "b", lora=None, optimizer=norms, max_epochs=1)
+    pretrained = BertModel.from_pretrained(root / "bert").state_dict()
+    moved = {name for name, value in model.model.bert.state_dict().items() if not torch.equal(value, pretrained[name])}
+    assert moved == {name for name in pretrained if "LayerNorm" in name}
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_pretrained_weights_that_a_callback_begins_to_train_are_noticed(root, tmp_path, epoch):
+    class Unfreeze(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == epoch:
+                norm = pl_module.model.bert.embeddings.LayerNorm.requires_grad_(True)
+                trainer.optimizers[0].add_param_group({"params": list(norm.parameters())})
+
+    with pytest.raises(InputError, match=r"would be trained \(model\.bert\.embeddings\.LayerNorm\.weight"):
+        fit(root, tmp_path, callbacks=[Unfreeze()])
+
+
 @pytest.mark.slow
 def test_the_command_line_takes_settings_of_the_adapter(root, tmp_path):
     parts = [f"--data.{part}={root / part}.jsonl" for part in ("in_domain", "out_of_domain", "val", "test")]

@@ -195,6 +195,28 @@ def test_an_adapter_of_embeddings_is_merged_and_written_as_others(folders, tmp_p
     torch.testing.assert_close(logits(beside), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("targets", [["v_proj", "lm_head"], ["embed_tokens", "v_proj"], r".*\.(v_proj|embed_tokens)"])
+def test_layers_that_share_their_weights_are_refused(targets, tmp_path):
+    """Merging the adapter of one would change the other, which has none."""
+    tied = tmp_path / "tied"
+    LlamaForCausalLM(LlamaConfig(**_TINY, tie_word_embeddings=True)).save_pretrained(tied)
+    with pytest.raises(
+        InputError, match=r"(lm_head|model\.embed_tokens) shares its weights with (?!\1)\w.*: leave \1 out"
+    ):
+        adapter_for(tied, target_modules=targets)
+    adapter, model = adapter_for(tied)
+    expected = logits(train(model))
+    torch.testing.assert_close(logits(adapter.merged()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_output_layer_of_its_own_may_be_chosen(folders):
+    adapter, model = adapter_for(folders / "llama", target_modules=["v_proj", "lm_head"])
+    expected = logits(train(model))
+    torch.testing.assert_close(logits(adapter.merged()), expected, atol=1e-5, rtol=1e-5)
+    adapter.merge(0)
+    torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_settings_are_made_from_a_mapping():
     assert LoRA.of(None) is None
     assert LoRA.of({"r": 8, "alpha": "1e1"}) == LoRA(r=8, alpha=10.0)

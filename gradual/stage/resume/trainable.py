@@ -12,13 +12,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from gradual.nn.compiled import plain_name
+from gradual.nn.frozen import check_saved
 
 
 class Trainable(Callback):
     """Saves which parameters are frozen, which optimizer group each is in, and which modules are in evaluation mode.
 
     It must come after all callbacks that change these. At the end of a stage it freezes and unfreezes parameters as
-    they were when the module was passed in, so that every stage starts alike.
+    they were when the module was passed in, so that every stage starts alike. It refuses to train what no
+    checkpoint holds, such as weights under an adapter that a callback has unfrozen.
 
     Args:
         module: The module, before any callback has changed it.
@@ -59,10 +61,12 @@ class Trainable(Callback):
                     module.track_running_stats = plain_name(name) not in untracked
         self._restored = None
         self._evaluating = _evaluating(pl_module)
+        _check_trained(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the modes of modules, which differ during a validation."""
         self._evaluating = _evaluating(pl_module)
+        _check_trained(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze and unfreeze the parameters as they were before the stage."""
@@ -101,6 +105,12 @@ class Trainable(Callback):
         for name, parameter in module.named_parameters():
             if name in self._given:
                 parameter.requires_grad_(self._given[name])
+
+
+def _check_trained(trainer: Trainer, module: LightningModule) -> None:
+    optimized = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+    trained = [name for name, p in module.named_parameters() if p.requires_grad and id(p) in optimized]
+    check_saved(module, trained)
 
 
 def _requires_grad(module: nn.Module) -> dict[str, bool]:
