@@ -26,7 +26,8 @@ class OptimizerConfig:
         lr: Learning rate of all parameters that no pattern of ``lr_by_name`` matches.
         lr_by_name: Learning rate by parameter-name pattern, e.g. ``{"model.encoder.*": 1e-5}``; the first match counts.
         lr_scale: Factor for all learning rates, including those of the module's own ``configure_optimizers``.
-        weight_decay: Weight decay of all parameters that no pattern of ``weight_decay_by_name`` matches.
+        weight_decay: Weight decay of all parameters that no pattern of ``weight_decay_by_name`` matches, of biases and
+            norms, too. None leaves it to the class: 0.01 for AdamW.
         weight_decay_by_name: Weight decay by parameter-name pattern, e.g. ``{"*.bias": 0}``; the first match counts.
         trainable_by_name: Whether to train parameters, by parameter-name pattern, e.g. ``{"model.encoder.*": false}``;
             the first match counts, and without a match what the module says.

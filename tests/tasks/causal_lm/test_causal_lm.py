@@ -53,6 +53,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("language")
     for family in ("llama", "gpt2"):
         write_model(folder / family, family)
+    write_model(folder / "untied", "gpt2", tie_word_embeddings=False)
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=300, hidden_size=16, n_layer=2, n_head=2, initializer_range=0.2, eos_token_id=1)
     BloomForCausalLM(config).save_pretrained(folder / "bloom")
@@ -369,8 +370,16 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path):
 # ------------------------------------------------------------------------------------------ adapters, several processes
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("targets", ["all-linear", ["lm_head"]])
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("llama", "all-linear"),
+        ("llama", ["lm_head"]),
+        ("llama", ["q_proj", "embed_tokens"]),
+        ("gpt2", "all-linear"),
+        ("untied", ["lm_head"]),
+    ],
+)
 def test_with_an_adapter_loss_and_gradients_are_those_of_peft(folder, monkeypatch, family, targets):
     monkeypatch.setattr("gradual.tasks.causal_lm.task.token_losses", partial(token_losses, at_once=900))
     lora = {"r": 3, "alpha": 3, "dropout": 0.0, "target_modules": targets}
@@ -389,6 +398,12 @@ def test_with_an_adapter_loss_and_gradients_are_those_of_peft(folder, monkeypatc
     expected.backward()
     for mine, theirs in zip(trained(model.model), trained(alone), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "wte"])
+def test_a_layer_that_is_tied_to_the_embeddings_has_no_adapter_of_its_own(folder, target):
+    with pytest.raises(InputError, match=rf"{target} shares its weights with .*: leave (transformer\.)?{target} out"):
+        configured(folder, family="gpt2", lora={"target_modules": ["c_attn", target]})
 
 
 def trained(model):
