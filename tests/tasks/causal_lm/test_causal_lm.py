@@ -23,6 +23,7 @@ from two_processes import in_two_processes
 import gradual
 from gradual.__main__ import main
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.nn.causal import takes_rows
 from gradual.tasks import CausalLM, CausalLMData
 from gradual.tasks.causal_lm.loss import LOGITS_AT_ONCE, token_losses
@@ -80,7 +81,7 @@ def configured(folder, form="completion", family="llama", settings=None, **chang
     """A model with its data, outside of a Trainer."""
     datamodule = data(folder, form, family, **(settings or {}))
     datamodule.setup()
-    model = CausalLM(str(folder / family), **changes)
+    model = CausalLM(**{"pretrained": str(folder / family), **changes})
     datamodule.configure(model)
     model.configure_model()
     model.log = lambda *_, **__: None
@@ -255,6 +256,50 @@ def test_what_has_no_answer_yet_is_predicted(folder, tmp_path, form):
     (records,) = trainer().predict(model, datamodule)
     assert [record["id"] for record in records] == [str(number) for number in range(len(rows))]
     assert all(isinstance(record["text"], str) for record in records)
+
+
+@pytest.mark.parametrize(
+    ("own", "generate", "found"),
+    [
+        ({"repetition_penalty": 1.3, "num_beams": 1}, {}, "{repetition_penalty: 1.3}"),
+        ({"repetition_penalty": 1.3, "num_beams": 3}, {"repetition_penalty": 1.0}, "{num_beams: 3}"),
+        ({"repetition_penalty": 1.3}, None, None),
+        ({"min_length": 99}, {}, "{min_length: 99}"),  # which counts the prompt
+    ],
+)
+def test_what_a_pretrained_model_sets_for_generation_is_said_once(folder, tmp_path, caplog, own, generate, found):
+    pretrained = with_generation(tmp_path, own)
+    with caplog.at_level("INFO", "gradual"), saying_anew():
+        made, datamodule = configured(folder, generate=generate, pretrained=pretrained)
+        said = f"Texts are generated with what the pretrained model sets: {found}; generate overrides it."
+        assert (said in caplog.text) is (found is not None)
+        made.log = CausalLM.log.__get__(made)
+        trainer().predict(made, datamodule)
+    assert caplog.text.count("Texts are generated with") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "generate", "problem"),
+    [
+        (
+            {"min_new_tokens": 65},
+            {},
+            r"generates at least 65 tokens \(min_new_tokens\), but texts may have at most 64 ",
+        ),
+        ({}, {"min_new_tokens": 9, "max_new_tokens": 8}, "generate.min_new_tokens is 9: it must be at most 8, the "),
+    ],
+)
+def test_texts_that_must_be_longer_than_they_may_be_are_refused(folder, tmp_path, own, generate, problem):
+    with pytest.raises(InputError, match=problem):
+        configured(folder, generate=generate, pretrained=with_generation(tmp_path, own))
+
+
+def with_generation(folder, settings):
+    """A folder with a tiny model that has these settings of generation."""
+    model = model_of("llama", max_position_embeddings=128)
+    model.generation_config.update(**settings)
+    model.save_pretrained(folder / "llama")
+    return str(folder / "llama")
 
 
 def test_texts_without_prompts_are_not_compared(folder):

@@ -22,6 +22,7 @@ from two_processes import in_two_processes
 import gradual
 from gradual.__main__ import main
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.stage.callbacks.predictions import PredictionWriter
 from gradual.tasks import Seq2Seq, Seq2SeqData
 from gradual.tasks.seq2seq.scores import MEANS, SCORES
@@ -219,6 +220,33 @@ def test_scores_are_those_of_the_libraries(folder, family):
         assert scores[f"test/{name}"] == pytest.approx(sum(a for a, _ in pairs) / sum(b for _, b in pairs))
     (validated,) = trainer().validate(model, datamodule, verbose=False)
     assert validated == pytest.approx({"val/loss": scores["test/loss"], "val/bleu": scores["test/bleu"]})
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "problem"),
+    [
+        ({"min_length": 8, "num_beams": 2}, "{num_beams: 2, min_length: 8}", None),
+        ({"min_length": 56, "min_new_tokens": 2}, "{min_length: 56, min_new_tokens: 2}", None),  # the second holds
+        ({"min_length": 56}, "{min_length: 56}", r"at least 56 tokens \(min_length\), but texts may have at most 8 "),
+    ],
+)
+def test_what_a_pretrained_model_sets_for_generation_is_said(folder, tmp_path, caplog, own, said, problem):
+    """A summarizer's texts have some length at least."""
+    model = model_of("t5")
+    model.generation_config.update(**own)
+    model.save_pretrained(tmp_path / "t5")
+    settings = {"tokenizer": str(folder / "t5"), "in_domain": str(folder / "train.jsonl")}
+    write_parts(tmp_path)
+    with caplog.at_level("INFO", "gradual"), saying_anew():
+        if problem is None:
+            configured(tmp_path, settings=settings)
+        else:
+            with pytest.raises(InputError, match=problem):
+                configured(tmp_path, settings=settings)
+        configured(tmp_path, settings=settings, generate={"num_beams": 3, "min_length": 0, "min_new_tokens": 0})
+        configured(tmp_path, settings=settings, scores=[])
+    assert caplog.text.count("Texts are generated with") == 1
+    assert f"what the pretrained model sets: {said};" in caplog.text
 
 
 def test_nothing_is_generated_where_no_score_is_wanted(folder, monkeypatch):
