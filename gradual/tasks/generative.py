@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gradual.logging import say_once
 from gradual.nn.encoder import load_tokenizer
 from gradual.tasks.generation import generation_config
 from gradual.tasks.pretrained import PretrainedTask
+from gradual.tasks.special_tokens import special_tokens
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 # what keeps generation from the most probable text, which models bring along for the texts that they were made for
@@ -36,11 +37,13 @@ class TokenizerSpec:
         tokenizer: Folder or hub name of the tokenizer.
         vocabulary: Number of its tokens.
         padding: The id of the token that fills up a batch.
+        markers: The ids of special tokens that targets spell out, which generated texts keep.
     """
 
     tokenizer: str
     vocabulary: int
     padding: int
+    markers: tuple[int, ...] = field(default=(), kw_only=True)  # which older checkpoints do not have
 
 
 class GenerativeTask(PretrainedTask):
@@ -144,6 +147,17 @@ class GenerativeTask(PretrainedTask):
             synced_gpus=isinstance(self.model, FSDPModule),  # each call gathers weights: all make as many
         )
         return tokens
+
+    def decoded(self, tokens: Tensor) -> list[str]:
+        """Return generated tokens as texts, as they are, without special tokens that no target spells out.
+
+        Args:
+            tokens: Token ids, shape ``(n, M)``.
+        """
+        hidden = special_tokens(self.tokenizer).keys() - {*self.spec.markers}
+        rows = [[token for token in row if token not in hidden] for row in tokens.tolist()]
+        texts: list[str] = self.tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
+        return texts
 
     @cached_property
     def tokenizer(self) -> Any:

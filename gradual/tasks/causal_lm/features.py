@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gradual.data.features import Features, RowError
-from gradual.tasks.causal_lm.chat import ChatError, Conversation, encode_chat
+from gradual.tasks.causal_lm.chat import ChatError, Conversation, encode_chat, said_in
+from gradual.tasks.special_tokens import MARKERS, markers_of
 
 Form = Literal["text", "completion", "messages"]
 """What a row consists of: a text, a prompt and its completion, or the messages of a conversation."""
@@ -48,14 +49,19 @@ class TokenFeatures(Features):
     def __call__(self, rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return ``input_ids``, the ``loss_spans`` among them (start, end, start, ...) and whether a row was ``cut``.
 
+        Also the special tokens in texts, completions and the assistant's messages as ``markers``.
+
         With ``prompts``, also ``prompt_ids`` and ``answer``, the text that the prompt was followed by, or None.
         """
         if self.form == "text":
-            encoded = self._texts(rows["text"])
+            targets = rows["text"]
+            encoded = self._texts(targets)
         elif self.form == "completion":
+            targets = rows.get("completion") or [""] * len(rows["prompt"])
             encoded = self._completions(rows["prompt"], rows.get("completion"))
         else:
             encoded = [self._conversation(position, messages) for position, messages in enumerate(rows["messages"])]
+            targets = [said_in(messages) for messages in rows["messages"]]
         for position, conversation in enumerate(encoded):
             if not conversation.tokens:
                 raise RowError(position, "the text has no tokens")
@@ -64,6 +70,7 @@ class TokenFeatures(Features):
             "input_ids": [conversation.tokens[:longest] for conversation in encoded],
             "loss_spans": [self._spans(conversation, longest) for conversation in encoded],
             "cut": [len(conversation.tokens) > longest for conversation in encoded],
+            MARKERS: markers_of(self.tokenizer, targets),
         }
         if self.prompts:
             start = self._start()

@@ -156,8 +156,7 @@ class Seq2Seq(GenerativeTask):
     def texts(self, batch: PairBatch) -> list[str]:
         """Generate a text for each source."""
         tokens = self.generated(self.generation(), batch.source, batch.mask)
-        found: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return found
+        return self.decoded(tokens[:, 1:])  # without the token that the decoder starts with
 
     def _decoder_inputs(self, labels: Tensor) -> Tensor:
         """Return what the decoder reads to predict the labels: the token before each, shape ``(n, T)``."""

@@ -63,6 +63,27 @@ def test_a_space_before_a_completion_is_one_where_the_tokenizer_adds_its_own(bef
     assert found["input_ids"] == [[*tokenizer(text)["input_ids"], 1] for text in joint]
 
 
+def test_special_tokens_that_are_spelled_out_are_markers():
+    """Not those for the beginning and the end of every text."""
+    texts = ["one <|start|> two", "two", "<|begin|>one<|stop|>", "<|start|><|more|><|start|>"]
+    changes = {"extra_special_tokens": ["<|start|>", "<|more|>"]}
+    expected = ["2", "", "", "300 2"]
+    for form in ("text", "completion", "messages"):
+        tokenizer = tokenizer_of("llama")
+        tokenizer.add_special_tokens(changes)
+        rows = {
+            "text": {"text": texts},
+            "completion": {"prompt": ["<|start|>"] * 4, "completion": texts},
+            "messages": {
+                "messages": [
+                    [{"role": "user", "content": "<|more|>"}, {"role": "assistant", "content": text}] for text in texts
+                ]
+            },
+        }[form]
+        assert TokenFeatures(tokenizer, form, "answer", None, False)(rows)["markers"] == expected
+    assert features()({"prompt": ["<|start|>"]})["markers"] == [""]
+
+
 def test_the_end_is_not_part_of_a_prompt_even_if_the_tokenizer_adds_it():
     from tokenizers.processors import TemplateProcessing
 
