@@ -17,6 +17,11 @@ MARKED = (
     "{% else %}{{ m['content'] }}<|stop|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
+THINKING = (  # as Qwen 3 has it
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m['content'] }}<|stop|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
 
 
 def tokenizer_of(family, chat=CHAT, **changes):

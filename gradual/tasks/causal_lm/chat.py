@@ -13,9 +13,12 @@ import numpy.typing as npt
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from gradual.tasks.special_tokens import special_tokens
+
 Ints = npt.NDArray[np.int64]
 
 _ASSISTANT = "assistant"
+_CONTENT = "An answer 0123456789."  # which no template has itself
 _MARKS_TURNS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -61,9 +64,9 @@ def encode_chat(tokenizer: Any, messages: Any, answers: bool = True) -> Conversa
     """
     messages = _checked(messages)
     said = [index for index, message in enumerate(messages) if message["role"] == _ASSISTANT]
-    is_answered = messages[-1]["role"] == _ASSISTANT
-    prompt = _tokens(tokenizer, _render(tokenizer, messages[:-1] if is_answered else messages, prompting=True))
-    answer = messages[-1]["content"] if is_answered else None
+    text, asked = _prompt(tokenizer, messages)
+    prompt = _tokens(tokenizer, text)
+    answer = messages[-1]["content"] if len(asked) < len(messages) else None
     if not said:
         return Conversation(prompt, [], prompt, None)
     if not answers:
@@ -76,6 +79,47 @@ def encode_chat(tokenizer: Any, messages: Any, answers: bool = True) -> Conversa
     return Conversation(tokens, spans, prompt, answer)
 
 
+def said_in(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the text of all of the assistant's messages."""
+    return "\n".join(message["content"] for message in messages if message["role"] == _ASSISTANT)
+
+
+@dataclass(frozen=True)
+class TurnFrame:
+    """What a chat template puts around the content of the assistant's last turn.
+
+    Attributes:
+        before: The text between the prompt for an answer and the content, such as an empty block of reasoning.
+        end: The id of the special token that ends the turn; None where there is none.
+    """
+
+    before: str = ""
+    end: int | None = None
+
+
+def turn_frame(tokenizer: Any, messages: Any) -> TurnFrame:
+    """Find what the chat template puts around an answer.
+
+    Args:
+        tokenizer: A fast tokenizer with a chat template.
+        messages: A conversation that ``encode_chat`` accepts, whose last answer another takes the place of.
+
+    Returns:
+        What is there; nothing where the template does not render a content as it is.
+    """
+    prompt, messages = _prompt(tokenizer, _checked(messages))
+    try:
+        whole = _render(tokenizer, [*messages, {"role": _ASSISTANT, "content": _CONTENT}])
+    except ChatError:  # such as an answer to the system
+        return TurnFrame()
+    through, content, after = whole.rpartition(_CONTENT)
+    if not content:
+        return TurnFrame()
+    special = special_tokens(tokenizer)
+    end = next((token for token in _tokens(tokenizer, after) if token in special), None)
+    return TurnFrame(through.removeprefix(prompt) if through.startswith(prompt) else "", end)
+
+
 def _checked(messages: Any) -> list[dict[str, Any]]:
     if not isinstance(messages, Sequence) or not messages:
         raise ChatError("the conversation has no messages")
@@ -85,6 +129,12 @@ def _checked(messages: Any) -> list[dict[str, Any]]:
                 raise ChatError(f"message {number} has no text as its {name}")
     # a column of a table has every field that one of its messages has
     return [{name: value for name, value in message.items() if value is not None} for message in messages]
+
+
+def _prompt(tokenizer: Any, messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return what the answer at the end of a conversation is generated from, as text and as messages."""
+    asked = messages[:-1] if messages[-1]["role"] == _ASSISTANT else messages
+    return _render(tokenizer, asked, prompting=True), asked
 
 
 def _render(tokenizer: Any, messages: list[dict[str, Any]], prompting: bool = False) -> str:
@@ -132,8 +182,7 @@ def _by_beginnings(tokenizer: Any, messages: list[dict[str, Any]], said: Sequenc
                 "{% generation %} marks, or set loss_on to all"
             )
         turns.append((len(before), len(through)))
-    special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
-    stops = ends[np.isin(tokens, special)]
+    stops = ends[np.isin(tokens, [*special_tokens(tokenizer)])]
     return tokens, _covering([(begin, _without_space(whole, begin, end, stops)) for begin, end in turns], starts, ends)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from gradual.checks import check, number
@@ -12,8 +13,10 @@ from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.logging import note
 from gradual.tasks.causal_lm.batch import TokenCollator
+from gradual.tasks.causal_lm.chat import TurnFrame, turn_frame
 from gradual.tasks.causal_lm.features import Form, LossOn, TokenFeatures
 from gradual.tasks.causal_lm.task import TokenSpec
+from gradual.tasks.special_tokens import MARKERS, joined_markers, special_tokens
 
 _GENERATED = ("test", "predict")  # parts that texts are generated for
 
@@ -88,6 +91,11 @@ class CausalLMData(TaskFileDataModule):
             empty = sum(not spans for spans in table["loss_spans"])
             if empty:
                 note("%d of %d examples of %s have no token with a loss.", empty, len(table), part)
+        if self.form == "messages" and self.turn.end is None:
+            note(
+                "The chat template ends the assistant's turns with no special token: what is generated goes on up to "
+                "max_new_tokens."
+            )
         return domains
 
     def _find_columns(self, files: Mapping[str, Sequence[Any]]) -> None:
@@ -132,6 +140,30 @@ class CausalLMData(TaskFileDataModule):
         return TokenCollator(self.padding, self.max_padding)
 
     def spec(self) -> TokenSpec:
-        """Return what is known of the tokenizer."""
+        """Return what is known of the tokenizer and its chat template, and the special tokens in training data."""
         tokenizer = self.fast_tokenizer
-        return TokenSpec(str(self.tokenizer), len(tokenizer), self.padding, tokenizer.eos_token_id)
+        tables = [table for part, table in self._read().items() if part not in _GENERATED]
+        ends = {end for end in (tokenizer.eos_token_id, self.turn.end) if end is not None}
+        markers = joined_markers(table.data.column(MARKERS) for table in tables) - ends
+        return TokenSpec(
+            str(self.tokenizer),
+            len(tokenizer),
+            self.padding,
+            tuple(sorted(ends)),
+            before=self._without_special(self.turn.before, markers),
+            markers=tuple(sorted(markers)),
+        )
+
+    @cached_property
+    def turn(self) -> TurnFrame:
+        """What the chat template puts around an answer; nothing where rows are no conversations."""
+        if self.form != "messages":
+            return TurnFrame()
+        (first,) = self.tables["in_domain"].select([0])[self.column_of["messages"]]
+        return turn_frame(self.fast_tokenizer, first)
+
+    def _without_special(self, text: str, markers: set[int]) -> str:
+        """Return a text as generated ones are shown: without special tokens that are no markers."""
+        for id_, token in special_tokens(self.fast_tokenizer).items():
+            text = text if id_ in markers else text.replace(token, "")
+        return text

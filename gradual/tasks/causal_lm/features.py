@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gradual.data.features import Features, RowError
-from gradual.tasks.causal_lm.chat import ChatError, Conversation, encode_chat
+from gradual.tasks.causal_lm.chat import ChatError, Conversation, encode_chat, said_in
+from gradual.tasks.special_tokens import MARKERS, markers_of
 
 Form = Literal["text", "completion", "messages"]
 """What a row consists of: a text, a prompt and its completion, or the messages of a conversation."""
@@ -24,7 +25,8 @@ class TokenFeatures(Features):
     - A text has a loss on every token. It has the special tokens that the tokenizer adds, and ends with the token for
       the end of a text.
     - A prompt and its completion are tokenized separately, so that a prompt consists of the same tokens when only its
-      completion is to be generated. The completion has no special token but the one for the end of a text.
+      completion is to be generated. The completion has no special token but the one for the end of a text. A prompt
+      without tokens has the one for the beginning of a text.
     - A conversation is rendered by the tokenizer's chat template, see ``encode_chat``.
 
     What is longer than ``longest`` loses its end.
@@ -37,7 +39,7 @@ class TokenFeatures(Features):
             without the assistant's turn at its end.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     form: Form
     loss_on: LossOn
@@ -47,14 +49,19 @@ class TokenFeatures(Features):
     def __call__(self, rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return ``input_ids``, the ``loss_spans`` among them (start, end, start, ...) and whether a row was ``cut``.
 
+        Also the special tokens in texts, completions and the assistant's messages as ``markers``.
+
         With ``prompts``, also ``prompt_ids`` and ``answer``, the text that the prompt was followed by, or None.
         """
         if self.form == "text":
-            encoded = self._texts(rows["text"])
+            targets = rows["text"]
+            encoded = self._texts(targets)
         elif self.form == "completion":
+            targets = rows.get("completion") or [""] * len(rows["prompt"])
             encoded = self._completions(rows["prompt"], rows.get("completion"))
         else:
             encoded = [self._conversation(position, messages) for position, messages in enumerate(rows["messages"])]
+            targets = [said_in(messages) for messages in rows["messages"]]
         for position, conversation in enumerate(encoded):
             if not conversation.tokens:
                 raise RowError(position, "the text has no tokens")
@@ -63,6 +70,7 @@ class TokenFeatures(Features):
             "input_ids": [conversation.tokens[:longest] for conversation in encoded],
             "loss_spans": [self._spans(conversation, longest) for conversation in encoded],
             "cut": [len(conversation.tokens) > longest for conversation in encoded],
+            MARKERS: markers_of(self.tokenizer, targets),
         }
         if self.prompts:
             start = self._start()
@@ -76,12 +84,14 @@ class TokenFeatures(Features):
         return [Conversation([*tokens, *end], [0, len(tokens) + len(end)], tokens, None) for tokens in found]
 
     def _completions(self, prompts: list[str], completions: list[str] | None) -> list[Conversation]:
-        starts = [_without_last(tokens, self.tokenizer.eos_token_id) for tokens in self._tokens(prompts)]
+        end_id, first = self.tokenizer.eos_token_id, self._start()
+        starts = [_without_last(tokens, end_id) or first for tokens in self._tokens(prompts)]
         if completions is None:
-            return [Conversation(start or self._start(), [], start, None) for start in starts]
+            return [Conversation(start, [], start, None) for start in starts]
         end = self._end()
+        rests = self._tokens(self._without_own_space(completions), special=False)
         found = []
-        for start, answer, rest in zip(starts, completions, self._tokens(completions, special=False)):
+        for start, answer, rest in zip(starts, completions, rests):
             tokens = [*start, *rest, *end]
             found.append(Conversation(tokens, [len(start), len(tokens)], start, answer))
         return found
@@ -104,6 +114,11 @@ class TokenFeatures(Features):
             texts, add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )["input_ids"]
         return found
+
+    def _without_own_space(self, texts: list[str]) -> list[str]:
+        """Leave out the space before texts that the tokenizer adds to each, as that of Llama 2 even where one is."""
+        double = "".join(self.tokenizer.convert_ids_to_tokens(self._tokens([" a"], special=False)[0]))
+        return [text.removeprefix(" ") for text in texts] if double.startswith("▁▁") else texts
 
     def _start(self) -> list[int]:
         """What stands for a prompt without tokens."""

@@ -27,10 +27,17 @@ class TokenSpec(TokenizerSpec):
     """What a language model must know of its data.
 
     Attributes:
-        end: The id of the token that ends a text; None where there is none.
+        end: The ids of the tokens that end a text or the assistant's turn. (Older checkpoints have an id, or None.)
+        before: What the chat template puts before the content of the assistant's last turn, which is no part of it.
     """
 
-    end: int | None
+    end: tuple[int, ...]
+    before: str = ""
+
+    def __post_init__(self) -> None:
+        end: Any = self.end
+        if not isinstance(end, tuple):
+            object.__setattr__(self, "end", () if end is None else (end,))
 
 
 class CausalLM(GenerativeTask):
@@ -161,11 +168,10 @@ class CausalLM(GenerativeTask):
             self._shortened += int((mask.sum(1) > room).sum())
             ids, mask = ids[:, -room:], mask[:, -room:]
         made = self.generated(config, ids, mask)
-        texts: list[str] = self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
-        return texts
+        return [text.removeprefix(self.spec.before) for text in self.decoded(made[:, ids.shape[1] :])]
 
     def _ends(self) -> list[int]:
-        """The tokens that end a text: that of the data, and those of the pretrained model."""
+        """The tokens that end a text: those of the data, and those of the pretrained model."""
         own = self.model.generation_config.eos_token_id
-        ends = [self.spec.end, *(own if isinstance(own, list) else [own])]
+        ends = [*self.spec.end, *(own if isinstance(own, list) else [own])]
         return sorted({end for end in ends if end is not None})

@@ -14,6 +14,7 @@ from gradual.nn.encoder import resolve_max_length
 from gradual.tasks.seq2seq.batch import PairCollator
 from gradual.tasks.seq2seq.features import PairFeatures
 from gradual.tasks.seq2seq.task import PairSpec
+from gradual.tasks.special_tokens import MARKERS, joined_markers
 
 _COMPARED = ("val", "test")  # parts whose targets generated texts may be compared with
 
@@ -96,9 +97,12 @@ class Seq2SeqData(TaskFileDataModule):
         return PairCollator(self.padding, self.max_padding)
 
     def spec(self) -> PairSpec:
-        """Return what is known of the tokenizer, and the length of the longest target, test data left aside."""
+        """Return what is known of the tokenizer and, test data left aside, of the targets: length, special tokens."""
         import pyarrow.compute as pc
 
         tables = [table for part, table in self._read().items() if part not in ("test", "predict")]
         longest = max(pc.max(pc.list_value_length(table.data.column("labels"))).as_py() for table in tables)
-        return PairSpec(str(self.tokenizer), len(self.fast_tokenizer), self.padding, longest)
+        markers = joined_markers(table.data.column(MARKERS) for table in tables)
+        return PairSpec(
+            str(self.tokenizer), len(self.fast_tokenizer), self.padding, longest, markers=tuple(sorted(markers))
+        )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from gradual.data.features import LENGTH, Features, RowError
+from gradual.tasks.special_tokens import MARKERS, markers_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class PairFeatures(Features):
         answers: Whether to keep the targets as text, to compare generated texts with them.
     """
 
+    version: ClassVar[int] = 2
+
     prefix: str
     longest_source: int | None
     longest_target: int | None
@@ -28,7 +31,8 @@ class PairFeatures(Features):
     def __call__(self, rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return ``input_ids``, and whether each source was ``cut``; its length is that of source and target.
 
-        With targets, also ``labels``, whether each target was cut as ``target_cut`` and, if wanted, ``answer``.
+        With targets, also ``labels``, whether each target was cut as ``target_cut``, the special tokens in it as
+        ``markers`` and, if wanted, ``answer``.
         """
         sources = [self.prefix + text for text in rows["source"]]
         ids, cut = self._tokens("source", {"text": sources}, self.longest_source)
@@ -36,6 +40,7 @@ class PairFeatures(Features):
         if "target" in rows:
             targets: list[str] = rows["target"]
             found["labels"], found["target_cut"] = self._tokens("target", {"text_target": targets}, self.longest_target)
+            found[MARKERS] = markers_of(self.tokenizer, targets)
             if self.answers:
                 found["answer"] = targets
         both = zip(ids, found.get("labels", [()] * len(ids)))

@@ -15,7 +15,6 @@ from transformers import GenerationConfig
 
 from gradual.checks import check
 from gradual.errors import InputError, did_you_mean
-from gradual.tasks.generation import generation_config
 from gradual.tasks.generative import GenerativeTask, TokenizerSpec
 from gradual.tasks.seq2seq.batch import IGNORED, Group, PairBatch
 from gradual.tasks.seq2seq.scores import FROM_SACREBLEU, MEANS, SCORES, PairScores, compared
@@ -92,9 +91,18 @@ class Seq2Seq(GenerativeTask):
                     f"The model's config.json has no {name}, which an encoder-decoder model needs: add it."
                 )
 
+    @property
+    def generates(self) -> bool:
+        """Whether texts are compared with targets."""
+        return any(self.text_scores.values())
+
+    def generation_settings(self) -> dict[str, Any]:
+        """Return the settings of generation that are not those of the pretrained model."""
+        return {"max_new_tokens": self.spec.longest_target, **super().generation_settings()}
+
     def generation(self) -> GenerationConfig:
         """Return the settings of generation."""
-        config = generation_config({"max_new_tokens": self.spec.longest_target, **(self.generate or {})})
+        config = super().generation()
         positions = getattr(self.model.config, "max_position_embeddings", None)
         if positions is not None and config.max_new_tokens > positions:
             raise InputError(
@@ -148,8 +156,7 @@ class Seq2Seq(GenerativeTask):
     def texts(self, batch: PairBatch) -> list[str]:
         """Generate a text for each source."""
         tokens = self.generated(self.generation(), batch.source, batch.mask)
-        found: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return found
+        return self.decoded(tokens[:, 1:])  # without the token that the decoder starts with
 
     def _decoder_inputs(self, labels: Tensor) -> Tensor:
         """Return what the decoder reads to predict the labels: the token before each, shape ``(n, T)``."""

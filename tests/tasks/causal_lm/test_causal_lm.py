@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from interrupted_runs import At, in_a_process, outcome
-from language_files import TEXTS, model_of, tokenizer_of, write_model, write_rows
+from language_files import CHAT, TEXTS, THINKING, model_of, tokenizer_of, write_model, write_rows
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from peft import LoraConfig, get_peft_model
@@ -23,6 +23,7 @@ from two_processes import in_two_processes
 import gradual
 from gradual.__main__ import main
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.nn.causal import takes_rows
 from gradual.tasks import CausalLM, CausalLMData
 from gradual.tasks.causal_lm.loss import LOGITS_AT_ONCE, token_losses
@@ -81,7 +82,7 @@ def configured(folder, form="completion", family="llama", settings=None, **chang
     """A model with its data, outside of a Trainer."""
     datamodule = data(folder, form, family, **(settings or {}))
     datamodule.setup()
-    model = CausalLM(str(folder / family), **changes)
+    model = CausalLM(**{"pretrained": str(folder / family), **changes})
     datamodule.configure(model)
     model.configure_model()
     model.log = lambda *_, **__: None
@@ -258,6 +259,61 @@ def test_what_has_no_answer_yet_is_predicted(folder, tmp_path, form):
     assert all(isinstance(record["text"], str) for record in records)
 
 
+def test_special_tokens_of_targets_stay_in_texts(folder, tmp_path):
+    said = ["two", " two <|start|> three"]
+    ids = torch.tensor([[2, *tokenizer_of("llama")(f"{said[1]} , 's", add_special_tokens=False)["input_ids"], 1, 3]])
+    texts = []
+    for completion in said:
+        file = write_rows(tmp_path / "new.jsonl", [{"prompt": "one", "completion": completion}])
+        model, _ = configured(folder, settings=dict.fromkeys(("in_domain", "val"), str(file)))
+        texts += model.decoded(ids)
+    assert texts == [" two  three , 's", "<|start|> two <|start|> three , 's"]
+
+
+@pytest.mark.parametrize(
+    ("own", "generate", "found"),
+    [
+        ({"repetition_penalty": 1.3, "num_beams": 1}, {}, "{repetition_penalty: 1.3}"),
+        ({"repetition_penalty": 1.3, "num_beams": 3}, {"repetition_penalty": 1.0}, "{num_beams: 3}"),
+        ({"repetition_penalty": 1.3}, None, None),
+        ({"min_length": 99}, {}, "{min_length: 99}"),  # which counts the prompt
+    ],
+)
+def test_what_a_pretrained_model_sets_for_generation_is_said_once(folder, tmp_path, caplog, own, generate, found):
+    pretrained = with_generation(tmp_path, own)
+    with caplog.at_level("INFO", "gradual"), saying_anew():
+        made, datamodule = configured(folder, generate=generate, pretrained=pretrained)
+        said = f"Texts are generated with what the pretrained model sets: {found}; generate overrides it."
+        assert (said in caplog.text) is (found is not None)
+        made.log = CausalLM.log.__get__(made)
+        trainer().predict(made, datamodule)
+    assert caplog.text.count("Texts are generated with") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "generate", "problem"),
+    [
+        (
+            {"min_new_tokens": 65},
+            {},
+            r"generates at least 65 tokens \(min_new_tokens\), but texts may have at most 64 ",
+        ),
+        ({}, {"min_new_tokens": 9, "max_new_tokens": 8}, "generate.min_new_tokens is 9: it must be at most 8, the "),
+    ],
+)
+def test_texts_that_must_be_longer_than_they_may_be_are_refused(folder, tmp_path, own, generate, problem):
+    with pytest.raises(InputError, match=problem):
+        configured(folder, generate=generate, pretrained=with_generation(tmp_path, own))
+
+
+def with_generation(folder, settings):
+    """A folder with a tiny model that has these settings of generation."""
+    model = model_of("llama", max_position_embeddings=128)
+    model.generation_config.update(**settings)
+    model.save_pretrained(folder / "llama")
+    return str(folder / "llama")
+
+
 def test_texts_without_prompts_are_not_compared(folder):
     model, datamodule = configured(folder, "text", generate={"max_new_tokens": 3})
     model.log = CausalLM.log.__get__(model)
@@ -344,6 +400,50 @@ def test_a_checkpoint_needs_neither_the_data_nor_the_pretrained_folder(folder, t
     loaded = CausalLM.load_from_checkpoint(tmp_path / "model.ckpt")
     (batch,) = datamodule.val_dataloader()
     assert torch.equal(loaded.eval()._step(batch, "val"), model.eval()._step(batch, "val"))
+
+
+@pytest.mark.parametrize(("end", "ends"), [(1, (1,)), (None, ())])
+def test_a_checkpoint_of_an_older_version_has_one_end(folder, tmp_path, end, ends):
+    model, _ = configured(folder)
+    made = trainer(enable_checkpointing=True)
+    made.strategy.connect(model)
+    made.save_checkpoint(tmp_path / "model.ckpt")
+    checkpoint = torch.load(tmp_path / "model.ckpt")
+    checkpoint["spec"] = {"tokenizer": str(folder / "llama"), "vocabulary": 300, "padding": 3, "end": end}
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    loaded = CausalLM.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert (loaded.spec.end, loaded.spec.before, loaded.spec.markers) == (ends, "", ())
+    assert loaded.generation().eos_token_id == [1]  # which the model has, too
+
+
+@pytest.mark.parametrize(
+    ("chat", "end", "ends"),
+    [
+        pytest.param(CHAT, "<|pad|>", [1, 3], id="turns end with another token than texts"),
+        pytest.param(THINKING, "<|stop|>", [1], id="turns begin with an empty block of reasoning"),
+    ],
+)
+def test_what_a_template_puts_around_answers_is_no_part_of_them(folder, tmp_path, chat, end, ends):
+    tokenizer = tokenizer_of("llama", chat, eos_token=end)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|start|>", "<|stop|>"]})
+    tokenizer.save_pretrained(tmp_path / "llama")
+    model_of("llama", eos_token_id=tokenizer.eos_token_id).save_pretrained(tmp_path / "llama")
+    talks = [[{"role": "user", "content": f"{a} plus {b}"}, {"role": "assistant", "content": c}] for a, b, c in SUMS]
+    file = str(write_rows(tmp_path / "talks.jsonl", [{"messages": talk} for talk in talks]))
+    files = dict.fromkeys(("in_domain", "val", "test"), file)
+    datamodule = data(folder, tokenizer=str(tmp_path / "llama"), batch_size=4, **files)
+    torch.manual_seed(0)
+    model = CausalLM(str(tmp_path / "llama"), generate={"max_new_tokens": 24})
+    settings = {"max_epochs": 40, "check_val_every_n_epoch": 40, "optimizer": {"lr": 1e-2}, "patience": 9}
+    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    result = gradual.fit(model, datamodule, (0,), tmp_path / "run", **settings, **quiet)
+    assert result.stages[-1].test["exact_match"] == result.stages[-1].test["rougeL"] == 1.0
+    loaded = CausalLM.load_from_checkpoint(tmp_path / "run" / result.stages[-1].path / "best.ckpt")
+    (records,) = trainer().predict(loaded, datamodule)
+    assert [record["text"] for record in records] == [c for _, _, c in SUMS]
+    loaded.save_pretrained(tmp_path / "out")
+    written = json.loads((tmp_path / "out/generation_config.json").read_text())["eos_token_id"]
+    assert [*(written if isinstance(written, list) else [written])] == ends
 
 
 @pytest.mark.slow
@@ -523,6 +623,14 @@ def test_conversations_need_a_chat_template(folder, tmp_path):
     tokenizer_of("llama", chat=None).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="has no chat template"):
         data(folder, "messages", tokenizer=str(tmp_path)).setup()
+
+
+def test_a_template_without_a_token_for_the_end_of_a_turn_is_remarked_on(folder, tmp_path, caplog):
+    for name, chat in (("ends", CHAT), ("goes on", CHAT.replace("<|stop|>", ""))):
+        tokenizer_of("llama", chat).save_pretrained(tmp_path / name)
+        with caplog.at_level("INFO", "gradual"):
+            data(folder, "messages", tokenizer=str(tmp_path / name)).setup()
+        assert ("ends the assistant's turns with no special token" in caplog.text) is (name == "goes on")
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):

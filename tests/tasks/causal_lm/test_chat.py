@@ -5,9 +5,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from language_files import CHAT, MARKED, tokenizer_of
+from language_files import CHAT, MARKED, THINKING, tokenizer_of
 
-from gradual.tasks.causal_lm.chat import ChatError, encode_chat
+from gradual.tasks.causal_lm.chat import ChatError, TurnFrame, encode_chat, turn_frame
 
 ALWAYS = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
@@ -98,6 +98,38 @@ def test_fields_that_other_messages_have_are_left_out():
     assert tokenizer.decode(encode_chat(tokenizer, named, answers=False).tokens) == "".join(
         message["content"] for message in TALK
     )
+
+
+CHANNELS = (  # as gpt-oss has it
+    "{% for m in messages %}<|start|>{{ m['role'] }}{% if m['role'] == 'assistant' %}<|begin|>final{% endif %}<|pad|>"
+    "{{ m['content'] }}<|stop|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+LOUD = CHAT.replace("m['content']", "m['content'].upper()")
+OPEN = CHAT.replace("<|start|>assistant\n", "<|start|>assistant\n<think>\n")  # its prompt says what its turns do not
+
+
+@pytest.mark.parametrize("messages", [TALK, TALK[:-1], TALK[2:-1]])
+@pytest.mark.parametrize(
+    ("chat", "frame"),
+    [
+        (CHAT, TurnFrame("", 1)),
+        (MARKED, TurnFrame("", 1)),
+        (ALWAYS, TurnFrame(" ", None)),
+        (THINKING, TurnFrame("<think>\n\n</think>\n\n", 1)),
+        (CHANNELS, TurnFrame("<|begin|>final<|pad|>", 1)),
+        (LOUD, TurnFrame("", None)),
+        (OPEN, TurnFrame("", 1)),
+    ],
+)
+def test_a_template_shows_what_it_puts_around_an_answer(chat, messages, frame):
+    assert turn_frame(tokenizer_of("llama", chat), messages) == frame
+
+
+def test_a_template_that_refuses_an_answer_shows_nothing():
+    chat = CHAT.replace(
+        "<|start|>{{", "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no') }}{% endif %}{{"
+    )
+    assert turn_frame(tokenizer_of("llama", chat), TALK[:1]) == TurnFrame()
 
 
 REFUSING = "{{ raise_exception('roles must alternate') }}"

@@ -6,6 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from language_files import CHAT, tokenizer_of
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from gradual.data.features import RowError
 from gradual.tasks.causal_lm.batch import TokenCollator
@@ -33,13 +35,53 @@ def test_a_text_has_a_loss_on_all_tokens_and_ends(family):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_completion_follows_the_tokens_of_its_prompt_alone(family):
     found = features(family)({"prompt": ["one plus", ""], "completion": [" two", "kind"]})
-    prompts = [tokens(family, "one plus"), tokens(family, "")]
+    prompts = [tokens(family, "one plus"), [0]]  # something must be there to predict the first token from
     answers = [[*tokens(family, text, add_special_tokens=False), 1] for text in (" two", "kind")]
     assert found["input_ids"] == [[*prompt, *answer] for prompt, answer in zip(prompts, answers)]
     assert found["loss_spans"] == [[len(p), len(p) + len(a)] for p, a in zip(prompts, answers)]
-    assert found["prompt_ids"] == [prompts[0], prompts[1] or [0]]  # something must be there to start from
+    assert found["prompt_ids"] == prompts
     assert found["answer"] == [" two", "kind"]
     assert features(family, loss_on="all")({"prompt": ["one"], "completion": [" two"]})["loss_spans"][0][0] == 0
+
+
+@pytest.mark.parametrize("before", ["normalizer", "pre_tokenizer"])
+def test_a_space_before_a_completion_is_one_where_the_tokenizer_adds_its_own(before):
+    """That of Llama 2 adds one to every text, which may have one already."""
+    known = ["<s>", "</s>", "<unk>", "▁", "▁the", "▁answer", "▁is", "▁42", "▁43"]
+    made = Tokenizer(models.Unigram([(word, -6.0 if word == "▁" else -1.0) for word in known], unk_id=2))
+    if before == "normalizer":
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, **names)
+    completions = [" 42", " 43 is", "42", "  42"]
+    found = TokenFeatures(tokenizer, "completion", "answer", None, False)(
+        {"prompt": ["the answer is"] * 4, "completion": completions}
+    )
+    joint = ["the answer is 42", "the answer is 43 is", "the answer is 42", "the answer is  42"]
+    assert found["input_ids"] == [[*tokenizer(text)["input_ids"], 1] for text in joint]
+
+
+def test_special_tokens_that_are_spelled_out_are_markers():
+    """Not those for the beginning and the end of every text."""
+    texts = ["one <|start|> two", "two", "<|begin|>one<|stop|>", "<|start|><|more|><|start|>"]
+    changes = {"extra_special_tokens": ["<|start|>", "<|more|>"]}
+    expected = ["2", "", "", "300 2"]
+    for form in ("text", "completion", "messages"):
+        tokenizer = tokenizer_of("llama")
+        tokenizer.add_special_tokens(changes)
+        rows = {
+            "text": {"text": texts},
+            "completion": {"prompt": ["<|start|>"] * 4, "completion": texts},
+            "messages": {
+                "messages": [
+                    [{"role": "user", "content": "<|more|>"}, {"role": "assistant", "content": text}] for text in texts
+                ]
+            },
+        }[form]
+        assert TokenFeatures(tokenizer, form, "answer", None, False)(rows)["markers"] == expected
+    assert features()({"prompt": ["<|start|>"]})["markers"] == [""]
 
 
 def test_the_end_is_not_part_of_a_prompt_even_if_the_tokenizer_adds_it():

@@ -15,13 +15,15 @@ from pair_files import PAIRS, model_of, tokenizer_of, write_model, write_parts, 
 from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
 from slow_cases import fast_one_in
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torchmetrics.functional.text import rouge_score
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 from two_processes import in_two_processes
 
 import gradual
 from gradual.__main__ import main
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.stage.callbacks.predictions import PredictionWriter
 from gradual.tasks import Seq2Seq, Seq2SeqData
 from gradual.tasks.seq2seq.scores import MEANS, SCORES
@@ -219,6 +221,65 @@ def test_scores_are_those_of_the_libraries(folder, family):
         assert scores[f"test/{name}"] == pytest.approx(sum(a for a, _ in pairs) / sum(b for _, b in pairs))
     (validated,) = trainer().validate(model, datamodule, verbose=False)
     assert validated == pytest.approx({"val/loss": scores["test/loss"], "val/bleu": scores["test/bleu"]})
+
+
+@pytest.mark.parametrize(
+    ("targets", "cleaned"),
+    [
+        pytest.param(["one , two .", "do n't one ."], True, id="cleaned by default"),
+        pytest.param(["one <sep> two", "<sep> two"], False, id="special tokens"),
+    ],
+)
+def test_texts_are_compared_as_they_are(folder, tmp_path, targets, cleaned):
+    """Pairs that the model has memorized, with what decoding may change."""
+    words = ["▁one", "▁two", "▁,", "▁.", "▁do", "▁n't", "▁ein", "▁drei", "▁"]
+    known = {word: at for at, word in enumerate(["<pad>", "</s>", "<unk>", "<sep>", *words])}
+    made = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    made.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "extra_special_tokens": ["<sep>"]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=cleaned, **names)
+    model_of("t5").save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    rows = [{"source": source, "target": target} for source, target in zip(("ein", "drei"), targets)]
+    files = dict.fromkeys(("in_domain", "val", "test"), str(write_rows(tmp_path / "pairs.jsonl", rows)))
+    datamodule = data(folder, tokenizer=str(tmp_path / "t5"), **files)
+    torch.manual_seed(0)
+    model = Seq2Seq(str(tmp_path / "t5"), scores=["exact_match", "bleu"])
+    settings = {"max_epochs": 60, "check_val_every_n_epoch": 60, "optimizer": {"lr": 1e-2}, "patience": 9}
+    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    result = gradual.fit(model, datamodule, (0,), tmp_path / "run", **settings, **quiet)
+    assert result.stages[-1].test["exact_match"] == result.stages[-1].test["bleu"] == 1.0
+    loaded = Seq2Seq.load_from_checkpoint(tmp_path / "run" / result.stages[-1].path / "best.ckpt")
+    (records,) = trainer().predict(loaded, datamodule)
+    assert [record["text"] for record in records] == targets
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "problem"),
+    [
+        ({"min_length": 8, "num_beams": 2}, "{num_beams: 2, min_length: 8}", None),
+        ({"min_length": 56, "min_new_tokens": 2}, "{min_length: 56, min_new_tokens: 2}", None),  # the second holds
+        ({"min_length": 56}, "{min_length: 56}", r"at least 56 tokens \(min_length\), but texts may have at most 8 "),
+    ],
+)
+def test_what_a_pretrained_model_sets_for_generation_is_said(folder, tmp_path, caplog, own, said, problem):
+    """A summarizer's texts have some length at least."""
+    model = model_of("t5")
+    model.generation_config.update(**own)
+    model.save_pretrained(tmp_path / "t5")
+    settings = {"tokenizer": str(folder / "t5"), "in_domain": str(folder / "train.jsonl")}
+    write_parts(tmp_path)
+    with caplog.at_level("INFO", "gradual"), saying_anew():
+        if problem is None:
+            configured(tmp_path, settings=settings)
+        else:
+            with pytest.raises(InputError, match=problem):
+                configured(tmp_path, settings=settings)
+        configured(tmp_path, settings=settings, generate={"num_beams": 3, "min_length": 0, "min_new_tokens": 0})
+        configured(tmp_path, settings=settings, scores=[])
+    assert caplog.text.count("Texts are generated with") == 1
+    assert f"what the pretrained model sets: {said};" in caplog.text
 
 
 def test_nothing_is_generated_where_no_score_is_wanted(folder, monkeypatch):
