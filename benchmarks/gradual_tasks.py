@@ -88,7 +88,7 @@ class Preparation:
         """Load the model, or make it with random weights if its folder has none."""
         name = self.options.pretrained
         if not Path(name).is_dir() or weights_of(name):
-            return load_model(name, auto_class, changes)[0]
+            return load_model(name, auto_class, changes).model
         config = AutoConfig.from_pretrained(name)
         config.update({**changes, "dtype": "float32"})
         return model_from_config(config.to_dict(), auto_class)

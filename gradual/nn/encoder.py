@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from gradual.digest import digest
 from gradual.errors import InputError
 from gradual.nn.fast_cpu import quicken
+from gradual.nn.lacking import new_weights, outermost
 
 _NO_LIMIT = 1 << 30  # a tokenizer without a limit reports a huge number
 # these number positions from the padding token's id plus 1: 514 positions hold 512 word pieces
@@ -36,7 +37,8 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
         trust_remote_code: Run Python code that comes with the encoder.
 
     Raises:
-        InputError: There is no such encoder, it has fewer layers, or it comes with code that is not trusted.
+        InputError: There is no such encoder, it has fewer layers, its files lack weights, or it comes with code that is
+            not trusted.
     """
     config = _load(AutoConfig, "an encoder", name, trust_remote_code)
     if layers is not None:
@@ -44,18 +46,35 @@ def load_encoder(name: str, layers: int | None = None, trust_remote_code: bool =
             most = config.num_hidden_layers
             raise InputError(f"encoder_layers is {layers}: it must be from 1 to {most}, the layers of '{name}'.")
         config.num_hidden_layers = layers
-    with quiet_transformers():
-        encoder = _load(AutoModel, "an encoder", name, trust_remote_code, config=config, dtype=torch.float32)
+    encoder, info = _load_weights(AutoModel, "an encoder", name, trust_remote_code, config=config)
+    new_weights(encoder, info, name, head=False)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     quicken(encoder)
     return encoder
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A pretrained model with a head.
+
+    Attributes:
+        model: The model.
+        new: The names of its weights that are not pretrained but drawn at random.
+        remarks: What users should be told of these, sentences.
+    """
+
+    model: Any
+    new: set[str]
+    remarks: tuple[str, ...]
+
+
 def load_model(
     name: str, auto_class: str, changes: Mapping[str, Any], trust_remote_code: bool = False, **arguments: Any
-) -> tuple[Any, set[str]]:
-    """Load a pretrained model with a head in float32; what it lacks is initialized at random.
+) -> LoadedModel:
+    """Load a pretrained model with a head in float32.
+
+    A head or a pooler that it lacks is drawn at random.
 
     Args:
         name: A folder, or a model on the hub.
@@ -65,24 +84,20 @@ def load_model(
         trust_remote_code: Run Python code that comes with the model.
         **arguments: Further arguments of ``from_pretrained``.
 
-    Returns:
-        The model, and the names of the weights that it lacked.
-
     Raises:
-        InputError: There is no such model, the class does not load models of its type, or it comes with code that is
-            not trusted.
+        InputError: There is no such model, the class does not load models of its type, its files lack weights other
+            than those of the head (or any, if it generates texts), or it comes with code that is not trusted.
     """
     if not name:
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
     _check_type(config, name, auto_class, trust_remote_code)
     config.update(dict(changes))
-    with quiet_transformers():
-        model, info = _load(
-            getattr(transformers, auto_class), "a model", name, trust_remote_code,
-            config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **arguments,
-        )  # fmt: skip
-    return model, {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    made = getattr(transformers, auto_class)
+    model, info = _load_weights(made, "a model", name, trust_remote_code, config=config, **arguments)
+    new = new_weights(model, info, name, head=not model.can_generate())
+    remarks = [f"New layers, drawn at random: {', '.join(outermost(model, new))}."] if new else []
+    return LoadedModel(model, new, tuple(remarks))
 
 
 @dataclass(frozen=True)
@@ -285,6 +300,16 @@ def _untrusted(name: str) -> InputError:
         f"{name!r} comes with Python code of its own, which is not run: read it and, if you trust it, set the model's "
         "trust_remote_code to true."
     )
+
+
+def _load_weights(
+    auto_class: Any, what: str, name: str, trust_remote_code: bool, **arguments: Any
+) -> tuple[Any, Mapping[str, Any]]:
+    """Load a model in float32; returns also what ``transformers`` says of its weights."""
+    settings = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with quiet_transformers():
+        loaded = _load(auto_class, what, name, trust_remote_code, **settings, **arguments)
+    return loaded if isinstance(loaded, tuple) else (loaded, {})  # a model's own code may say nothing
 
 
 @contextmanager

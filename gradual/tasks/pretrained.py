@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ from torch import Tensor
 
 from gradual.distributed import mean_over_processes
 from gradual.errors import InputError
+from gradual.logging import say_once
 from gradual.nn.encoder import load_model, model_from_config, weights_of
 from gradual.nn.fast_cpu import quicken, return_large_tensors
 from gradual.nn.frozen import leave_out
@@ -91,6 +93,7 @@ class PretrainedTask(TaskModule):
     """The dataclass of the spec."""
     default_lr: ClassVar[float] = 5e-5
     """The learning rate where neither a stage nor the run sets one."""
+    _remarks: tuple[str, ...] = ()  # on what is random in the model that was loaded last
 
     def __init__(
         self,
@@ -157,6 +160,8 @@ class PretrainedTask(TaskModule):
         """Load the model once the data is known, and divide it among processes where the strategy asks for it."""
         if self.model is None and self.spec is not None:
             self._take(self._new_model)
+            for remark in self._remarks:
+                say_once(logging.INFO, remark)
         if self.model is not None and self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
@@ -164,9 +169,11 @@ class PretrainedTask(TaskModule):
         return self._load()[0] if self.adapter is None else self.adapter.load()
 
     def _load(self, **arguments: Any) -> tuple[Any, set[str]]:
-        """Load the pretrained model; returns the names of what it lacks as well."""
+        """Load the pretrained model; returns the names of what is random in it as well."""
         changes, trusted = self.model_config(self.spec), self.trust_remote_code
-        return load_model(self.pretrained, self.auto_class, changes, trusted, **arguments)
+        loaded = load_model(self.pretrained, self.auto_class, changes, trusted, **arguments)
+        self._remarks = loaded.remarks
+        return loaded.model, loaded.new
 
     def _take(self, make: Callable[[], Any]) -> None:
         """Make and prepare the model; a stage draws the same random numbers afterwards whether it existed or not."""

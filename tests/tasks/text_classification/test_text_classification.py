@@ -1,6 +1,7 @@
 """Text classification against naive losses and scores, from files to scores and predictions."""
 
 import json
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from two_processes import in_two_processes
 
 import gradual
 from gradual.errors import InputError
+from gradual.logging import saying_anew
 from gradual.settings import OptimizerConfig
 from gradual.stage.optim import parameter_groups
 from gradual.tasks import TextClassificationData, TextClassifier
@@ -130,6 +132,15 @@ def test_loss_and_logits_are_those_of_plain_transformers(tmp_path, encoders, kin
     logits = model(batch)
     torch.testing.assert_close(logits, expected.logits.reshape(logits.shape), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(model._step(batch, "train"), expected.loss, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora": {"r": 2}}], ids=["all", "lora"])
+def test_the_log_says_once_what_is_new(tmp_path, encoders, caplog, settings):
+    datamodule = data(tmp_path, encoders["bert"])
+    with saying_anew(), caplog.at_level(logging.INFO, logger="gradual"):
+        for _ in range(2):
+            configured(datamodule, encoders["bert"], **settings)
+    assert [line for line in caplog.messages if "random" in line] == ["New layers, drawn at random: classifier."]
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
