@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from gradual.digest import digest
 from gradual.errors import InputError
 from gradual.nn.fast_cpu import quicken
+from gradual.nn.label_order import suit_head
 from gradual.nn.lacking import new_weights, outermost
 
 _NO_LIMIT = 1 << 30  # a tokenizer without a limit reports a huge number
@@ -74,7 +75,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a pretrained model with a head in float32.
 
-    A head or a pooler that it lacks is drawn at random.
+    A head or a pooler that it lacks is drawn at random. The outputs of a head that knows the labels are put in the
+    order of ``id2label``, see ``gradual.nn.label_order``.
 
     Args:
         name: A folder, or a model on the hub.
@@ -92,12 +94,21 @@ def load_model(
         raise InputError("pretrained is empty: set --model.pretrained to a folder, or to a model's name on the hub.")
     config = _load(AutoConfig, "a model", name, trust_remote_code)
     _check_type(config, name, auto_class, trust_remote_code)
+    known = _labels(config.id2label)
     config.update(dict(changes))
     made = getattr(transformers, auto_class)
     model, info = _load_weights(made, "a model", name, trust_remote_code, config=config, **arguments)
     new = new_weights(model, info, name, head=not model.can_generate())
     remarks = [f"New layers, drawn at random: {', '.join(outermost(model, new))}."] if new else []
+    labels = _labels(changes.get("id2label"))
+    if len(labels) > 1:
+        drawn, remark = suit_head(model, known, labels, new)
+        new, remarks = new | drawn, [*remarks, remark] if remark else remarks
     return LoadedModel(model, new, tuple(remarks))
+
+
+def _labels(by_output: Mapping[int, str] | None) -> list[str]:
+    return [str(label) for _, label in sorted((by_output or {}).items())]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -106,6 +107,38 @@ def read(path):
         rows = [line.split("\t") for line in block.splitlines() if line]
         found.append(([row[0] for row in rows], [row[1] for row in rows]))
     return found
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora": {"r": 2, "dropout": 0.0}}], ids=["all", "lora"])
+def test_a_tagger_that_knows_the_tags_in_another_order_begins_as_good_as_it_is(tmp_path, folder, settings):
+    """The tags of the data are its predictions, so that all of them are right."""
+    known = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    trained = tmp_path / "trained"
+    shutil.copytree(folder / "bert", trained)
+    by_output = dict(enumerate(known))
+    labels = {"id2label": by_output, "label2id": {tag: at for at, tag in by_output.items()}}
+    torch.manual_seed(1)
+    made = AutoModelForTokenClassification.from_pretrained(trained, **labels).eval()
+    torch.nn.init.normal_(made.classifier.weight)
+    made.save_pretrained(trained)
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    predicted = []
+    for words, _ in read(folder / "train.txt"):
+        best = naive_logits(made, tokenizer, words, 100).argmax(1).tolist()
+        predicted.append((words, [known[at] for at in best]))
+    assert {tag for _, tags in predicted for tag in tags} == set(known)
+    write_conll(tmp_path / "train.txt", predicted)
+    module = data(tmp_path, parts=("in_domain",), tokenizer=str(trained), val=str(tmp_path / "train.txt"))
+    model = TokenClassifier(str(trained), **settings)
+    trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+    (scores,) = trainer.validate(model, module, verbose=False)
+    assert scores["val/f1"] == 1
+    assert model.spec.tags == tuple(sorted(known))
+    model.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForTokenClassification.from_pretrained(tmp_path / "saved").eval()
+    for words, tags in predicted:
+        best = naive_logits(saved, tokenizer, words, 100).argmax(1).tolist()
+        assert [saved.config.id2label[at] for at in best] == tags
 
 
 @pytest.mark.parametrize("kind", KINDS)
