@@ -38,13 +38,14 @@ def claim(
     """Make ``run`` the directory of an experiment, or check that it already is.
 
     As long as no stage has saved anything, the directory can still become that of another experiment. Different test
-    data alone do not make a different experiment.
+    data alone do not make a different experiment. The ``config.yaml`` is that of the last claim, whose test data the
+    results have; one that commands can use is not replaced by one that only describes Python code.
 
     Args:
         run: The run directory, held.
         identity: The experiment's identity.
         text: The ``config.yaml`` to write for it.
-        arguments: The arguments with which a configuration creates ``model`` and ``data``.
+        arguments: The arguments with which a configuration creates ``model`` and ``data``; None for Python code.
 
     Raises:
         InputError: The directory holds another experiment; the message shows the difference.
@@ -68,15 +69,22 @@ def claim(
     if not started:
         if changes:  # their collapses belong to another experiment
             run.remove_stages()
-        write_atomically(run.root / "config.yaml", text)
     elif old is None or "settings" not in old:
         note("%s does not record its model and data: they are assumed to be the current ones.", run.root)
         for result in run.root.glob("seed-*/**/result.json"):
             StageDirectory(result.parent).attribute_test(digest(identity["data"]["test"]))
+    if not started or arguments or not _has_arguments(old):
+        write_atomically(run.root / "config.yaml", text)
     if started and old is not None:
         identity = _merged(old, identity)
     if identity != old:
         write_atomically(path, json.dumps(identity, indent=2) + "\n")
+
+
+def _has_arguments(identity: Identity | None) -> bool:
+    """Whether a configuration that commands can use made the model."""
+    model = (identity or {}).get("model")
+    return isinstance(model, Mapping) and ("arguments" in model or "init_args" in model)
 
 
 def recorded(run: RunDirectory) -> Identity | None:

@@ -33,11 +33,23 @@ def claimed(root: Path, started: bool = True) -> RunDirectory:
     return run
 
 
-def test_a_claim_writes_the_configuration_once(tmp_path):
+def test_the_configuration_is_that_of_the_last_claim(tmp_path):
     run = claimed(tmp_path)
     for same in (IDENTITY, dict(reversed(IDENTITY.items())), changed(settings={"patience": 5.0})):
-        claim(run, same, "second")
-    assert (tmp_path / "config.yaml").read_text() == "first"
+        claim(run, same, text := f"number {len(str(same))}")
+        assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_python_code_does_not_replace_a_configuration_that_commands_can_use(tmp_path):
+    run = claimed(tmp_path)
+    arguments = {"model": {"hidden": 4}, "data": {"root": "a"}}
+    for text, given, expected in (
+        ("a command's", arguments, "a command's"),
+        ("a script's", None, "a command's"),
+        ("another command's", arguments, "another command's"),
+    ):
+        claim(run, IDENTITY, text, given)
+        assert (tmp_path / "config.yaml").read_text() == expected
 
 
 def test_a_claim_is_refused_with_all_differences(tmp_path):

@@ -1,5 +1,6 @@
 """What a run is made of, as commands see it: settings, every byte of the files, and the data of strategies."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import linear_model
 import pytest
 from identified_runs import PARTS, scores
+from lightning.pytorch import Trainer
+from recorded_runs import path_results
 from row_files import write
 from slow_cases import fast_one_in
 from tokenized_files import WORDS, save_tokenizer
@@ -90,6 +93,19 @@ def test_the_command_line_refuses_another_experiment_too(files, capfd):
     assert linear_model.trained(files) == trained
     command(files, "--schedule=[20, {amount: 0, patience: 9}]")
     assert linear_model.trained(files) == [*trained, "0-2"]
+
+
+@pytest.mark.parametrize("first", ["null", "{root}/test.jsonl"])
+def test_a_stage_is_tested_on_the_test_data_that_its_results_are_of(files, first, monkeypatch):
+    write_rows(files / "other.jsonl", 8, 5.0)
+    command(files, f"--data.test={first.format(root=files)}", "--schedule=[0]")
+    command(files, f"--data.test={files}/other.jsonl", "--schedule=[0]")
+    measured, original = [], Trainer.test
+    record = functools.wraps(original)(lambda *args, **more: measured.extend(original(*args, **more)))
+    monkeypatch.setattr(Trainer, "test", record)
+    main(["test", f"{files}/run"])
+    ((scores,), stage) = measured, path_results(files / "run")["final"]
+    assert scores["test/loss"] == pytest.approx(stage["test"]["loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize("part", fast_one_in(3, ["in", "out", "val"]))
