@@ -163,15 +163,15 @@ class GradualCLI(ConfiguredCLI):
 
     def validate(self, model: LightningModule, **arguments: Any) -> None:
         """Print the validation scores of a checkpoint."""
-        evaluate("validate", self.trainer, model, **arguments)
+        evaluate("validate", self.trainer, model, self._settings, self._linked, **arguments)
 
     def test(self, model: LightningModule, **arguments: Any) -> None:
         """Print the test scores of a checkpoint."""
-        evaluate("test", self.trainer, model, **arguments)
+        evaluate("test", self.trainer, model, self._settings, self._linked, **arguments)
 
     def predict(self, model: LightningModule, **arguments: Any) -> None:
         """Write the predictions of a checkpoint."""
-        evaluate("predict", self.trainer, model, **arguments)
+        evaluate("predict", self.trainer, model, self._settings, self._linked, **arguments)
 
 
 def make_experiment(config: str, run_dir: str, folder: str, without_test: bool = False) -> Experiment:

@@ -70,10 +70,10 @@ def choose_stage(given: Path) -> ChosenStage:
     """
     if not given.exists():
         raise InputError(f"{given} does not exist: it must be {_STAGE}.")
-    if _run_of(given) is None and _run_of(given.absolute()) is not None:  # the current folder is inside of it
+    if run_of(given) is None and run_of(given.absolute()) is not None:  # the current folder is inside of it
         given = given.absolute()
     if not given.is_dir():
-        return ChosenStage(given, _run_of(given.parent))
+        return ChosenStage(given, run_of(given.parent))
     if (given / "compare.json").is_file():
         raise InputError(_choice(given, read_comparison(given, details=False)))
     if (given / "results.json").is_file():
@@ -91,7 +91,7 @@ def choose_stage(given: Path) -> ChosenStage:
         raise InputError(f"{given} is no stage: it must be {_STAGE}.")
     if not stage.is_finished():
         raise InputError(f"{given} is not finished; {stage.best} has the weights of its best epoch so far, if any.")
-    return ChosenStage(stage.best, _run_of(given))
+    return ChosenStage(stage.best, run_of(given))
 
 
 def with_stage(arguments: Sequence[str]) -> list[str]:
@@ -114,8 +114,8 @@ def with_stage(arguments: Sequence[str]) -> list[str]:
     return [command, f"--config={stage.run / 'config.yaml'}", f"--ckpt_path={stage.checkpoint}", *rest[1:]]
 
 
-def _run_of(folder: Path) -> Path | None:
-    """The run directory that a stage is in; None if it is in none."""
+def run_of(folder: Path) -> Path | None:
+    """Return the run directory that a stage, or a checkpoint of it, is in as the path says; None if it is in none."""
     seeds = (above for above in (folder, *folder.parents) if above.name.startswith("seed-"))
     return next((above.parent for above in seeds if (above.parent / "experiment.json").is_file()), None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,11 @@ from typing import Any, Literal
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 
+from gradual.cli.chosen_stage import run_of
+from gradual.cli.recorded_model import SameTokenizer, check_folder
 from gradual.errors import InputError
 from gradual.runs.checkpoint import WholeCheckpointIO, read_checkpoint
+from gradual.tasks.base import TaskModule
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +25,8 @@ def evaluate(
     command: Literal["validate", "test", "predict"],
     trainer: Trainer,
     model: LightningModule,
+    settings: Namespace,
+    linked: Collection[str],
     ckpt_path: str | None = None,
     **arguments: Any,
 ) -> None:
@@ -31,16 +36,23 @@ def evaluate(
         command: The method.
         trainer: The Trainer.
         model: The model that the configuration describes.
+        settings: All settings of the command.
+        linked: The names of the settings of the data that the model's have filled in.
         ckpt_path: The checkpoint; None for the untrained model.
         **arguments: Further arguments of the method, such as the data module.
 
     Raises:
-        InputError: The checkpoint cannot be read, or it has the weights of another model.
+        InputError: The checkpoint cannot be read, it has the weights of another model, or its run was trained with
+            another tokenizer than the one of that name.
     """
     if ckpt_path is None:
         _log.warning("No --ckpt_path is given: this is the untrained model, before the first stage.")
     else:
         read_checkpoint(ckpt_path)  # reports what is wrong with it in one sentence
+        path = Path(ckpt_path)
+        run = run_of(path) or run_of(path.absolute())  # the current folder may be inside of it
+        if run is not None:
+            _check_names(trainer, model, settings, linked, run)
     trainer.strategy.checkpoint_io = WholeCheckpointIO({}, model)
     try:
         getattr(trainer, command)(model, ckpt_path=ckpt_path, weights_only=True, **arguments)
@@ -52,6 +64,21 @@ def evaluate(
             f"{ckpt_path} has the weights of another model ({differences[0].strip().rstrip('.:')}): give the "
             "configuration that it was trained with."
         ) from error
+
+
+def _check_names(
+    trainer: Trainer, model: LightningModule, settings: Namespace, linked: Collection[str], run: Path
+) -> None:
+    """Check that the names of pretrained model and tokenizer mean what they meant in training."""
+    option = "--data.tokenizer"
+    for name in ("pretrained", "encoder") if isinstance(model, TaskModule) else ():
+        if folder := settings.model.init_args.get(name):
+            check_folder(run, folder, f"--model.{name}")
+            option = f"--model.{name}" if "data.init_args.tokenizer" in linked else option
+    tokenizer = (settings.data.get("init_args") or {}).get("tokenizer")
+    if isinstance(tokenizer, str):
+        check_folder(run, tokenizer, option)
+    trainer.callbacks.append(SameTokenizer(run, option))  # type: ignore[attr-defined]  # a list of the Trainer
 
 
 def predictions_path(settings: Namespace) -> Path:

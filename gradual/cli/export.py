@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="OUT", type=Path, required=True,
         help="the folder to write, or for the weights alone a file whose name ends in .safetensors",
     )  # fmt: skip
+    add(
+        "--pretrained", metavar="FOLDER",
+        help="the folder of the pretrained model and its tokenizer, where it is not the one that the run names",
+    )  # fmt: skip
     add("--merge", action="store_true", help="merge an adapter (lora) into the weights of its base")
 
 
@@ -46,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     if out.suffix == ".safetensors":
         if arguments.merge:
             raise InputError("--merge writes a whole model: --out must be a folder.")
+        if arguments.pretrained:
+            raise InputError("--pretrained is for a whole folder: a file of weights takes nothing from there.")
         count = export(stage.checkpoint, out)
         print(f"{out}: {count} tensors of {stage.checkpoint}")
         return
@@ -56,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     find_modules_in(Path.cwd())
     quieten()
-    files = write_folder(stage, read_checkpoint(stage.checkpoint), out, arguments.merge)
+    files = write_folder(stage, read_checkpoint(stage.checkpoint), out, arguments.merge, arguments.pretrained)
     print(f"{out}: {', '.join(files)} of {stage.checkpoint}")
 
 

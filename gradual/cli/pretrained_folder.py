@@ -10,6 +10,7 @@ from typing import Any
 
 from gradual.cli.chosen_stage import ChosenStage
 from gradual.cli.class_paths import OWN_CLASSES
+from gradual.cli.recorded_model import check_folder, check_tokenizer
 from gradual.cli.usage import pipeline_of, usage
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
@@ -19,8 +20,12 @@ from gradual.nn.encoder import quiet_transformers
 from gradual.report.card import ModelFacts, Training, model_card, read_training
 from gradual.tasks.pretrained import PretrainedTask
 
+_OPTION = "--pretrained"  # that names another folder
 
-def write_folder(stage: ChosenStage, content: Mapping[str, Any], out: Path, merge: bool) -> list[str]:
+
+def write_folder(
+    stage: ChosenStage, content: Mapping[str, Any], out: Path, merge: bool, pretrained: str | None = None
+) -> list[str]:
     """Write a folder, completely or not at all.
 
     Args:
@@ -28,18 +33,31 @@ def write_folder(stage: ChosenStage, content: Mapping[str, Any], out: Path, merg
         content: What is in its checkpoint.
         out: The folder, which must not exist or be empty.
         merge: Merge an adapter into the pretrained weights, instead of writing the adapter alone.
+        pretrained: The folder of the pretrained model and its tokenizer; None for those that the run names.
 
     Returns:
         The names of the files.
 
     Raises:
-        InputError: The model is none of ``transformers``, the folder cannot be written, or there is nothing to merge.
+        InputError: The model is none of ``transformers``, the folder cannot be written, there is nothing to merge, or
+            the tokenizer is not the one that the run was trained with.
     """
     cls, settings = _model_class(stage, content)
-    task = _restored(cls, content, bool(settings.get("trust_remote_code")))
+    given = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
+    if pretrained is not None:
+        if not Path(pretrained).is_dir():
+            raise InputError(f"{_OPTION} is {pretrained}: it must be a folder.")
+        given["pretrained"] = pretrained
+    if settings.get("trust_remote_code"):
+        given["trust_remote_code"] = True
+    check_folder(stage.run, given.get("pretrained", ""), _OPTION)
+    task = _restored(cls, given, content)
     if merge and task.adapter is None:
         raise InputError(f"{stage.checkpoint} has no adapter: leave out --merge.")
     alone = task.adapter is not None and not merge
+    data = _data(task, stage, pretrained)
+    check_folder(stage.run, str(data.tokenizer), _OPTION)
+    check_tokenizer(stage.run, data.fast_tokenizer, str(data.tokenizer), _OPTION)
     try:
         with whole_folder(out) as work, quiet_transformers():
             if alone:
@@ -48,7 +66,6 @@ def write_folder(stage: ChosenStage, content: Mapping[str, Any], out: Path, merg
                 _name_base(work / "adapter_config.json")
             else:
                 task.save_pretrained(work)
-            data = _data(task, stage)
             _tokenizer(data).save_pretrained(work)
             card = model_card(_facts(task, data, out, alone), _training(stage))
             (work / "README.md").write_text(card, encoding="utf-8")
@@ -90,18 +107,15 @@ def _model_class(stage: ChosenStage, content: Mapping[str, Any]) -> tuple[type[P
     return cls, settings
 
 
-def _restored(cls: type[PretrainedTask], content: Mapping[str, Any], trusted: bool) -> PretrainedTask:
+def _restored(cls: type[PretrainedTask], given: Mapping[str, Any], content: Mapping[str, Any]) -> PretrainedTask:
     """The model with the weights of a checkpoint, made without the data."""
-    given = {name: value for name, value in content["hyper_parameters"].items() if not name.startswith("_")}
-    if trusted:
-        given["trust_remote_code"] = True
     task = cls(**given)
     task.on_load_checkpoint(dict(content))
     task.load_state_dict({plain_name(name): tensor for name, tensor in content["state_dict"].items()})
     return task.eval()
 
 
-def _data(task: PretrainedTask, stage: ChosenStage) -> TaskFileDataModule:
+def _data(task: PretrainedTask, stage: ChosenStage, pretrained: str | None) -> TaskFileDataModule:
     """The data module of the run, or where there is none of a task, that of the model; it reads no files."""
     said = stage.configuration.get("data")
     described: dict[str, Any] = said if isinstance(said, dict) else {"class_path": said}
@@ -109,7 +123,7 @@ def _data(task: PretrainedTask, stage: ChosenStage) -> TaskFileDataModule:
     if not (isinstance(cls, type) and issubclass(cls, TaskFileDataModule)):
         cls, described = pkgutil.resolve_name(str(task.datamodule_class)), {}
     settings: dict[str, Any] = {"in_domain": "", **(described.get("init_args") or {})}
-    tokenizer = settings.get("tokenizer") or getattr(task.spec, "tokenizer", task.pretrained)
+    tokenizer = pretrained or settings.get("tokenizer") or getattr(task.spec, "tokenizer", task.pretrained)
     data: TaskFileDataModule = cls(**{**settings, "tokenizer": tokenizer})
     return data
 

@@ -115,7 +115,7 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
     if datamodule.order.by == "column" and datamodule.pool_size:
         found["order_scores"] = _digest_in_full(pool_scores(datamodule, datamodule.order))
     if settings := datamodule.example_settings():
-        found["example_settings"] = _plain({name: _without_tokenizer(value) for name, value in settings.items()})
+        found["example_settings"] = _plain({name: without_tokenizer(value) for name, value in settings.items()})
     for name in PARTS:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
@@ -123,6 +123,12 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
         note("Only the number and the ids of these examples are compared with those of other runs: %s.", parts)
     _tests[datamodule] = digest(found["test"])
     return found
+
+
+def without_tokenizer(value: Any) -> Any:
+    """Return a setting of a data module; of a tokenizer, a digest of all that its results depend on."""
+    found = plain_tokenizer(value)
+    return value if found is value else digest(json.dumps(found, sort_keys=True))
 
 
 def digest_of_test_data(datamodule: MixedDomainDataModule) -> str:
@@ -259,12 +265,6 @@ def _summed_up(sample: Tensor) -> list[float]:
 
 
 # Data
-
-
-def _without_tokenizer(value: Any) -> Any:
-    """A setting of a data module; of a tokenizer, a digest of all that its results depend on."""
-    found = plain_tokenizer(value)
-    return value if found is value else digest(json.dumps(found, sort_keys=True))
 
 
 def _digest_in_full(array: npt.NDArray[Any]) -> str:

@@ -383,3 +383,53 @@ def test_a_run_made_from_python(tmp_path, capsys):
     said = mistake(capsys, ["predict", tmp_path / "run"])
     assert "was made from Python" in said
     assert f"--ckpt_path {tmp_path / 'run/seed-0/0/best.ckpt'}" in said
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """A run that names the folder of its model as it is seen from the folder where it was trained."""
+    root = tmp_path_factory.mktemp("moved")
+    write_model(root / "bert", "bert", WORDS)
+    files = {part: write(root / f"{part}.jsonl", texts(size)) for part, size in SIZES.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(sys, "argv", ["gradual"])
+        fit(root, "TextClassifier", "bert", "run", **files)
+    return root
+
+
+def commands(run, out):
+    yield "--pretrained", ["export", run, "--out", out / "model"]
+    yield "--model.pretrained", ["predict", run, "--predictions", out / "predictions.jsonl"]
+    yield "--model.pretrained", ["test", run]
+    yield "--model.pretrained", ["validate", run]
+
+
+def test_another_tokenizer_of_the_name_that_a_run_recorded_is_refused(moved, tmp_path, monkeypatch, capsys):
+    (there := tmp_path / "there").mkdir()
+    write_model(there / "bert", "bert", WORDS[::-1])  # as many words
+    monkeypatch.chdir(there)
+    for option, command in commands(moved / "run", tmp_path):
+        said = mistake(capsys, command)
+        assert f"bert has another tokenizer than the one that {moved / 'run'} was trained with" in said
+        assert f"{option} FOLDER" in said
+    assert list(tmp_path.iterdir()) == [there]
+    for option, command in commands(moved / "run", tmp_path):
+        main([*map(str, command), f"{option}={moved / 'bert'}"])
+    assert (tmp_path / "predictions.jsonl").exists()
+    texts_and_labels = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    found = pipeline("text-classification", str(tmp_path / "model"), truncation=True)([row["text"] for row in texts(9)])
+    check_labels(found, texts_and_labels)
+
+
+def test_a_folder_that_is_missing_is_not_asked_of_the_hub(moved, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for option, command in commands(moved / "run", tmp_path):
+        said = mistake(capsys, command)
+        assert "The folder bert does not exist: run the command in the folder where" in said
+        assert f"{option} FOLDER" in said
+    said = mistake(capsys, ["export", moved / "run", "--out", tmp_path / "m", "--pretrained", tmp_path / "none"])
+    assert "none: it must be a folder" in said
+    said = mistake(capsys, ["export", moved / "run", "--out", "a.safetensors", "--pretrained", moved / "bert"])
+    assert "--pretrained is for a whole folder" in said
+    assert not list(tmp_path.iterdir())
