@@ -38,15 +38,18 @@ def evaluate(
         model: The model that the configuration describes.
         settings: All settings of the command.
         linked: The names of the settings of the data that the model's have filled in.
-        ckpt_path: The checkpoint; None for the untrained model.
+        ckpt_path: The checkpoint; None for the untrained model, which has scores, but no predictions.
         **arguments: Further arguments of the method, such as the data module.
 
     Raises:
-        InputError: The checkpoint cannot be read, it has the weights of another model, or its run was trained with
-            another tokenizer than the one of that name.
+        InputError: Predictions are asked of an untrained model, the checkpoint cannot be read, it has the weights of
+            another model, or its run was trained with another tokenizer than the one of that name.
     """
     if ckpt_path is None:
-        _log.warning("No --ckpt_path is given: this is the untrained model, before the first stage.")
+        trained = f"gradual {command} {settings.run_dir if _has_run(settings) else 'RUN_DIR'}"
+        if command == "predict":
+            raise InputError(f"The model is untrained: give a trained one, as in {trained}.")
+        _log.warning("This is the untrained model, before the first stage; for a trained one: %s.", trained)
     else:
         read_checkpoint(ckpt_path)  # reports what is wrong with it in one sentence
         path = Path(ckpt_path)
@@ -109,6 +112,11 @@ def predictions_path(settings: Namespace) -> Path:
                 f"The predictions would replace {path}, which {name} names: set --predictions to another file."
             )
     return path
+
+
+def _has_run(settings: Namespace) -> bool:
+    """Whether the run directory that the settings name holds results of ``fit`` or ``compare``."""
+    return any((Path(settings.run_dir) / name).is_file() for name in ("results.json", "compare.json"))
 
 
 def _files_in(value: Any) -> set[Path]:

@@ -326,7 +326,7 @@ class TaskFileDataModule(FileDataModule):
             note("Columns of %s: %s.", path, ", ".join(others))
 
     def _warn_of_files_given_twice(self, files: Mapping[str, Sequence[Any]]) -> None:
-        """Warn of a file that is both trained on and evaluated on; examples with ids are left out of training."""
+        """Warn of a file that is given for two parts; of examples with ids, none is trained on and evaluated on."""
         trained = {path: part for part, paths in files.items() if is_training(part) for path in paths}
         ids = {part for part, columns in self._found.items() if columns.ids is not None}
         for evaluated in ("val", "test"):
@@ -337,6 +337,12 @@ class TaskFileDataModule(FileDataModule):
                         "%s is both %s and %s: the model is evaluated on examples that it was trained on.",
                         path, part, evaluated,
                     )  # fmt: skip
+        for path in files.get("test", ()):
+            if path in files.get("val", ()):
+                log.warning("%s is both val and test: test scores are those that the best epoch was chosen by.", path)
+        for path in files["in_domain"]:
+            if is_pool(trained[path]):
+                log.warning("%s is both in_domain and %s: its examples are no other domain.", path, trained[path])
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]

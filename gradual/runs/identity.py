@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.digest import digest
 from gradual.distributed import is_follower_rank
@@ -27,6 +29,8 @@ _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
 _OPTIONAL = ("amount_in", "order")  # of the data
 _TOKENIZER = "tokenizer"  # the setting of which a digest is compared
 _MAX_SHOWN = 4  # differences in a message
+
+_warn = rank_zero_only(logging.getLogger(__name__).warning)
 
 
 def claim(
@@ -287,8 +291,15 @@ def identity_of_model(run: RunDirectory, model: LightningModule) -> tuple[Identi
     if known is None:
         return now, True
     now["model"] = _as_before(known.before, known.after, now["model"])
-    before, after = known.weights.get(run.root.resolve(), (None, None))
-    weights = now["starting_weights"]
+    own, weights = run.root.resolve(), now["starting_weights"]
+    before, after = known.weights.get(own, (None, None))
+    for other, (untrained, trained) in known.weights.items():
+        if other != own and _same(trained, weights) and not _same(untrained, weights):
+            _warn(
+                "This model has the weights that the run in %s left in it, and the run in %s starts from them: make a "
+                "new model for each run, unless that is meant.", other, run.root,
+            )  # fmt: skip
+            break
     untouched = before is None or _same(before, weights) or not _same(after, weights)
     if not untouched:
         now["starting_weights"] = before

@@ -104,6 +104,18 @@ def test_predict_writes_the_belief_state_of_each_turn(finished, small_demo, tmp_
     assert right / (len(records) * len(target_slots)) == pytest.approx(expected)
 
 
+def test_an_untrained_model_predicts_nothing(finished, small_demo, tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.chdir(tmp_path)
+    said = mistake(capfd, arguments("predict", small_demo, finished, "--schedule=[20, 0]"))
+    assert said == f"gradual: The model is untrained: give a trained one, as in gradual predict {finished}."
+    said = mistake(capfd, arguments("predict", small_demo, tmp_path / "none", "--schedule=[20, 0]"))
+    assert said.endswith("as in gradual predict RUN_DIR.")
+    assert not list(tmp_path.iterdir())
+    main(arguments("validate", small_demo, finished, "--schedule=[20, 0]"))
+    untrained = "This is the untrained model, before the first stage; for a trained one: gradual validate"
+    assert f"{untrained} {finished}." in caplog.messages
+
+
 def test_predict_on_a_file_of_one_s_own(finished, small_demo, tmp_path):
     lines = (small_demo / "domains/hostel/dev.tsv").read_text().splitlines(keepends=True)
     own = tmp_path / "own.tsv"

@@ -189,6 +189,31 @@ def test_a_file_without_ids_that_is_trained_on_and_evaluated_on_is_noticed(make,
     assert record.getMessage() == f"{where}: the model is evaluated on examples that it was trained on."
 
 
+@pytest.mark.parametrize(
+    ("two_parts", "said"),
+    [
+        (("val", "test"), "is both val and test: test scores are those that the best epoch was chosen by."),
+        (("in_domain", "out_of_domain"), "is both in_domain and out_of_domain: its examples are no other domain."),
+    ],
+)
+@pytest.mark.parametrize("ids", [{}, {"id": lambda at: f"q{at}"}])
+def test_a_file_that_is_given_for_two_parts_is_noticed(make, tmp_path, caplog, two_parts, said, ids):
+    parts = {name: write(tmp_path / f"{name}.jsonl", rows(3)) for name in ("in_domain", "out_of_domain", "val", "test")}
+    twice = write(tmp_path / "twice.jsonl", rows(3, **ids))
+    make(**parts | dict.fromkeys(two_parts, twice)).setup()
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == f"{twice} {said}"
+    caplog.clear()
+    make(**parts).setup()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_file_of_a_named_source_that_is_in_domain_too_is_noticed(make, tmp_path, caplog):
+    own, other = (write(tmp_path / f"{name}.jsonl", rows(3)) for name in ("own", "other"))
+    make(own, out_of_domain={"books": other, "dvd": own}).setup()
+    assert f"{own} is both in_domain and out_of_domain.dvd: its examples are no other domain." in caplog.messages
+
+
 OTHER_NAMES = {"text": "sentence", "number": "count"}
 
 

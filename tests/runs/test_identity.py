@@ -204,6 +204,24 @@ def test_a_first_stage_never_starts_from_what_another_run_left(tmp_path, change)
     assert fit(tmp_path, **change)[0].trained == [str(change.get("schedule", [20])[0]), "0"]
 
 
+def test_a_model_that_another_run_has_trained_is_warned_of(tmp_path, caplog):
+    def warnings():
+        found = [record.getMessage() for record in caplog.records if record.name == "gradual.runs.identity"]
+        caplog.clear()
+        return [message for message in found if "has the weights that the run in" in message]
+
+    model, _ = fit(tmp_path / "one")
+    fit(tmp_path / "one", model)
+    fit(tmp_path / "new", Net())
+    assert warnings() == []
+    fit(tmp_path / "two", model)
+    (said,) = warnings()
+    where = f"the run in {tmp_path / 'one' / 'run'} left in it, and the run in {tmp_path / 'two' / 'run'} starts from"
+    assert where in said
+    fit(tmp_path / "two", model)
+    assert warnings() == []
+
+
 def test_a_model_goes_on_to_another_run_as_it_is(tmp_path):
     model, _ = fit(tmp_path / "one")
     fit(tmp_path / "two", model)
