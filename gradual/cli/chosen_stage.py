@@ -135,9 +135,9 @@ def _choice(given: Path, comparison: Comparison) -> str:
 
 
 def _best_seed(strategy: Strategy, comparison: Comparison) -> int | None:
-    """The finished seed with the best monitored validation score; None without one."""
+    """The finished seed whose result has the best monitored validation score; None without one."""
     sign = 1 if comparison.mode == "max" else -1
-    results = strategy.results(len(strategy.amounts) - 1)
     monitored = without_split(comparison.monitor)
-    scores = {seed: sign * results[seed].val.get(monitored, -sign * math.inf) for seed in strategy.finished_seeds}
+    finals = {seed: final.result for seed in strategy.finished_seeds if (final := strategy.final(seed)) is not None}
+    scores = {seed: sign * result.val.get(monitored, -sign * math.inf) for seed, result in finals.items() if result}
     return max(scores, key=scores.__getitem__, default=None)

@@ -84,7 +84,7 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
         texts += [*difference_texts(row, metric in percent), str(len(row.seeds))]
         rows.append([Cell(text) for text in (metric_name(metric), *texts)])
     note = (
-        _choice(theirs, found, comparison.monitor)
+        _choice(theirs, found, comparison)
         + ("" if found.split == "test" else "There are no test scores: these are validation scores. ")
         + UNCERTAINTY
     )
@@ -98,12 +98,13 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
     )
 
 
-def _choice(best: BestControl, found: EqualTraining, monitor: str) -> str:
+def _choice(best: BestControl, found: EqualTraining, comparison: Comparison) -> str:
     """How the best control was chosen, and which it is."""
-    names = {control.name: marked(control) for control in found.controls}
+    names, monitor = {control.name: marked(control) for control in found.controls}, comparison.monitor
     if len(best.by_seed) == 1:
-        name = names[next(iter(best.chosen))]
-        return f"{name} is the best of {len(names)} by validation ({monitor}) under the only seed. "
+        name, (seed,) = names[next(iter(best.chosen))], best.by_seed
+        under = "the only seed" if len(comparison.seeds) == 1 else f"seed {seed}, the only one that all have"
+        return f"{name} is the best of {len(names)} by validation ({monitor}) under {under}. "
     which = ", ".join(
         f"{names[name]} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
         for name, seeds in best.chosen.items()
@@ -152,12 +153,14 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
     heading = ["strategy", "schedule", "seeds", "steps", f"validation {metric_name(monitor)}"]
     for metric in found.metrics:
         heading += [f"{SPLITS[found.split]} {metric_name(metric)}", "95% interval"]
-    rows = []
+    rows, unshared = [], False
     for one in (found.strategy, *found.controls):
+        shared = found.monitored[one.name].by_seed
+        unshared |= len(shared) < len(one.finished_seeds)
         cells = [
             marked(one),
             schedule_text(one.amounts, one.stages_cut_off),
-            str(len(one.finished_seeds)),
+            str(len(shared)),
             count(steps(one)),
             score_text(found.monitored[one.name].mean, monitor in percent),
         ]
@@ -171,6 +174,7 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
         f"keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
         f"differences, {found.strategy.name} minus the control; the best control by validation is in bold, several "
         "where other seeds choose others."
+        + (" Validation scores are of the seeds that all have, a difference of those that the two have." * unshared)
     )
     title = f"Controls of {found.strategy.name}"
     return Table(title, note + legend(comparison), heading, rows, 2, explanations(found.controls))

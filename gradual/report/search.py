@@ -158,9 +158,15 @@ def lead(search: Search) -> list[str]:
     finished = sum(path.state == "finished" for path in distinct)
     pruned = sum(path.state == "pruned" for path in distinct)
     stages = {stage.path for path in search.paths for stage in path.stages}
+    spent, limit = count(search.spent), count(search.limit)
+    trained = (
+        f"{spent} of {limit} {search.unit}"
+        if search.spent <= search.limit
+        else f"{spent} {search.unit}, with a budget of {limit}"
+    )
     sentences = [
-        f"The search trained {count(search.spent)} of {count(search.limit)} {search.unit}: {len(stages)} stages, each "
-        f"once, of {len(distinct)} paths, of which {finished} were trained to their ends and {pruned} ended early."
+        f"The search trained {trained}: {len(stages)} stages, each once, of {len(distinct)} paths, of which {finished} "
+        f"were trained to their ends and {pruned} ended early."
     ]
     if search.best is None:
         return [*sentences, "No path is finished yet."]

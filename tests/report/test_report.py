@@ -20,6 +20,7 @@ from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.scores import is_share, strategy_scores
+from gradual.report.search import lead, read_search
 from gradual.report.significance import compare, significances
 from gradual.report.tables import DASH, MINUS, difference_text, duration, latex, scores_csv, scores_table
 
@@ -237,6 +238,18 @@ def test_both_reports_of_a_comparison_and_a_search_in_one_directory_are_written(
     assert "| gradual " in printed
     assert "The best on validation is 1000 → 0" in printed
     assert all(page.is_file() for page in pages)
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(1000, "960 of 1,000 examples"), (100, "960 examples, with a budget of 100")]
+)
+def test_a_search_may_have_trained_more_than_its_budget(tmp_path, limit, said):
+    write_search(tmp_path)
+    path = tmp_path / "search.json"
+    content = json.loads(path.read_text())
+    content["budget"]["limit"] = limit
+    path.write_text(json.dumps(content))
+    assert lead(read_search(tmp_path))[0].startswith(f"The search trained {said}: 4 stages, each once, of 2 paths")
 
 
 def test_a_missing_package_is_named(run_dir, monkeypatch):

@@ -234,6 +234,22 @@ def test_with_one_seed_it_says_that_seeds_are_unknown_instead_of_p(tmp_path):
     assert all(row["examples_low"] for row in rows)
 
 
+def test_scores_and_their_seeds_are_those_of_the_seeds_that_all_have(tmp_path):
+    root = write(tmp_path, seeds=(0, 1), val=VAL)
+    (root / "seed-1/2000/500/0/result.json").unlink()
+    comparison = read_comparison(root)
+    best, every = equal_training_tables(equal_training(comparison), comparison)
+    assert "is the best of 4 by validation (val/loss) under seed 0, the only one that all have." in best.note
+    assert [row[2].text for row in every.rows] == ["1"] * 5
+    note = "Validation scores are of the seeds that all have, a difference of those that the two have."
+    assert note in every.note
+    write_stage(root, "seed-1/2000/500/0", {"joint_accuracy": 0.5, "slot_accuracy": 0.9}, val={"loss": 0.5}, steps=100)
+    comparison = read_comparison(root)
+    _, every = equal_training_tables(equal_training(comparison), comparison)
+    assert [row[2].text for row in every.rows] == ["2"] * 5
+    assert note not in every.note
+
+
 def test_a_control_is_neither_the_strategy_of_interest_nor_in_the_figure(run_dir):
     comparison = read_comparison(run_dir)
     assert strategy_of_interest(comparison).name == "gradual"
