@@ -72,6 +72,9 @@ def choose_stage(given: Path) -> ChosenStage:
         raise InputError(f"{given} does not exist: it must be {_STAGE}.")
     if run_of(given) is None and run_of(given.absolute()) is not None:  # the current folder is inside of it
         given = given.absolute()
+    if given.suffix in (".yaml", ".yml"):
+        which = f" It belongs to {given.parent}." if (given.parent / "experiment.json").is_file() else ""
+        raise InputError(f"{given} is a configuration, for --config, and no stage: it must be {_STAGE}.{which}")
     if not given.is_dir():
         return ChosenStage(given, run_of(given.parent))
     if (given / "compare.json").is_file():
@@ -86,6 +89,11 @@ def choose_stage(given: Path) -> ChosenStage:
                 "stages in it."
             )
         given = given / last.path
+    elif (given / "search.json").is_file():
+        raise InputError(
+            f"{given} holds a search: train the schedule that it found with gradual fit --schedule "
+            f"{given / 'search.yaml'}, or give one of the stages in it."
+        )
     stage = StageDirectory(given)
     if not stage.has_begun():
         raise InputError(f"{given} is no stage: it must be {_STAGE}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomically(out, text)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
-    print(f"{out}: {_summary(chosen, proposal)}.\nNext: gradual plan --config {out}")
+    print(f"{out}: {_summary(chosen, proposal)}.\nNext: gradual plan --config {shlex.quote(str(out))}")
 
 
 def configuration(
@@ -136,12 +137,12 @@ def configuration(
         _line("later_stages: {optimizer: {lr_scale: 0.4}}", "the factor of the paper's last stage (Appendix A.2)"),
         _line(f"last_stage: {{patience: {long}}}", "its epochs are short"),
     ]
-    lacking = data.labels_without_pool
+    lacking, path = data.labels_without_pool, shlex.quote(str(out))
     lines = [
         "# Written by gradual init, to start from:",
-        f"#   gradual plan --config {out}       (what each stage trains on)",
-        f"#   gradual compare --config {out}    (all strategies, with a report)",
-        f"#   gradual fit --config {out}        (gradual fine-tuning alone)",
+        f"#   gradual plan --config {path}       (what each stage trains on)",
+        f"#   gradual compare --config {path}    (all strategies, with a report)",
+        f"#   gradual fit --config {path}        (gradual fine-tuning alone)",
         _line(f"schedule: {proposal.schedule}", f"out-of-domain examples: {_share(proposal.schedule, sizes)}"),
         *later,
         "",

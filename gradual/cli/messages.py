@@ -34,6 +34,7 @@ _CLASS = re.compile(
     r'Parser key "([\w.]+)"(?: element \d+)?: .*?Subtypes: \[(.*?)\] Errors: (.*) '
     r"Given value type: .*? Given value:(.*)"
 )
+_NO_FILE = re.compile(r"""Parser key "config": File does not exist: '(.*)'""")
 _EXTRA = re.compile(r"[Uu]nrecognized arguments: (.*)")
 _UNKNOWN = re.compile(r"(?:accept (?:nested key|option|key) '|Option ')(.*?)'")
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
@@ -58,6 +59,8 @@ def sentence_of(message: str, known: Sequence[str]) -> str:
         return f"{mistake[1]} is {value}: it must be {accepted}{example}."
     if (mistake := _CLASS.fullmatch(sentence)) and (said := _of_class(*mistake.groups())):
         return said
+    if no_file := _NO_FILE.fullmatch(sentence):
+        return f"--config {no_file[1]} does not exist: give a configuration file, as gradual init writes it."
     if missing := _REQUIRED.search(sentence):
         return _of_missing(missing[1])
     if no_value := _NO_VALUE.search(sentence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.nn.encoder import Architecture, architecture_of
 from gradual.tasks.pretrained import PretrainedTask
+
+_SETTINGS = re.compile(r": set [^:]*_column$")  # which columns are named by in a configuration, not here
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,13 @@ def choose_task(
         name: The class of the model; None for that of the package that suits the files.
 
     Raises:
-        InputError: There is no such task, or the files or the model do not suit it.
+        InputError: There is no such task, a file or the model cannot be read, or they do not suit the task.
     """
     own = dict(filter(None, map(_task, OWN_CLASSES["model"])))
     tasks = own if name is None else dict(filter(None, [_task(name)]))
     if not tasks:
         raise InputError(f"--task is '{name}': it must be {' or '.join(own)}.{did_you_mean(name, own)}")
+    _check_given(files, pretrained)
     candidates = [_candidate(each, cls, files, pretrained, settings) for each, cls in tasks.items()]
     fit = sorted((one for one in candidates if not one.problem), key=lambda one: -one.found)
     if not fit:
@@ -110,6 +114,17 @@ def choose_task(
         own_parts = (chosen.name, chosen.task, chosen.data, chosen.architecture)
         return ChosenTask(*own_parts, others, scores, plateau, predicted)
     raise problems[0]
+
+
+def _check_given(files: Mapping[str, Any], pretrained: str) -> None:
+    """Look at the files and the model, whatever the task, so that a mistake in their names is all that is said."""
+    from gradual.data.reading import column_names
+
+    for part, given in files.items():
+        for of_source in given.values() if isinstance(given, Mapping) else [given]:
+            for path in expand(f"--{part}", of_source):
+                column_names(path)
+    architecture_of(pretrained, "AutoModel")
 
 
 def _task(path: str) -> tuple[str, type[PretrainedTask]] | None:
@@ -144,7 +159,7 @@ def _candidate(
         candidate.data.find_columns()
         candidate.architecture = architecture_of(pretrained, task.auto_class)
     except InputError as error:
-        candidate.problem = str(error).rstrip(".")
+        candidate.problem = _SETTINGS.sub("", str(error).rstrip("."))
     return candidate
 
 

@@ -28,6 +28,7 @@ Identity = dict[str, Any]
 _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
 _OPTIONAL = ("amount_in", "order")  # of the data
 _TOKENIZER = "tokenizer"  # the setting of which a digest is compared
+_LABELS = "labels"  # those of all parts, test data included, which a model has outputs for
 _MAX_SHOWN = 4  # differences in a message
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
@@ -165,10 +166,24 @@ def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     given, given_now = (data.get("arguments", {}) for data in (old, new))
     shown = {name for name in given.keys() & given_now.keys() if given[name] != given_now[name]}
     found = []
-    for name in sorted(before.keys() & now.keys() - shown):
+    for name in sorted(before.keys() & now.keys() - shown - {_LABELS}):
         lines = differences(before[name], now[name], f"data.{name}")
         found += ["data.tokenizer: different content"] if lines and name == _TOKENIZER else lines
+    labels, labels_now = before.get(_LABELS), now.get(_LABELS)
+    if not (found or shown or None in (labels, labels_now) or labels == labels_now):  # else they follow from that
+        found = [_changed_labels(labels, labels_now)]
     return found
+
+
+def _changed_labels(old: Any, new: Any) -> str:
+    """Say which labels are new or gone; of very many, a digest was recorded, which tells only that they differ."""
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return "labels: different ones"
+    lists = {"new": [label for label in new if label not in old], "gone": [label for label in old if label not in new]}
+    parts = [
+        f"{which} {', '.join(_few([repr(label) for label in labels]))}" for which, labels in lists.items() if labels
+    ]
+    return f"labels: {'; '.join(parts) or 'in another order'}"
 
 
 def _changed_silently(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

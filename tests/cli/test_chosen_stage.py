@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_files import write_comparison, write_stage
+from report_files import write_comparison, write_search, write_stage
 
 from gradual import InputError
 from gradual.cli.chosen_stage import choose_stage
@@ -24,3 +24,27 @@ def test_the_seed_that_is_proposed_is_the_best_one_by_the_result_of_its_path(tmp
         with pytest.raises(InputError) as refused:
             choose_stage(tmp_path)
         assert f"such as {tmp_path / proposed} (gradual) or" in str(refused.value)
+
+
+def refusal(given):
+    with pytest.raises(InputError) as refused:
+        choose_stage(given)
+    return str(refused.value)
+
+
+def test_a_configuration_is_no_stage(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in (tmp_path / "mine.yaml", run / "config.yaml"):
+        path.write_text("patience: 3\n")
+    (run / "experiment.json").write_text("{}")
+    said = "is a configuration, for --config, and no stage: it must be a run directory of gradual fit, or"
+    assert refusal(tmp_path / "mine.yaml").startswith(f"{tmp_path / 'mine.yaml'} {said}")
+    assert refusal(run / "config.yaml").endswith(f" It belongs to {run}.")
+
+
+def test_of_a_search_the_schedule_that_it_found_is_to_be_trained(tmp_path):
+    write_search(tmp_path)
+    said = refusal(tmp_path)
+    assert said.startswith(f"{tmp_path} holds a search: train the schedule that it found with gradual fit --schedule ")
+    assert f" {tmp_path / 'search.yaml'}, or give one of the stages in it." in said

@@ -1,6 +1,7 @@
 """`gradual init`: the task and the columns are found, and the configuration runs as it is."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,42 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(folder, 
     assert "val: missing.jsonl does not exist" in said
     assert "cannot be loaded as a model" in mistake(capsys, write(folder, reviews), str(folder / "nothing"))
     assert not (folder / "mine.yaml").exists()
+
+
+def test_a_mistake_in_the_name_of_a_file_or_of_the_model_is_all_that_is_said(folder, encoder, capsys):
+    files = write(folder, reviews)
+    (folder / "empty.jsonl").write_text("")
+    for part, name, said in (
+        ("val", "missing.jsonl", "gradual: --val: missing.jsonl does not exist."),
+        ("out_of_domain", "pol*.jsonl", "gradual: --out_of_domain: pol*.jsonl matches no file."),
+        (
+            "out_of_domain",
+            ["missing-a.jsonl", "val.jsonl"],
+            "gradual: --out_of_domain: missing-a.jsonl does not exist.",
+        ),
+        ("out_of_domain", "empty.jsonl", "gradual: empty.jsonl is empty"),
+    ):
+        assert mistake(capsys, {**files, part: name}, encoder).startswith(said)
+    said = mistake(capsys, files, str(folder / "nothing"))
+    assert said.startswith(f"gradual: '{folder / 'nothing'}' cannot be loaded as a model")
+    assert "suit no task" not in said
+
+
+def test_init_proposes_no_setting_that_it_does_not_have(folder, encoder, capsys):
+    said = mistake(capsys, write(folder, lambda part, size: reviews(part, size, "review", "sentiment")), encoder)
+    assert "suit no task" in said
+    assert "--data." not in said
+    assert "_column" not in said
+    assert "--columns label=sentiment" in said
+
+
+@pytest.mark.parametrize("out", ["ü x.yaml", "it's.yaml"])
+def test_the_next_command_can_be_pasted(folder, encoder, capsys, out):
+    init(write(folder, reviews), encoder, out=out)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: ")]
+    assert shlex.split(line)[1:] == ["gradual", "plan", "--config", out]
+    commands = [line for line in (folder / out).read_text().splitlines() if line.startswith("#   gradual")]
+    assert [shlex.split(line)[4] for line in commands] == [out] * 3
 
 
 # ------------------------------------------------------------------------------------------------------- the proposal

@@ -141,6 +141,12 @@ def test_arguments_that_belong_to_nothing(found, said):
     assert sentence_of(f"unrecognized arguments: {found}", SETTINGS).startswith(said)
 
 
+def test_a_configuration_that_does_not_exist():
+    found = """Parser key "config": File does not exist: '/a/no pe.yaml'"""
+    said = "--config /a/no pe.yaml does not exist: give a configuration file, as gradual init writes it."
+    assert sentence_of(found, SETTINGS) == said
+
+
 @pytest.mark.parametrize(
     ("message", "said"),
     [

@@ -150,6 +150,23 @@ def test_columns_that_are_found_are_those_that_are_named(folder):
     assert differences(rows(folder, TextClassificationData), rows(folder, TextClassificationData, **named)) == []
 
 
+@pytest.mark.parametrize("label", ["aa", "zz"])  # before the others, which are then numbered anew, or after them
+def test_a_label_that_test_data_alone_have_is_named(tmp_path, label):
+    encoder = write_model(tmp_path / "bert", "bert", WORDS)
+    made = []
+    for test in (["no", "yes"], ["no", label]):
+        labels = {"in": ["no", "yes"], "val": ["yes"], "test": test}
+        for name, values in labels.items():
+            write(tmp_path / f"{name}.jsonl", [{"text": "good food", "label": value} for value in values])
+        files = {"in_domain": "in", "val": "val", "test": "test"}
+        files = {part: str(tmp_path / f"{name}.jsonl") for part, name in files.items()}
+        module = TextClassificationData(**files, tokenizer=encoder, num_proc=1, cache_dir=str(tmp_path / "cache"))
+        made.append(fingerprint(module))
+    before, now = ({"settings": {}, "data": each} for each in made)
+    assert changed(before, now) == [f"labels: new '{label}'"]
+    assert changed(now, before) == [f"labels: gone '{label}'"]
+
+
 class Scaled(FileDataModule):
     """Files whose numbers are changed as they are loaded, which no setting says."""
 

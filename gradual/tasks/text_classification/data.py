@@ -150,8 +150,8 @@ class TextClassificationData(TaskFileDataModule):
         return end_with_decoder(str(self.tokenizer), self.trust_remote_code)
 
     def example_settings(self) -> dict[str, Any]:
-        """Return what is predicted, and which labels the pool may have."""
-        own = {"target": self.target, "out_of_domain_labels": self.out_of_domain_labels}
+        """Return what is predicted, the labels of all parts, and which of them the pool may have."""
+        own = {"target": self.target, "labels": self.labels, "out_of_domain_labels": self.out_of_domain_labels}
         return {**super().example_settings(), **own}
 
     def collator(self) -> TextCollator:

@@ -149,8 +149,8 @@ class TokenClassificationData(TaskFileDataModule):
         )
 
     def example_settings(self) -> dict[str, Any]:
-        """Return whether tags describe spans, and which of them the pool may have."""
-        own = {"spans": self.spans, "out_of_domain_labels": self.out_of_domain_labels}
+        """Return whether tags describe spans, the tags of all parts, and which of them the pool may have."""
+        own = {"spans": self.spans, "labels": self.tags, "out_of_domain_labels": self.out_of_domain_labels}
         return {**super().example_settings(), **own}
 
     def collator(self) -> TagCollator:
