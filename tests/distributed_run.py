@@ -142,11 +142,11 @@ def dialogue(root: Path, processes: int, checkpoint: Path | None = None) -> None
     demo, run = root / "demo", root / "run-dialogue"
     given = [f"--config={config}", f"--data.root={demo}", "--data.pool=train30.tsv", f"--model.encoder={demo}/encoder"]
     given += [f"--data.batch_size={8 // processes}", "--data.eval_batch_size=3"]
-    given += ["--schedule=[20, 0]", f"--run_dir={run}", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    given += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
     strategy = "ddp" if processes > 1 else "auto"
     given += ["--trainer.accelerator=cpu", f"--trainer.devices={processes}", f"--trainer.strategy={strategy}"]
     losses = f"--trainer.callbacks=[{{class_path: distributed_run.Losses, init_args: {{path: {root}/losses.txt}}}}]"
-    main(["fit", *given, losses])
+    main(["fit", *given, "--schedule=[20, 0]", f"--run_dir={run}", losses])
     checkpoint = checkpoint or run / "seed-0/20/0/best.ckpt"
     main(["predict", *given, f"--ckpt_path={checkpoint}", f"--predictions={root}/predictions.jsonl"])
 

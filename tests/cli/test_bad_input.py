@@ -19,7 +19,8 @@ DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
 
 def demo_arguments(command, root, *more):
     data = [f"--data.root={root}", "--data.pool=train30.tsv", f"--model.encoder={root}/encoder"]
-    return [command, f"--config={DEMO}", *data, "--trainer.accelerator=cpu", "--schedule=[10, 0]", *more]
+    schedule = [] if command in ("validate", "test", "predict") else ["--schedule=[10, 0]"]
+    return [command, f"--config={DEMO}", *data, "--trainer.accelerator=cpu", *schedule, *more]
 
 
 CONFIGURATIONS = {
@@ -113,7 +114,8 @@ def test_an_option(small_demo, tmp_path, capfd, option):
 def test_an_option_that_the_trainer_refuses(small_demo, tmp_path, capfd, command, option):
     if option == "accelerator=gpu" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    given = demo_arguments(command, small_demo, f"--run_dir={tmp_path}/run", f"--trainer.{option}")
+    run_dir = [f"--run_dir={tmp_path}/run"] if command == "fit" else []
+    given = demo_arguments(command, small_demo, *run_dir, f"--trainer.{option}")
     assert "The Trainer cannot be made" in mistake(capfd, given)
 
 
@@ -255,4 +257,4 @@ def test_a_file_that_may_not_be_read(small_demo, tmp_path, capfd):
     path = tmp_path / "train.tsv"
     path.write_text("x")
     path.chmod(0)
-    assert "Permission denied" in mistake(capfd, demo_arguments("predict", small_demo, f"--data.predict_file={path}"))
+    assert "Permission denied" in mistake(capfd, demo_arguments("plan", small_demo, f"--data.predict_file={path}"))

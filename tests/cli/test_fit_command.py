@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from demo_commands import FAST, arguments
+from demo_commands import DEMO, FAST, arguments
 from recorded_runs import path_results
 from slow_cases import fast_one_in
 from wrong_commands import mistake
@@ -106,12 +106,19 @@ def test_predict_writes_the_belief_state_of_each_turn(finished, small_demo, tmp_
 
 def test_an_untrained_model_predicts_nothing(finished, small_demo, tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.chdir(tmp_path)
-    said = mistake(capfd, arguments("predict", small_demo, finished, "--schedule=[20, 0]"))
+    own = tmp_path / "own.yaml"
+
+    def command(name, run_dir):
+        own.write_text(f"run_dir: {run_dir}\n")
+        data = [f"--data.root={small_demo}", "--data.pool=train30.tsv", f"--model.encoder={small_demo}/encoder"]
+        return [name, f"--config={DEMO}", f"--config={own}", *data, "--trainer.accelerator=cpu"]
+
+    said = mistake(capfd, command("predict", finished))
     assert said == f"gradual: The model is untrained: give a trained one, as in gradual predict {finished}."
-    said = mistake(capfd, arguments("predict", small_demo, tmp_path / "none", "--schedule=[20, 0]"))
+    said = mistake(capfd, command("predict", tmp_path / "none"))
     assert said.endswith("as in gradual predict RUN_DIR.")
-    assert not list(tmp_path.iterdir())
-    main(arguments("validate", small_demo, finished, "--schedule=[20, 0]"))
+    assert list(tmp_path.iterdir()) == [own]
+    main(command("validate", finished))
     untrained = "This is the untrained model, before the first stage; for a trained one: gradual validate"
     assert f"{untrained} {finished}." in caplog.messages
 
