@@ -11,6 +11,7 @@ from torch import nn
 from gradual.errors import InputError
 from gradual.nn.compiled import plain_name
 
+_LEFT_OUT = "_left_out"  # the attribute of a module with the names of these parameters in it
 _SHOWN = 3  # names in a message
 
 
@@ -26,6 +27,7 @@ def leave_out(module: nn.Module, names: Iterable[str]) -> None:
             as well.
     """
     left_out = frozenset(map(plain_name, names))
+    setattr(module, _LEFT_OUT, left_out | getattr(module, _LEFT_OUT, frozenset()))
     module.register_state_dict_post_hook(partial(_drop, left_out))
     module.register_load_state_dict_post_hook(partial(_excuse, left_out))
 
@@ -51,12 +53,9 @@ def check_saved(module: nn.Module, names: Iterable[str]) -> None:
     Raises:
         InputError: Some of them are left out, so that what they learn would be lost.
     """
-    asked = [
-        (f"{prefix}." if prefix else "", hook.args[0])
-        for prefix, part in module.named_modules()
-        for hook in part._state_dict_hooks.values()  # the state itself may be divided among processes
-        if isinstance(hook, partial) and hook.func is _drop
-    ]
+    # not by the state itself, which may be divided among processes
+    parts = [(prefix, getattr(part, _LEFT_OUT, frozenset[str]())) for prefix, part in module.named_modules()]
+    asked = [(f"{prefix}." if prefix else "", left_out) for prefix, left_out in parts if left_out]
     lost = [
         plain_name(name)
         for name in names
