@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from linear_model import Examples
 from torch import nn
 
@@ -50,6 +50,14 @@ class Net(LightningModule):
         losses = (self(batch[0]) - batch[1]).square().squeeze(1)
         self.log("test/loss", losses.mean(), batch_size=len(losses))
         return [{"id": f"{batch_idx}-{i}", "loss": [float(value), 1]} for i, value in enumerate(losses)]
+
+
+class Cut(Callback):
+    """Fails as the second stage begins to train, as a power cut would."""
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.datamodule.stage == 1:
+            raise RuntimeError("power cut")
 
 
 PARTS = {

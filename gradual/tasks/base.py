@@ -158,6 +158,10 @@ class TaskModule(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, *arguments, **named)
         self.optimizer_zero_grad(epoch, batch_idx, optimizer)
 
+    def log_loss(self, loss: Tensor) -> None:
+        """Log the loss of a training step as ``train/loss``: of several processes, the mean."""
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the validation scores."""
         self._step(batch, "val")

@@ -269,7 +269,7 @@ class PretrainedTask(TaskModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it."""
         loss: Tensor = self._step(batch, "train")
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
+        self.log_loss(loss)
         return loss
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
-from identified_runs import Net, Stretched, data, fit, moved, refusal
+from identified_runs import Cut, Net, Stretched, data, fit, moved, refusal
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
@@ -145,11 +145,6 @@ def test_another_seed_may_have_other_starting_weights(done):
 
 
 def test_data_that_changes_between_two_stages_is_refused(tmp_path):
-    class Cut(Callback):
-        def on_train_start(self, trainer, pl_module):
-            if trainer.datamodule.stage == 1:
-                raise RuntimeError("power cut")
-
     with pytest.raises(RuntimeError, match="power cut"):
         fit(tmp_path, callbacks=[Cut()])
     assert refusal(tmp_path, data=data(in_domain=("in", 6, 2.0, 1))) == "in_domain: 12 examples, now 6"

@@ -144,7 +144,7 @@ class DialogueStateTracker(TaskModule):
         """Return the loss of a batch: the mean over turns for each slot, summed over slots."""
         losses, _ = self._step(batch, "train")
         loss = batch_loss(losses, batch.labels)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
+        self.log_loss(loss)
         return loss
 
     def test_step(self, batch: TurnBatch, batch_idx: int) -> Any:

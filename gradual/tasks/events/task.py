@@ -134,7 +134,7 @@ class EventExtractor(TaskModule):
         total, _ = self._step(batch, "train")
         # averaged over processes, this loss is that of all their documents in one batch
         loss = total / mean_over_processes(total.new_tensor(len(batch.ids)))
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1, sync_dist=True)
+        self.log_loss(loss)
         return loss
 
     def test_step(self, batch: SentenceBatch, batch_idx: int) -> Any:

@@ -5,8 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from identified_runs import Net, fit
-from lightning.pytorch import Callback
+from identified_runs import Cut, Net, fit
 from stand_in_trainer import stand_in_trainer
 from torch import nn
 
@@ -66,11 +65,6 @@ class Late(Net):
 
 @pytest.mark.parametrize("where", ["setup", "configure_model"])
 def test_a_later_stage_draws_the_same_numbers_in_a_new_process_that_makes_the_layers_first(tmp_path, where):
-    class Cut(Callback):
-        def on_train_start(self, trainer, pl_module):
-            if trainer.datamodule.stage == 1:
-                raise RuntimeError("power cut")
-
     _, whole = fit(tmp_path / "whole", Late(where))
     with pytest.raises(RuntimeError, match="power cut"):
         fit(tmp_path / "cut", Late(where), callbacks=[Cut()])

@@ -13,6 +13,7 @@ from interrupted_runs import At, in_a_process, outcome
 from language_files import CHAT, TEXTS, THINKING, model_of, tokenizer_of, write_model, write_rows
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from memorized_runs import memorize
 from peft import LoraConfig, get_peft_model
 from recorded_runs import path_results
 from slow_cases import fast_one_in
@@ -434,11 +435,8 @@ def test_what_a_template_puts_around_answers_is_no_part_of_them(folder, tmp_path
     datamodule = data(folder, tokenizer=str(tmp_path / "llama"), batch_size=4, **files)
     torch.manual_seed(0)
     model = CausalLM(str(tmp_path / "llama"), generate={"max_new_tokens": 24})
-    settings = {"max_epochs": 40, "check_val_every_n_epoch": 40, "optimizer": {"lr": 1e-2}, "patience": 9}
-    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    result = gradual.fit(model, datamodule, (0,), tmp_path / "run", **settings, **quiet)
-    assert result.stages[-1].test["exact_match"] == result.stages[-1].test["rougeL"] == 1.0
-    loaded = CausalLM.load_from_checkpoint(tmp_path / "run" / result.stages[-1].path / "best.ckpt")
+    stage, loaded = memorize(model, datamodule, tmp_path / "run", epochs=40)
+    assert stage.test["exact_match"] == stage.test["rougeL"] == 1.0
     (records,) = trainer().predict(loaded, datamodule)
     assert [record["text"] for record in records] == [c for _, _, c in SUMS]
     loaded.save_pretrained(tmp_path / "out")
