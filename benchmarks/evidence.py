@@ -95,7 +95,7 @@ _SOURCES = [f"reviews/kitchen/pool-{source}.jsonl" for source in ("books", "dvd"
 _REVIEWS = _parts("reviews/kitchen", "jsonl", _SOURCES)
 _INTENTS = _parts("intents", "jsonl", ["intents/pool.jsonl"])
 _TWEETS = _parts("tweebank", "jsonl", ["tweebank/pool.jsonl"])
-# mixed training as long costs most, and has not been the best control of any data set
+# mixed training as long costs most, and has rarely been the best control
 _NOT_MIXED = json.dumps([SAME_STEPS, SAME_RESTARTS, DROP_AT_ONCE])
 # with 4 steps an epoch, dropping at once takes longer than all others, and with 2,000 sentences it equals the restarts
 _TWO = json.dumps([SAME_STEPS, SAME_RESTARTS])
@@ -149,8 +149,6 @@ def _configured(
     options = [*comparison.options, f"--trainer.precision={arguments.precision}", *VARIANTS[arguments.variant]]
     if comparison.config is not None:
         options += [f"--data.{part}={_one_or_list(paths)}" for part, paths in files.items()]
-        if comparison.config == "events":
-            options.append("--model.encoder_layers=null")
         return [f"--config={CONFIGS / comparison.config}.yaml", f"--model.encoder={arguments.encoder}", *options]
     config = arguments.out / "configs" / f"{name}.yaml"
     if not config.exists():

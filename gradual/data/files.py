@@ -53,7 +53,7 @@ class FileDataModule(MixedDomainDataModule):
         text_column: Column to tokenize, or two for pairs; it is replaced by ``input_ids``, ``attention_mask`` and, if
             the tokenizer returns them, ``token_type_ids``. None leaves the columns as they are.
         tokenizer: Folder of an encoder with a fast tokenizer, or its name on the hub; on the command line it defaults
-            to the ``encoder`` of the model, if that is one of gradual's.
+            to the ``pretrained`` or the ``encoder`` of the model, if that is one of gradual's.
         max_length: Maximum number of tokens per example, longer ones are truncated; None for the limit of tokenizer and
             encoder.
         label_column: Column that every example except those of ``predict`` must have. Text in it becomes an index into

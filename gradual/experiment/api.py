@@ -191,7 +191,7 @@ def compare(
         seeds: Each strategy is trained with each of them.
         metrics: Scores to report, of validation and of the test if there is one; None for all but the loss, or the
             loss alone.
-        baseline: The strategy that differences are taken from; None for in-domain only.
+        baseline: The strategy that differences are taken from; None for in-domain only, or else the first one.
         jobs: Number of stages to train at once, each in a process of its own with its share of the cores, or a GPU.
             ``model`` must then be a function or class of a module, or a ``functools.partial`` of one.
         monitor: As in ``gradual.fit``, like all settings that follow.

@@ -236,7 +236,7 @@ def _baseline(tree: Tree, name: str | None) -> str:
         name = IN_DOMAIN_ONLY if IN_DOMAIN_ONLY in tree.strategies else next(iter(tree.strategies))
     name = next((other for other, strategy in tree.strategies.items() if name in strategy.also), name)
     if name not in tree.strategies:
-        raise InputError(f"baseline is '{name}'; accepted are {', '.join(tree.strategies)}.")
+        raise InputError(f"baseline is '{name}': it must be one of the strategies {', '.join(tree.strategies)}.")
     return name
 
 
