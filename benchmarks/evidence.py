@@ -6,7 +6,8 @@ Runs what ``DATA`` has the files of, in the order of what they tell per hour, ea
 same command goes on where it was stopped. Classification and tagging are configured by ``gradual init`` from the files,
 the paper's two tasks by ``configs/evidence``. Validation sets are cut to 200 examples: who has 100 examples to train on
 has no more. Afterwards ``OUT/scores.csv`` has the monitored score of every strategy and seed, and ``gradual report
-OUT/*`` makes one page of all data sets.
+OUT/NAME ...`` makes one page of the data sets that are named. Other data, another encoder or other layers need an ``OUT``
+of their own.
 
 With ``--search`` it searches for a schedule instead, for twenty times the steps of the comparison's gradual path (or
 ``--search TIMES``), and compares what it finds with the default schedule and with controls under fresh seeds.
@@ -259,6 +260,11 @@ def main() -> None:
     arguments.data, arguments.out = arguments.data.resolve(), arguments.out.resolve()
     arguments.encoder = arguments.encoder.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    given = {name: str(getattr(arguments, name)) for name in ("data", "encoder", "layers")}
+    record = arguments.out / "made-with.json"
+    if record.exists() and (before := json.loads(record.read_text(encoding="utf-8"))) != given:
+        parser.error(f"{arguments.out} was made with {before}, not with {given}: give another --out")
+    record.write_text(json.dumps(given), encoding="utf-8")
     if arguments.layers:
         arguments.encoder = first_layers(arguments.encoder, arguments.layers, arguments.out)
     for name in arguments.only:
