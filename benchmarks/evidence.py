@@ -6,8 +6,8 @@ Runs what ``DATA`` has the files of, in the order of what they tell per hour, ea
 same command goes on where it was stopped. Classification and tagging are configured by ``gradual init`` from the files,
 the paper's two tasks by ``configs/evidence``. Validation sets are cut to 200 examples: who has 100 examples to train on
 has no more. Afterwards ``OUT/scores.csv`` has the monitored score of every strategy and seed, and ``gradual report
-OUT/NAME ...`` makes one page of the data sets that are named. Other data, another encoder or other layers need an ``OUT``
-of their own.
+OUT/NAME ...`` makes one page of the data sets that are named. Other data, another encoder or other layers need an
+``OUT`` of their own.
 
 With ``--search`` it searches for a schedule instead, for twenty times the steps of the comparison's gradual path (or
 ``--search TIMES``), and compares what it finds with the default schedule and with controls under fresh seeds.
