@@ -1,4 +1,4 @@
-"""What the tests of dialogue state trackers share."""
+"""A dialogue state tracker that is ready for data."""
 
 import torch
 
@@ -12,8 +12,3 @@ def make_tracker(demo, datamodule, **arguments):
     datamodule.configure(tracker)
     tracker.setup("fit")
     return tracker
-
-
-def trained(model):
-    """The parameters that are trained, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

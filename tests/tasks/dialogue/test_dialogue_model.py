@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 from dialogue_files import encoded, tiny_bert
-from dialogue_trackers import trained
 from naive_sumbt import naive_logits, naive_loss
 from torch import nn
+from trained_parameters import trained
 from transformers import DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
 from gradual.nn.packing import Packing

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from dialogue_trackers import make_tracker, trained
+from dialogue_trackers import make_tracker
 from quiet_trainer import quiet_trainer
 from slow_cases import fast_one_in
+from trained_parameters import trained
 from transformers import AutoModel
 
 from gradual.tasks.dialogue import BeliefScores, DialogueStateTracker
