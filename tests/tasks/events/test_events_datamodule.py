@@ -11,8 +11,6 @@ from tiny_models import write_model
 from gradual.errors import InputError
 from gradual.tasks.events import EventDataModule
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
-
 
 def test_an_unknown_label_in_a_file_to_predict_is_an_input_error(folder, tmp_path):
     write_documents(tmp_path / "new.json", [document("N", sentence("two men", [(0, 1, "PERSON")]))])
