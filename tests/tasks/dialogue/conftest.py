@@ -1,8 +1,12 @@
-"""A few demo dialogues, and a data module of them."""
+"""A few demo dialogues with their data module, and a server to download files from."""
+
+import threading
+from collections.abc import Iterator
 
 import pytest
+from download_server import CONTENT, TRAIN, Server, git_blob_id
 
-from gradual.tasks.dialogue import DialogueDataModule
+from gradual.tasks.dialogue import DialogueDataModule, download
 from gradual.tasks.dialogue.demo import write_demo_data
 
 
@@ -25,3 +29,22 @@ def datamodule(demo):
     )
     data.setup()
     return data
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server with one hotel file and the whole training set, which the checksum table is made to expect."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "RETRY_DELAYS", (0.0, 0.0))
+    whole = {"train.tsv": b"all\n", "ontology.json": b"{}"}
+    table = {"hotel": {"train.tsv": CONTENT}, "all": whole}
+    blobs = {domain: {name: git_blob_id(data) for name, data in files.items()} for domain, files in table.items()}
+    monkeypatch.setattr(download, "CHECKSUMS", blobs)
+    with Server() as server:
+        server.files = {TRAIN: CONTENT} | {f"/data/multiwoz/{name}": data for name, data in whole.items()}
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
