@@ -1,10 +1,12 @@
-"""A few demo dialogues with their data module, and a server to download files from."""
+"""Dialogues of the demo and of written files with their data modules, and a server to download files from."""
 
 import threading
 from collections.abc import Iterator
 
 import pytest
+from dialogue_files import write_dialogues, write_ontology
 from download_server import CONTENT, TRAIN, Server, git_blob_id
+from hotel_dialogues import FILES
 
 from gradual.tasks.dialogue import DialogueDataModule, download
 from gradual.tasks.dialogue.demo import write_demo_data
@@ -29,6 +31,33 @@ def datamodule(demo):
     )
     data.setup()
     return data
+
+
+@pytest.fixture(scope="session")
+def encoder(demo):
+    return str(demo / "encoder")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The dialogue files of a domain."""
+    folder = tmp_path / "domains" / "hotel"
+    folder.mkdir(parents=True)
+    write_ontology(folder / "ontology.json")
+    for name, dialogues in FILES.items():
+        write_dialogues(folder / f"{name}.tsv", dialogues)
+    return folder
+
+
+@pytest.fixture
+def make(folder, encoder):
+    """Makes a data module of the files; arguments as given."""
+
+    def make(**arguments):
+        root = folder.parents[1]
+        return DialogueDataModule(**{"root": str(root), "domain": "hotel", "tokenizer": encoder, **arguments})
+
+    return make
 
 
 @pytest.fixture
