@@ -56,6 +56,17 @@ class LinearModel(LightningModule):
         self.log("test/loss", self._loss(batch), batch_size=len(batch[0]))
 
 
+class Own(LinearModel):
+    """The same with an optimizer of its own, as a module usually has it."""
+
+    def __init__(self, lr: float):
+        super().__init__()
+        self.own_lr = lr
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.own_lr)
+
+
 def data(**changes) -> MixedDomainDataModule:
     parts = {
         "in_domain": Examples("in", 12, 2.0, 1),

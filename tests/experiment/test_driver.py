@@ -3,7 +3,6 @@
 import json
 import logging
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,24 +10,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
 from linear_model import Examples
-from recorded_runs import LinearModel, Scripted, Stop, data, path_results, run, weights
+from recorded_runs import LinearModel, Own, Scripted, Stop, data, path_results, run, weights
 from slow_cases import fast_one_in
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from torch import nn
 
 import gradual
-from gradual import InputError, OptimizerConfig, Stage
-
-
-class Own(LinearModel):
-    """The same with an optimizer of its own."""
-
-    def __init__(self, lr: float):
-        super().__init__()
-        self.own_lr = lr
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.own_lr)
+from gradual import OptimizerConfig, Stage
 
 
 def same(left, right) -> bool:
@@ -202,12 +190,6 @@ def test_a_stage_that_had_converged_before_an_interruption_trains_no_further(tmp
     assert not model.losses
 
 
-def test_another_experiment_is_refused_with_the_difference(tmp_path):
-    run(tmp_path, schedule=[0])
-    with pytest.raises(InputError, match=r"max_epochs: 3, now 4"):
-        run(tmp_path, schedule=[0], max_epochs=4)
-
-
 def test_a_changed_override_is_another_stage(tmp_path):
     run(tmp_path, schedule=[0])
     model, result = run(tmp_path, schedule=[{"amount": 0, "optimizer": {"lr": 0.01}}])
@@ -219,40 +201,6 @@ def test_without_test_data_there_are_no_test_scores(tmp_path):
     model, result = run(tmp_path, schedule=[5, 0], data=data(test=None))
     assert [stage.test for stage in result.stages] == [{}, {}]
     assert same(model.state_dict(), weights(result.best_checkpoint()))
-
-
-def test_mistakes_end_in_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="There is no optimizer"):
-        run(tmp_path / "a", optimizer=None)
-    with pytest.raises(InputError, match=r"monitor is 'val/los'.*the names logged are .*val/loss"):
-        run(tmp_path / "b", monitor="val/los", mode="min")
-    with pytest.raises(InputError, match=r"monitor, 'val/los', does not say which values are better.* set mode to"):
-        run(tmp_path / "k", monitor="val/los")
-    with pytest.raises(InputError, match="no validation data"):
-        run(tmp_path / "c", data=data(val=None))
-    with pytest.raises(InputError, match="the pool holds 40"):
-        run(tmp_path / "d", schedule=[41, 0])
-    with pytest.raises(InputError, match="mode is 'best': it must be 'auto', 'min' or 'max'"):
-        run(tmp_path / "e", mode="best")
-    with pytest.raises(InputError, match=r"no setting 'patiense'\. Did you mean 'patience'"):
-        run(tmp_path / "h", patiense=3)
-    with pytest.raises(InputError, match="Did you mean 'lr'"):
-        run(tmp_path / "f", optimizer={"l": 0.1})
-    with pytest.raises(InputError, match="matches no trainable parameter"):
-        run(tmp_path / "g", optimizer={"lr": 0.1, "lr_by_name": {"enc.*": 1}})
-    with pytest.raises(InputError, match="Trainer cannot be made: The strategy `fsdp` requires a GPU"):
-        run(tmp_path / "i", strategy="fsdp")
-    with pytest.raises(InputError, match="precision is 'three': it must be 64, 32, "):
-        run(tmp_path / "j", precision="three")
-    (tmp_path / "run").write_text("a file")
-    with pytest.raises(InputError, match="cannot be created"):
-        run(tmp_path)
-
-
-def test_an_average_of_weights_is_refused_where_no_process_has_them_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradual.stage.train.is_sharded", lambda trainer: True)
-    with pytest.raises(InputError, match="weight_averaging needs the whole module"):
-        run(tmp_path, weight_averaging=0.9)
 
 
 def test_the_users_callbacks_and_loggers_are_used(tmp_path):
@@ -281,52 +229,6 @@ def test_training_scores_stand_in_the_line_of_their_epoch(tmp_path):
     assert [json.loads(line)["train/epoch"] for line in lines] == [1, 2, 3]
 
 
-class Extra(LinearModel):
-    def get_extra_state(self):
-        return {"a": 1}
-
-    def set_extra_state(self, state):
-        pass
-
-
-class Saving(LinearModel):
-    def __init__(self, file):
-        super().__init__()
-        self.save_hyperparameters()
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        (lambda: Saving(Path("a")), "The hyperparameter 'file' of Saving is a PosixPath, which cannot be saved"),
-        (lambda: Saving(lambda: 1), "The hyperparameter 'file' of Saving is a function, which cannot be saved"),
-        (Extra, "The state of Extra has the entry '_extra_state', a dict: it must be a tensor"),
-    ],
-)
-def test_values_that_no_checkpoint_can_hold_are_refused_before_training(tmp_path, model, said):
-    model = model()
-    with pytest.raises(InputError, match=said):
-        run(tmp_path, model)
-    assert not model.losses
-    run(tmp_path / "plain", Saving("a"), schedule=[0])
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"optimizer": {"weight_decay": 0.1}, "lr_schedule": {"name": "linear"}},
-         r"^optimizer\.weight_decay and lr_schedule\.name would do nothing"),
-        ({"optimizer": {"lr_scale": 0.5}, "schedule": [5, {"amount": 0, "lr_schedule": {"warmup": 0.1}}]},
-         r"^lr_schedule\.warmup would do nothing"),
-    ],
-)  # fmt: skip
-def test_settings_that_a_module_s_own_optimizer_would_ignore_are_refused_before_any_stage(tmp_path, settings, said):
-    model = Own(0.1)
-    with pytest.raises(InputError, match=said):
-        run(tmp_path, model, **settings)
-    assert not model.losses
-
-
 @pytest.mark.parametrize("way", ["limit", "empty"])
 def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, way):
     changed = {"test": Examples("test", 0, 2.0, 4)} if way == "empty" else {}
@@ -334,27 +236,6 @@ def test_without_a_test_the_best_weights_are_what_the_model_ends_with(tmp_path, 
     model, result = run(tmp_path, schedule=[5, 0], data=data(**changed), **settings)
     assert [stage.test for stage in result.stages] == [{}, {}]
     assert same(model.state_dict(), weights(result.best_checkpoint()))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"fast_dev_run": True},
-        {"limit_val_batches": 0},
-        {"barebones": True, "logger": None},
-        {"enable_checkpointing": False},
-    ],
-)
-def test_a_stage_that_could_keep_no_epoch_is_refused_before_training(tmp_path, settings):
-    model = LinearModel()
-    with pytest.raises(InputError, match=f"^With {next(iter(settings))}.* no epoch is the best"):
-        run(tmp_path, model, **settings)
-    assert not model.losses
-
-
-def test_processes_that_bring_nothing_back_are_refused(tmp_path):
-    with pytest.raises(InputError, match="DDPStrategy starts processes that end with what they have learnt"):
-        run(tmp_path, strategy="ddp_spawn", devices=2)
 
 
 class Built(LinearModel):
