@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from quiet_trainer import quiet_trainer
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -12,8 +12,6 @@ import gradual
 from gradual import InputError, MixedDomainDataModule
 from gradual.tasks.base import TaskModule
 from gradual.tasks.scores import TaskScores
-
-QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
 
@@ -102,14 +100,10 @@ class Classifier(TaskModule):
         return loss
 
 
-def trainer(**arguments):
-    return Trainer(**QUIET, **{"enable_checkpointing": False, **arguments})
-
-
 @pytest.mark.parametrize("run", ["fit", "validate", "test", "predict"])
 def test_lightning_configures_a_model_for_its_data_before_the_model_makes_its_layers(run):
     model = Classifier()
-    getattr(trainer(max_epochs=1), run)(model, datamodule=Labelled())
+    getattr(quiet_trainer(max_epochs=1), run)(model, datamodule=Labelled())
     assert model.called == ["configure_data", "setup", "configure_model"]
     assert model.head.out_features == 3
 
@@ -124,7 +118,7 @@ def test_outside_of_a_trainer_a_data_module_configures_a_model():
 
 def test_reading_the_data_does_not_configure_the_model_of_an_attached_trainer():
     model, data = Classifier(), Labelled()
-    data.trainer = trainer()
+    data.trainer = quiet_trainer()
     data.trainer.strategy.connect(model)
     assert (data.in_domain_size, data.amounts, data.pool_size) == (6, [0], 6)
     assert model.called == []
@@ -138,11 +132,13 @@ def test_a_checkpoint_brings_the_layers_and_is_compared_with_the_data(tmp_path):
     checkpoint = result.best_checkpoint()
     loaded = Classifier.load_from_checkpoint(checkpoint)
     assert torch.equal(loaded.head.weight, model.head.weight)
-    assert trainer().test(loaded, data, verbose=False)[0]["test/loss"] == pytest.approx(result.stages[-1].test["loss"])
+    assert quiet_trainer().test(loaded, data, verbose=False)[0]["test/loss"] == pytest.approx(
+        result.stages[-1].test["loss"]
+    )
     with pytest.raises(InputError, match="trained with 3 classes, and the data has 5"):
-        trainer().test(loaded, Labelled(5), verbose=False)
+        quiet_trainer().test(loaded, Labelled(5), verbose=False)
     with pytest.raises(InputError, match="trained with 5 classes, and the data has 3"):
-        trainer().test(Classifier(), Labelled(5), ckpt_path=checkpoint, verbose=False)
+        quiet_trainer().test(Classifier(), Labelled(5), ckpt_path=checkpoint, verbose=False)
 
 
 def test_data_of_another_task_is_refused():
@@ -151,7 +147,7 @@ def test_data_of_another_task_is_refused():
         InputError,
         match=r"^Classifier needs a data module whose spec\(\) returns the class Classes, but this one returns None\.$",
     ):
-        trainer().validate(Classifier(), data)
+        quiet_trainer().validate(Classifier(), data)
 
 
 class Watched(Classifier):
@@ -171,7 +167,7 @@ def test_gradients_are_kept_only_while_they_are_accumulated_and_weights_are_thos
     head = nn.Linear(4, 3)
     head.load_state_dict(model.head.state_dict())
     model.called.clear()
-    trainer(max_epochs=1, limit_val_batches=0, accumulate_grad_batches=accumulated).fit(model, datamodule=data)
+    quiet_trainer(max_epochs=1, limit_val_batches=0, accumulate_grad_batches=accumulated).fit(model, datamodule=data)
     there = [flag for flag in model.called if isinstance(flag, bool)]
     batches = list(data.train_dataloader())
     assert there == [number % accumulated > 0 for number in range(len(batches))]
