@@ -66,6 +66,7 @@ def test_larger_models_have_lower_rates_and_very_large_ones_an_adapter():
     sizes = (20e6, 110e6, 340e6, 700e6)
     rates = [propose(5000, 10_000, int(size)).lr for size in sizes]
     assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[1] > rates[-1]
     assert not any(propose(5000, 10_000, int(size)).lora for size in sizes)
     large = propose(5000, 10_000, 7_000_000_000)
     assert large.lora

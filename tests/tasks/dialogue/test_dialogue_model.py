@@ -248,7 +248,9 @@ def test_the_content_of_padding_does_not_matter():
     batch = collate(encoded(LENGTHS, CANDIDATES), max_padding=1)
     before = model(batch)
     (group,) = batch.groups
-    group.input_ids[group.attention_mask == 0] = 7
+    padding = group.attention_mask == 0
+    assert padding.any()
+    group.input_ids[padding] = 7
     torch.testing.assert_close(model(batch), before, rtol=1e-5, atol=1e-5)
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from events_corpus import NAMES, SCORES, WIDE, corpus, data, extractor, fit, predicted
 from events_files import document, sentence, write_documents
+from lightning.pytorch import Callback
 from quiet_trainer import quiet_trainer
 from slow_cases import fast_one_in
 
 from gradual.errors import InputError
 from gradual.tasks.events import EventExtractor, read_documents
-from gradual.tasks.events.metrics import ExtractionScores
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's advice
 
@@ -141,6 +141,15 @@ def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(folder, p
     assert logged == pytest.approx(torch.stack(totals).sum().item() / documents, rel=1e-6)
 
 
-def test_the_encoder_is_in_training_mode_while_it_trains(folder):
-    model = extractor(folder)
-    assert all(module.training for module in model.modules() if not isinstance(module, ExtractionScores))
+def test_the_encoder_is_in_training_mode_while_it_trains(folder, tmp_path):
+    """Pretrained models come in evaluation mode, without dropout."""
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            modules = module.model.encoder.modules()
+            seen.append((trainer.current_epoch, all(part.training for part in modules)))
+
+    fit(folder, tmp_path / "run", optimizer={"lr": 1e-3}, max_epochs=2, check_val_every_n_epoch=1, callbacks=[Watch()])
+    assert {epoch for epoch, _ in seen} == {0, 1}
+    assert all(training for _, training in seen)

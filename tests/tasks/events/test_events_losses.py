@@ -87,15 +87,21 @@ def test_nothing_to_learn_is_an_input_error(folder, tmp_path):
 
 
 def test_documents_without_a_layer_count_neither_in_its_loss_nor_in_its_scores(folder, tmp_path):
-    """A pool with events alone says nothing about entities."""
+    """A pool with events alone says nothing about entities, even where entities are predicted in it."""
     whole = document("A", *SENTENCES[:2])
     events_only = document("B", *SENTENCES[:2], layers=["events"])
-    results = []
+    results, losses = [], []
     for number, documents in enumerate(([whole], [whole, events_only])):
         write_documents(tmp_path / f"{number}.json", documents)
         datamodule = data(folder, test=str(tmp_path / f"{number}.json"))
         (scores,) = quiet_trainer().test(configured(folder, datamodule), datamodule, verbose=False)
         results.append(scores)
+        model = configured(folder, datamodule, loss_weights=LossWeights(events=0))
+        model.log = lambda *_, **__: None
+        with torch.no_grad():
+            losses.append(model.training_step(datamodule.collate_fn([*datamodule.domains.test]), 0).item())
+    assert losses[1] == pytest.approx(losses[0] / 2, rel=1e-5)  # the mean over documents, one of which adds nothing
+    assert results[0]["test/ner_f1"] > 0
     for name in ("ner", "relation"):
         for part in ("precision", "recall", "f1"):
             assert results[0][f"test/{name}_{part}"] == results[1][f"test/{name}_{part}"]

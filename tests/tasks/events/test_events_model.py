@@ -167,6 +167,7 @@ def test_an_encoder_that_counts_positions_from_its_padding_piece():
 def test_the_content_of_padding_does_not_matter(model):
     batch = collate(encoded_documents(LENGTHS, seed=3), max_padding=1)
     before = model(batch)
+    assert any((group.attention_mask == 0).any() for group in batch.groups)
     for group in batch.groups:
         group.input_ids[group.attention_mask == 0] = 7
     torch.testing.assert_close(vars(model(batch)), vars(before), rtol=1e-5, atol=1e-5)

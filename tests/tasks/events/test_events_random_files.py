@@ -6,7 +6,7 @@ import pytest
 from damaged_bytes import mutate, mutations
 from dygie_lines import LINE, changed, write
 from events_files import document, sentence, write_documents
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradual.errors import InputError
@@ -103,10 +103,12 @@ damage = mutations(b"\n", b"\r", b"9", b"-", b"[", b"{}", b'"', b"\\ud8", b"\0")
 
 
 @given(changes=damage)
+@example(changes=[])
 def test_a_file_with_damaged_bytes_is_read_or_refused(folder, changes):
     content = "\n".join(map(json.dumps, LINES)).encode()
     (folder / "damaged.json").write_bytes(mutate(content, changes))
     read = read_or_refused(folder / "damaged.json")
+    assert read is not None or changes
     if read is not None:
         check_what_was_read(read)
 
@@ -123,11 +125,13 @@ values = st.recursive(scalars, lambda v: st.one_of(st.lists(v, max_size=4), st.d
 
 
 @given(changes=st.lists(st.tuples(st.sampled_from(places(LINE)), values), min_size=1, max_size=3))
+@example(changes=[])
 def test_a_line_with_wrong_values_is_read_or_refused(folder, changes):
     line = LINE
     for place, value in sorted(changes, key=lambda change: -len(change[0])):  # inner places first: all are there
         line = changed(*place, value, line=line)
     write(folder / "wrong.json", LINES[1], line)
     read = read_or_refused(folder / "wrong.json")
+    assert read is not None or changes
     if read is not None:
         check_what_was_read(read)

@@ -87,10 +87,17 @@ def test_other_precisions_train(folder, precision):
     model, datamodule = configured(folder, val_scores=["exact_match"])
     model.log = Seq2Seq.log.__get__(model)
     model.configure_optimizers = lambda: torch.optim.AdamW(model.parameters(), lr=1e-2)
+    computed = set()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, args, output: computed.add(output.dtype))
     made = quiet_trainer(max_epochs=3, precision=precision, inference_mode=False)
     before = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
     made.fit(model, datamodule)
     assert made.validate(model, datamodule, verbose=False)[0]["val/loss"] < before
+    weights = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {weights}
+    assert computed == {torch.bfloat16}
 
 
 def test_a_prefix_stands_before_each_source(folder):
