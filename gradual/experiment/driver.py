@@ -262,5 +262,5 @@ def _print_tree(experiment: Experiment, tree: Tree) -> None:
 
 
 def _report(root: Path) -> None:
-    save_strategies(root)
     write_report(root)
+    save_strategies(root)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradual.report.collect import Comparison, Split, StageRecord, Strategy
-from gradual.report.scores import Score, final_score
+from gradual.report.scores import Score, final_score, mean_of
 from gradual.report.significance import Finished, Significance, compare, compare_scores, strategy_of_interest
 from gradual.score_names import without_split
 
@@ -119,7 +118,7 @@ def _best(controls: list[Strategy], monitored: dict[str, Score], mode: str) -> B
     chosen = {}
     for seed in seeds:
         judges = [other for other in seeds if other != seed] or seeds
-        means = {name: statistics.fmean(of_seed[judge] for judge in judges) for name, of_seed in scores.items()}
+        means = {name: mean_of([of_seed[judge] for judge in judges]) for name, of_seed in scores.items()}
         finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
         if not finite:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from gradual.report.collect import Comparison, Split, StageRecord, Strategy
@@ -26,7 +26,7 @@ class Score:
     @property
     def mean(self) -> float | None:
         """The mean; None without seeds."""
-        return statistics.fmean(self.by_seed.values()) if self.by_seed else None
+        return mean_of(self.by_seed.values()) if self.by_seed else None
 
     @property
     def std(self) -> float | None:
@@ -43,7 +43,7 @@ class Score:
         """The mean difference from ``other`` over the seeds that both have; None if there are none."""
         shared = self.by_seed.keys() & other.by_seed.keys()
         differences = [self.by_seed[seed] - other.by_seed[seed] for seed in sorted(shared)]
-        return statistics.fmean(differences) if differences else None
+        return mean_of(differences) if differences else None
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class StrategyScores:
     steps: float | None
     seconds: float | None
     examples_seen: float | None
+
+
+def mean_of(values: Collection[float]) -> float:
+    """The mean, also of values that are not finite, of which ``statistics.fmean`` refuses some."""
+    return statistics.fmean(values) if all(map(math.isfinite, values)) else sum(values) / len(values)
 
 
 def stage_score(strategy: Strategy, stage: int, split: Split, metric: str) -> Score:

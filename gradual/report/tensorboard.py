@@ -6,11 +6,11 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gradual.files import read_json
+from gradual.report.scores import Score
 from gradual.runs.directory import StageDirectory
 from gradual.runs.result import StageResult
 
@@ -48,7 +48,7 @@ def save_strategies(root: Path) -> None:
                 finals[name] += [final] if final else []
     every = [stage for paths in finished.values() for path in paths for stage in path]
     names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}
-    shown = [(split, name) for split in names for name in names[split] if _values(every, split, name)]
+    shown = [(split, name) for split in names for name in names[split] if _score(every, split, name).by_seed]
     for name, paths in finished.items():
         if paths:
             hyperparameters: dict[str, str | int] = {
@@ -73,23 +73,25 @@ def _save_strategy(
         writer.add_custom_scalars({"strategies": _charts(shown)})
         for number, stages in enumerate(zip(*paths), start=1):
             for split, metric in shown:
-                values = _values(stages, split, metric)
-                if values:
-                    mean, spread = fmean(values), stdev(values) if len(values) > 1 else 0.0
-                    for tag, value in (("mean", mean), ("low", mean - spread), ("high", mean + spread)):
+                score = _score(stages, split, metric)
+                if score.mean is not None:
+                    spread = score.std or 0.0
+                    ends = (("mean", score.mean), ("low", score.mean - spread), ("high", score.mean + spread))
+                    for tag, value in ends:
                         writer.add_scalar(f"{split}/{metric}/{tag}", value, number)
             writer.add_scalar("converged", float(all(stage.converged for stage in stages)), number)
         final = {
-            f"hparam/{metric}" if split == "test" else f"hparam/{split}/{metric}": fmean(values)
+            f"hparam/{metric}" if split == "test" else f"hparam/{split}/{metric}": mean
             for split, metric in shown
-            if (values := _values(finals, split, metric))
+            if (mean := _score(finals, split, metric).mean) is not None
         }
         writer.add_hparams(hyperparameters, final, run_name=".")
 
 
-def _values(stages: Iterable[StageResult], split: str, metric: str) -> list[float]:
+def _score(stages: Iterable[StageResult], split: str, metric: str) -> Score:
+    """A score of the stages that have it, one for each seed."""
     scores = [getattr(stage, split) for stage in stages]
-    return [found[metric] for found in scores if metric in found]
+    return Score({number: found[metric] for number, found in enumerate(scores) if metric in found})
 
 
 def _charts(shown: Sequence[tuple[str, str]]) -> dict[str, list[object]]:
