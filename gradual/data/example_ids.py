@@ -1,4 +1,4 @@
-"""Whether ids identify examples, or only number those of each file, as in many published data sets."""
+"""Whether ids identify examples, only number those of each file (as in many published data sets), or are shared."""
 
 from __future__ import annotations
 
@@ -36,3 +36,21 @@ def other_example(tables: Mapping[str, Any], column: str, inputs: Sequence[str])
             if example not in same:
                 return f"'{id_}' is another example in {part.replace('_', '-')} data than in validation or test data"
     return None
+
+
+def shared_ids(ids: Any) -> tuple[int, int] | None:
+    """Count examples and ids where several examples have one id.
+
+    Args:
+        ids: The ids of the examples, as a ``pyarrow.ChunkedArray``; those that are null or empty are no ids.
+
+    Returns:
+        The number of examples with an id, and of different ids; None if these are the same.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = ids.cast(pa.string())
+    known = texts.filter(pc.not_equal(texts, ""))
+    different = pc.count_distinct(known).as_py()
+    return None if different == len(known) else (len(known), different)

@@ -48,7 +48,7 @@ from torch import Tensor
 from gradual.checks import integer
 from gradual.data.cache import ReadOptions, read_features, read_tables
 from gradual.data.domains import Domains
-from gradual.data.example_ids import other_example
+from gradual.data.example_ids import other_example, shared_ids
 from gradual.data.features import LENGTH, Features
 from gradual.data.file_dataset import FileDataset
 from gradual.data.files import FileDataModule, expand
@@ -223,6 +223,7 @@ class TaskFileDataModule(FileDataModule):
         """Map the features from the cache."""
         made = self._read()
         own = self._ids_are_of_each_file()
+        self._say_shared_ids()
         self.collate_fn = self.collator()
         return self._domains_of(
             {
@@ -372,3 +373,17 @@ class TaskFileDataModule(FileDataModule):
                 other,
             )
         return other is not None
+
+    def _say_shared_ids(self) -> None:
+        """Log that several test examples have one id: they are one unit where results are compared."""
+        ids = self.values_of(ID, "test") if "test" in self.tables else None
+        shared = None if ids is None else shared_ids(ids)
+        if shared is not None:
+            examples, different = shared
+            note(
+                "%d test examples have %s in '%s': where test scores are compared, those with the same id count as one "
+                "unit, such as the sentences of a document.",
+                examples,
+                "the same id" if different == 1 else f"{different} different ids",
+                self.column_of[ID],
+            )

@@ -23,7 +23,11 @@ SPLITS: dict[Split, str] = {"val": "validation", "test": "test"}
 """The splits that scores are measured on, and their names for readers."""
 
 Examples = dict[str, dict[str, tuple[float, float]]]
-"""Test results by example and metric, as numerator and denominator; scores of several examples divide their sums."""
+"""Test results by id and metric, as numerator and denominator; scores of several examples divide their sums.
+
+Examples of one id, such as the sentences of a document, are one entry with their sums: what was sampled, and what is
+resampled, is the document.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class StageRecord:
         result: Its result; None until it is finished.
         history: Logged values, one entry per epoch, in order.
         examples: Test results by example; None if they were not saved.
+        tested: Number of test results by example, of which several may have one id.
     """
 
     path: str
@@ -45,6 +50,7 @@ class StageRecord:
     result: StageResult | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     examples: Examples | None = None
+    tested: int = 0
 
     @property
     def sources(self) -> dict[str, int]:
@@ -329,14 +335,16 @@ def _stage(root: Path, path: str, details: bool) -> StageRecord:
     folder = root / path
     settings, result, history = folder / "stage.json", folder / "result.json", folder / "history.jsonl"
     finished = result.is_file()
-    examples = folder / "test_examples.jsonl"
+    kept = folder / "test_examples.jsonl"
+    examples, tested = _examples(kept) if details and kept.is_file() else (None, 0)
     return StageRecord(
         path=path,
         started=finished or history.is_file() or (folder / "sample.txt").is_file(),
         settings=read_mapping(settings) if settings.is_file() else None,
         result=_result(result) if finished else None,
         history=_history(history, finished) if details else [],
-        examples=_examples(examples) if details and examples.is_file() else None,
+        examples=examples,
+        tested=tested,
     )
 
 
@@ -369,15 +377,17 @@ def _history(file: Path, finished: bool) -> list[dict[str, Any]]:
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
-def _examples(file: Path) -> Examples:
+def _examples(file: Path) -> tuple[Examples, int]:
+    """The results by id, and how many lines they are of; an example without an id is known by its line."""
     examples: Examples = {}
+    number = 0
     for number, entry in read_lines(file):
-        name = str(entry.pop("id", ""))
-        if not name or name in examples:
-            raise InputError(f"{file}, line {number}: the 'id' {name!r} is empty or occurs twice.")
+        name = entry.pop("id", None)
+        sums = examples.setdefault(f"(line {number})" if name in (None, "") else str(name), {})
         for metric, pair in entry.items():
             if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
                 expected = "it must be [numerator, denominator]"
                 raise InputError(f"{file}, line {number}: '{metric}' is {pair!r}: {expected}.")
-        examples[name] = {metric: (pair[0], pair[1]) for metric, pair in entry.items()}
-    return examples
+            before = sums.get(metric, (0, 0))
+            sums[metric] = (before[0] + pair[0], before[1] + pair[1])
+    return examples, number

@@ -26,6 +26,7 @@ def remarks(comparison: Comparison) -> list[str]:
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
         found.append("There are no test scores, since no stage was tested: all scores are validation scores.")
     found += _other_test_data(strategies)
+    found += _shared_ids(strategies)
     if without := comparison.without_examples:
         found.append(
             f"The test gives no results by example for {_listed(without)}: the significance of differences is computed "
@@ -97,6 +98,21 @@ def _other_test_data(strategies: Sequence[Strategy]) -> list[str]:
     return [
         "Test scores were measured on different test data, and differences between them are left out: "
         f"{sides}. The same gradual compare tests them all on the present data."
+    ]
+
+
+def _shared_ids(strategies: Sequence[Strategy]) -> list[str]:
+    """A remark if several test examples have one id; none otherwise."""
+    finals = [strategy.final(seed) for strategy in strategies for seed in strategy.finished_seeds]
+    counts = {
+        (final.tested, len(final.examples))
+        for final in finals
+        if final is not None and final.examples is not None and len(final.examples) < final.tested
+    }
+    return [
+        f"Test examples with the same id, such as the sentences of a document, are resampled together: {tested:,} "
+        f"examples have {ids:,} {'id' if ids == 1 else 'different ids'}."
+        for tested, ids in sorted(counts)[-1:]
     ]
 
 

@@ -138,8 +138,8 @@ def not_computed(comparison: Comparison, found: Sequence[Significance]) -> list[
     strategy = strategy_of_interest(comparison)
     there = {(significance.other, significance.metric) for significance in found}
     return [
-        f"No significance of {strategy.name} against {other.name} in '{metric}': no seed has test results by example "
-        "for both."
+        f"No significance of {strategy.name} against {other.name} in '{metric}': no seed has test results of at "
+        "least two examples for both."
         for other in comparison.strategies
         for metric in comparison.metrics
         if strategy is not None and other is not strategy and (other.name, metric) not in there

@@ -28,6 +28,15 @@ def test_of_a_comparison_a_stage_is_chosen(trained, tmp_path, capsys):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_run_whose_test_ids_repeat_or_are_empty_is_exported(trained, tmp_path):
+    files = trained.files()
+    rows = [{**row, "id": id_} for row, id_ in zip(texts(4), ("d1", "d1", "", "d2"))]
+    run = fit(tmp_path, "TextClassifier", trained["bert"], "run", **files | {"test": write(tmp_path / "t.jsonl", rows)})
+    card = (export(run, tmp_path / "model") / "README.md").read_text()
+    assert "4 test" in card
+    assert "test accuracy" in card
+
+
 @pytest.mark.parametrize("command", ["export", "predict", "test"])
 def test_what_is_no_stage(command, tmp_path, capsys):
     out = ["--out", tmp_path / "model"] if command == "export" else []

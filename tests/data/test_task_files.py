@@ -341,6 +341,25 @@ def test_ids_that_only_number_the_examples_of_a_file(make, tmp_path, caplog, tex
     assert [data.domains.val[at]["id"] for at in (0, 1)] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["d1", "d1", "d2", "d3"], "4 test examples have 3 different ids in 'id'"),
+        (["d1", "d1", "", None], "2 test examples have the same id in 'id'"),
+        (["", "", None, "d1"], ""),
+        ([1, 2, 3, 4], ""),
+    ],
+)
+def test_test_examples_that_share_ids_are_said(make, tmp_path, caplog, ids, said):
+    caplog.set_level(logging.INFO, "gradual")
+    test = write(tmp_path / "test.jsonl", [{**row, "id": id_} for row, id_ in zip(rows(4), ids)])
+    data = make(write(tmp_path / "in.jsonl", rows(3)), test=test)
+    data.setup()
+    data.setup()
+    lines = [line for line in caplog.messages if "count as one unit" in line]
+    assert [line.split(":")[0] for line in lines] == ([said] if said else [])
+
+
 def test_ids_are_found_beside_the_column_of_an_order(make, tmp_path):
     """Only the pool has the column of an order, so that examples of an id are not told apart by it."""
     ids, pool = {"id": lambda at: f"n{at}"}, rows(4, id=lambda at: f"p{at}", time=lambda at: 1_700_000_000 + at)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from report_files import write_comparison, write_run, write_stage
@@ -10,6 +11,8 @@ from report_files import write_comparison, write_run, write_stage
 from gradual import report
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
+from gradual.report.remarks import remarks
+from gradual.report.significance import not_computed, significances
 
 
 @pytest.fixture
@@ -32,8 +35,8 @@ def test_an_incomplete_comparison_is_reported_as_far_as_it_is(run_dir):
         "one-stage, seed 1: 1 of 2 stages finished; seed-1/2000/0 has started.",
         "gradual, seed 1: 1 of 3 stages finished; seed-1/2000/500 has not started.",
         *(
-            f"No significance of gradual against in-domain only in '{metric}': no seed has test results by example "
-            "for both."
+            f"No significance of gradual against in-domain only in '{metric}': no seed has test results of at "
+            "least two examples for both."
             for metric in ("slot_accuracy", "joint_accuracy")
         ),
     ]
@@ -89,7 +92,6 @@ def test_scores_that_do_not_belong_together_are_named(run_dir):
         ("seed-0/0/stage.json", '{"patience":', "stage.json cannot be read"),
         ("seed-0/0/history.jsonl", '{"val/loss": 1}\n', "history.jsonl, line 1: 'epoch' is None"),
         ("seed-0/0/test_examples.jsonl", "nothing\n", "test_examples.jsonl, line 1 is not JSON"),
-        ("seed-0/0/test_examples.jsonl", '{"id": "a"}\n{"id": "a"}\n', "line 2: the 'id' 'a' is empty or occurs twice"),
         ("seed-0/0/test_examples.jsonl", '{"id": "a", "f1": [1]}\n', r"'f1' is \[1\]: it must be \[numerator"),
     ],
 )
@@ -169,3 +171,52 @@ def test_a_module_without_results_by_example_is_told_of_them_once(tmp_path):
     assert read_comparison(tmp_path).missing == [
         "in-domain only, seed 0: no seed-0/0/test_examples.jsonl, so significance is computed without it."
     ]
+
+
+def write_pairs(root, lines):
+    """Two strategies of one stage; ``lines`` are the ids and pairs of the first, the other one has none right."""
+    write_comparison(root, {"in-domain only": [0], "gradual": [5]}, seeds=(0, 1), metrics=("f1",))
+    for seed in (0, 1):
+        for path, right in (("0", 0), ("5", 1)):
+            examples = [{**id_, "f1": [right * pair[0], pair[1]]} for id_, pair in lines]
+            score = sum(right * pair[0] for _, pair in lines) / sum(pair[1] for _, pair in lines)
+            write_stage(root, f"seed-{seed}/{path}", {"f1": score}, examples)
+    return root
+
+
+def test_examples_of_one_id_are_one_unit_with_their_sums(tmp_path):
+    sentences = [
+        ({"id": name}, pair) for name, pair in (("d1", (1, 2)), ("d2", (1, 4)), ("d1", (3, 3)), ("d3", (0, 5)))
+    ]
+    documents = [({"id": name}, pair) for name, pair in (("d1", (4, 5)), ("d2", (1, 4)), ("d3", (0, 5)))]
+    found = [read_comparison(write_pairs(tmp_path / name, lines)) for name, lines in zip("ab", (sentences, documents))]
+
+    assert [one.missing for one in found] == [[], []]
+    by_sentence, by_document = ([asdict(row) for row in significances(one)] for one in found)
+    assert by_sentence == by_document
+    assert by_sentence[0]["examples"] == 3
+    assert by_sentence[0]["difference"] == pytest.approx(5 / 14)
+    (remark,) = [line for line in remarks(found[0]) if "same id" in line]
+    assert remark.endswith("are resampled together: 4 examples have 3 different ids.")
+    assert not [line for line in remarks(found[1]) if "same id" in line]
+
+
+@pytest.mark.parametrize("none", [{"id": ""}, {"id": None}, {}])
+def test_examples_without_an_id_are_units_of_their_own(tmp_path, none):
+    pairs = [(1, 2), (1, 4), (3, 3), (0, 5)]
+    without = [({"id": "d"}, pairs[0]), *((none, pair) for pair in pairs[1:3]), ({"id": "e"}, pairs[3])]
+    named = [({"id": name}, pair) for name, pair in zip(["d", "(line 2)", "(line 3)", "e"], pairs)]
+    found = [read_comparison(write_pairs(tmp_path / name, lines)) for name, lines in zip("ab", (without, named))]
+
+    assert [asdict(row) for row in significances(found[0])] == [asdict(row) for row in significances(found[1])]
+    assert not [line for line in remarks(found[0]) if "same id" in line]
+
+
+def test_one_id_of_all_examples_leaves_nothing_to_resample(tmp_path):
+    root = write_pairs(tmp_path, [({"id": "all"}, (1, 2)), ({"id": "all"}, (1, 4))])
+    comparison = read_comparison(root)
+
+    assert significances(comparison) == []
+    missing = not_computed(comparison, [])
+    assert [line.split(": ")[1] for line in missing] == ["no seed has test results of at least two examples for both."]
+    assert "2 examples have 1 id." in (report.write_report(root).parent / "table.md").read_text()
