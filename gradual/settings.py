@@ -240,8 +240,9 @@ class TrainSettings:
 
     Attributes:
         monitor: Validation metric that decides when a stage has converged and which epoch is best.
-        mode: Whether lower (``min``) or higher (``max``) values of the monitor are better. ``auto`` decides by the last
-            part of its name: lower for losses and errors; higher for accuracy, F1, BLEU and the like.
+        mode: Whether lower (``min``) or higher (``max``) values of the monitor are better. ``auto`` decides by
+            its name: lower for losses and errors; higher for accuracy, F1, BLEU and the like, also of a label or a type
+            (``val/f1/error``).
         patience: Number of validations without improvement after which a stage has converged.
         min_delta: Minimum change of the monitor that counts as an improvement.
         optimizer: The optimizer; if it is not set, the module's own ``configure_optimizers`` is used.
