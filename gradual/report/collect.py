@@ -149,7 +149,8 @@ class Comparison:
         strategies: The strategies in the order of the configuration.
         seeds: The seeds of the comparison, finished or not.
         metrics: Test scores to show: those of ``compare.json`` that the test logs; if there are none, all but the loss,
-            or the loss if it is the only one.
+            or the loss if it is the only one. Where all but the loss are shown and none of them is known by example,
+            as with the perplexity of language models, the loss is shown, too, if it is.
         val_metrics: Validation scores to show, chosen likewise.
         unknown: Scores of ``compare.json`` that no finished stage has.
         baseline: The strategy that differences are relative to; None for no differences.
@@ -207,9 +208,7 @@ class Comparison:
     @cached_property
     def without_examples(self) -> list[str]:
         """The metrics that no test example has although there are results by example, such as a mean over labels."""
-        finals = [strategy.final(seed) for strategy in self.strategies for seed in self.seeds]
-        kept = [final.examples for final in finals if final is not None and final.examples is not None]
-        named = {name for examples in kept for scores in examples.values() for name in scores}
+        named = _known_by_example(self.strategies)
         return [metric for metric in self.metrics if named and metric not in named]
 
     def _missing(self, strategy: Strategy, seed: int) -> list[str]:
@@ -276,13 +275,20 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
         raise InputError(f"{file}: the baseline {baseline!r} is not one of the strategies.")
     results = list(_results(strategies))
     asked = list_in(content, "metrics", str, file)
+    metrics = reported_scores(results, "test", asked) or asked
+    val_metrics = list_in({"val_metrics": [], **content}, "val_metrics", str, file)
+    val_metrics = val_metrics or reported_scores(results, "val", asked)
+    known = _known_by_example(strategies)
+    if {*metrics} == {*reported_scores(results, "test")} and known.isdisjoint(metrics) and "loss" in known:
+        metrics = [*metrics, "loss"]
+        if "loss" not in val_metrics and any("loss" in one.val for one in results):
+            val_metrics = [*val_metrics, "loss"]
     return Comparison(
         root=run_dir,
         strategies=strategies,
         seeds=seeds,
-        metrics=reported_scores(results, "test", asked) or asked,
-        val_metrics=list_in({"val_metrics": [], **content}, "val_metrics", str, file)
-        or reported_scores(results, "val", asked),
+        metrics=metrics,
+        val_metrics=val_metrics,
         unknown=[name for name in asked if results and not any(name in {**one.val, **one.test} for one in results)],
         baseline=baseline,
         monitor=str(content.get("monitor", "")),
@@ -352,6 +358,13 @@ def _results(strategies: list[Strategy]) -> Iterator[StageResult]:
     """The results of the finished stages; a shared stage is repeated for each strategy that shares it."""
     stages = (stage for strategy in strategies for path in strategy.stages.values() for stage in path)
     return (stage.result for stage in stages if stage.result)
+
+
+def _known_by_example(strategies: list[Strategy]) -> set[str]:
+    """The test scores that the results of paths have by example."""
+    finals = [strategy.final(seed) for strategy in strategies for seed in strategy.finished_seeds]
+    kept = [final.examples for final in finals if final is not None and final.examples is not None]
+    return {name for examples in kept for scores in examples.values() for name in scores}
 
 
 def _result(file: Path) -> StageResult:

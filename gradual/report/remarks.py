@@ -28,9 +28,10 @@ def remarks(comparison: Comparison) -> list[str]:
     found += _other_test_data(strategies)
     found += _shared_ids(strategies)
     if without := comparison.without_examples:
+        none = len(without) == len(comparison.metrics)
         found.append(
-            f"The test gives no results by example for {_listed(without)}: the significance of differences is computed "
-            "for the other scores."
+            f"The test gives no results by example for {_listed(without)}: the significance of differences is "
+            + ("not computed." if none else "computed for the other scores.")
         )
     return found
 

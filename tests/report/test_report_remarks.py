@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import random
 import re
 
 import pytest
@@ -263,3 +265,41 @@ def test_a_score_of_which_nothing_tells_the_better_values_has_no_best(tmp_path):
             file.write_text(file.read_text().replace('"accuracy"', f'"{metric}"'))
         rows = scores_table(strategy_scores(read_comparison(root)), read_comparison(root), "test").rows
         assert any(cell.bold for row in rows for cell in row) == bold
+
+
+def language_model(root, metrics=(), examples=("loss",)):
+    """Losses by example, and a perplexity of all of them."""
+    content = write_comparison(root, {"in-domain only": [0], "gradual": [200, 0]}, (0, 1), metrics)
+    for path in stage_paths(content):
+        chance = random.Random(path)
+        pairs = [[chance.uniform(20, 30), 10] for _ in range(12)]
+        rows = [{"id": str(k), **dict.fromkeys(examples, pair)} for k, pair in enumerate(pairs)]
+        loss = sum(pair[0] for pair in pairs) / 120
+        scores = {"loss": loss, "perplexity": math.exp(loss)}
+        write_stage(root, path, scores, rows, val={name: value + 1 for name, value in scores.items()})
+    return root
+
+
+@pytest.mark.parametrize("metrics", [(), ("perplexity",)])  # as compare.json has them before and after the first stage
+def test_the_loss_of_a_language_model_is_compared_beside_its_perplexity(tmp_path, metrics):
+    comparison = read_comparison(language_model(tmp_path, metrics))
+
+    assert comparison.shown == {"val": ["perplexity", "loss"], "test": ["perplexity", "loss"]}
+    (row,) = significances(comparison)
+    assert (row.metric, row.examples) == ("loss", 12)
+    assert None not in (row.low, row.high, row.p_value)
+    *_, remark = remarks(comparison)
+    assert remark.endswith("no results by example for perplexity: the significance of differences is computed for the "
+                           "other scores.")  # fmt: skip
+    assert comparison.missing == []
+
+
+def test_the_loss_is_not_added_where_other_scores_are_known_by_example_or_were_chosen(tmp_path):
+    assert read_comparison(language_model(tmp_path / "a", examples=("loss", "perplexity"))).metrics == ["perplexity"]
+    chosen = language_model(tmp_path / "b", metrics=("bleu",))
+    for file in chosen.rglob("result.json"):
+        result = json.loads(file.read_text())
+        file.write_text(json.dumps(result | {"test": result["test"] | {"bleu": 0.5}}))
+    comparison = read_comparison(chosen)
+    assert comparison.metrics == ["bleu"]
+    assert remarks(comparison)[-1].endswith("for bleu: the significance of differences is not computed.")
