@@ -99,8 +99,16 @@ def _against_best(found: EqualTraining, comparison: Comparison, percent: set[str
 
 
 def _choice(best: BestControl, found: EqualTraining, comparison: Comparison) -> str:
-    """How the best control was chosen, and which it is."""
+    """How the best control was chosen of those that have a result, and which it is."""
     names, monitor = {control.name: marked(control) for control in found.controls}, comparison.monitor
+    waiting = [names.pop(control.name) for control in found.without_result]
+    without = f"Controls without a result, which cannot be the best one yet: {'; '.join(waiting)}. " if waiting else ""
+    if waiting and len(names) == 1:
+        return f"{next(iter(names.values()))} is the only control with a result. {without}"
+    return without + _chosen(best, names, monitor, comparison)
+
+
+def _chosen(best: BestControl, names: dict[str, str], monitor: str, comparison: Comparison) -> str:
     if len(best.by_seed) == 1:
         name, (seed,) = names[next(iter(best.chosen))], best.by_seed
         under = "the only seed" if len(comparison.seeds) == 1 else f"seed {seed}, the only one that all have"

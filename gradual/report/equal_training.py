@@ -72,6 +72,11 @@ class EqualTraining:
     differences: dict[str, dict[str, Significance]]
     from_best: dict[str, Significance]
 
+    @property
+    def without_result(self) -> list[Strategy]:
+        """The controls without a monitored score, which cannot be the best one: as a rule, they are not finished."""
+        return [control for control in self.controls if not self.monitored[control.name].by_seed]
+
 
 def equal_training(comparison: Comparison) -> EqualTraining | None:
     """Compare the strategy of interest with its controls; None where it has none."""

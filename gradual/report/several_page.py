@@ -121,6 +121,12 @@ def notes(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
             )
         if same:
             lines.append(f"Against {against}: {', '.join(same)} not pooled, since the difference never varies.")
+    for one in found:
+        if one.controls and one.controls.best and (waiting := one.controls.without_result):
+            lines.append(
+                f"Against {BEST_CONTROL}: in {one.name}, {len(waiting)} of {len(one.controls.controls)} controls have "
+                "no result and cannot be the best one yet."
+            )
     metrics = list(dict.fromkeys(metric_name(one.metric) for one in found))
     if len(metrics) > 1 and pools:
         lines.append(

@@ -22,6 +22,8 @@ from gradual.report.differences import equal_training_tables
 from gradual.report.equal_training import equal_training
 from gradual.report.figures import draw_stages
 from gradual.report.remarks import remarks
+from gradual.report.several import data_sets
+from gradual.report.several_page import notes
 from gradual.report.significance import significances, strategy_of_interest
 from gradual.report.tables import MINUS
 from gradual.report.tree import drawing
@@ -297,3 +299,29 @@ def test_unfinished_controls_are_listed_without_a_best_one(run_dir, tmp_path):
     assert table.startswith("## Controls of gradual")
     assert "against the best control" not in table
     assert MINUS not in table.split("## Validation")[0]
+
+
+@pytest.mark.parametrize("finished", [1, 2, 4])
+def test_controls_without_a_result_are_not_among_those_that_the_best_is_of(tmp_path, finished):
+    root = write(tmp_path / "restaurant", val=VAL)
+    there = list(FOLDERS)[-finished:]  # drop at once and mixed are the last two
+    for name, folders in FOLDERS.items():
+        for result in root.glob("seed-*/" + "/".join(folders) + "/result.json"):
+            if name not in there:
+                result.unlink()
+    comparison = read_comparison(root)
+    found = equal_training(comparison)
+    note = equal_training_tables(found, comparison)[0].note
+    waiting = "; ".join(name for name in FOLDERS if name not in there)
+    without = f"Controls without a result, which cannot be the best one yet: {waiting}. "
+    first = {
+        1: f"gradual: mixed, same training is the only control with a result. {without}",
+        2: f"{without}The best control of each seed is the best of 2 ",
+        4: "The best control of each seed is the best of 4 ",
+    }
+    assert note.startswith(first[finished])
+    listed = notes(data_sets({"restaurant": comparison}, ["joint_accuracy"]), {})
+    assert [line for line in listed if "have no result" in line] == [
+        f"Against best control: in restaurant, {4 - finished} of 4 controls have no result and cannot be the best one "
+        "yet."
+    ][: finished < 4]
