@@ -134,6 +134,11 @@ class Strategy:
         """The results of a stage that ended before it converged, by seed."""
         return {seed: result for seed, result in self.results(stage).items() if not result.converged}
 
+    def collapsed(self, stage: int) -> dict[int, StageResult]:
+        """The results of a stage of which earlier attempts collapsed, by seed; of a control, not of what it shares."""
+        shared = self.control is not None and not self.control.copies[stage]
+        return {} if shared else {seed: result for seed, result in self.results(stage).items() if result.collapses}
+
     @property
     def stages_cut_off(self) -> list[int]:
         """The stages (counted from 0) that ended before they converged for at least one seed."""

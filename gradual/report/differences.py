@@ -176,10 +176,12 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
             row = found.differences.get(one.name, {}).get(metric)
             cells += [DASH, DASH] if row is None else _short(row, metric in percent)
         rows.append([Cell(text, bold=one.name in chosen) for text in cells])
+    collapsed = any(one.collapsed(stage) for one in found.controls for stage in range(len(one.amounts)))
     note = (
         f"Each control takes as many optimizer steps as {found.strategy.name}, at the batch size and the learning "
-        "rates of the stage whose steps it takes (those of the first stage where one takes the steps of several), and "
-        f"keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
+        "rates of the stage whose steps it takes (those of the first stage where one takes the steps of several"
+        + (", and lower ones where it collapsed itself, see the notes" * collapsed)
+        + f"), and keeps the best weights of as many validations. {SPLITS[found.split].capitalize()} scores are "
         f"differences, {found.strategy.name} minus the control; the best control by validation is in bold, several "
         "where other seeds choose others."
         + (" Validation scores are of the seeds that all have, a difference of those that the two have." * unshared)

@@ -21,6 +21,7 @@ def remarks(comparison: Comparison) -> list[str]:
     }
     found = _without_controls(comparison)
     found += _cut_off([strategy for strategy in strategies if not strategy.is_control])  # controls follow from them
+    found += _collapsed(strategies)
     found += same_paths(paths, {strategy.name: strategy.also for strategy in strategies})
     found += [sentence for strategy in strategies if (sentence := _worse_in_the_end(strategy, comparison))]
     if not comparison.has_test_scores and any(strategy.finished_seeds for strategy in strategies):
@@ -130,6 +131,24 @@ def _cut_off(strategies: Sequence[Strategy]) -> list[str]:
         f"{CUT_OFF} Stages ended before they converged, so their scores might still improve, and differences may be "
         f"due to unequal training: {', '.join(cut)}. To fix this, raise the limit until patience ends every stage: "
         "max_epochs of these stages in the schedule, or the Trainer's limits in a new run directory."
+    ]
+
+
+def _collapsed(strategies: Sequence[Strategy]) -> list[str]:
+    """One remark on all stages of which attempts collapsed; none without one."""
+    found = []
+    for strategy in strategies:
+        stages = [
+            f"stage {stage + 1}, seed {seed}: attempt {len(result.collapses) + 1}"
+            for stage in range(len(strategy.amounts))
+            for seed, result in strategy.collapsed(stage).items()
+        ]
+        found += [f"{strategy.name} ({'; '.join(stages)})"] if stages else []
+    if not found:
+        return []
+    return [
+        "Stages collapsed and were trained again at lower learning rates than those configured, or for a control, than "
+        f"those of the stage whose steps it takes: {', '.join(found)}."
     ]
 
 

@@ -325,3 +325,25 @@ def test_controls_without_a_result_are_not_among_those_that_the_best_is_of(tmp_p
         f"Against best control: in restaurant, {4 - finished} of 4 controls have no result and cannot be the best one "
         "yet."
     ][: finished < 4]
+
+
+def test_controls_that_collapsed_were_trained_at_other_rates_which_is_said(run_dir, tmp_path):
+    copy = Path(shutil.copytree(run_dir, tmp_path / "restaurant"))
+    assert "collapsed" not in report.write_report(copy).with_name("table.md").read_text()
+    once = [{"step": 3, "reason": "the loss is NaN", "lr_scale": 1.0}]
+    for path, collapses in (("seed-1/2000/0-as-500", once), ("seed-2/2000/500", once * 2), ("seed-0/2000", once)):
+        result = copy / path / "result.json"
+        result.write_text(json.dumps(json.loads(result.read_text()) | {"collapses": collapses}))
+    comparison = read_comparison(copy)
+    (remark,) = [line for line in remarks(comparison) if "collapsed" in line]
+    assert remark.endswith(
+        "those of the stage whose steps it takes: one-stage (stage 1, seed 0: attempt 2), gradual (stage 1, seed 0: "
+        "attempt 2; stage 2, seed 2: attempt 3), gradual: same training, drop at once (stage 2, seed 1: attempt 2)."
+    )
+    note = equal_training_tables(equal_training(comparison), comparison)[1].note
+    assert "takes the steps of several, and lower ones where it collapsed itself, see the notes), and keeps" in note
+
+    own = copy / "seed-1/2000/0-as-500/result.json"
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"collapses": []}))
+    comparison = read_comparison(copy)
+    assert "collapsed" not in equal_training_tables(equal_training(comparison), comparison)[1].note
