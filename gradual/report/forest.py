@@ -78,4 +78,4 @@ def interval_of(row: Significance) -> tuple[tuple[float, float] | None, bool]:
 
 def _label(one: DataSet) -> str:
     seeds = max((len(row.seeds) for row in one.differences.values()), default=0)
-    return f"{one.name}\n{metric_name(one.metric)}, {seeds} seed{'' if seeds == 1 else 's'}"
+    return f"{one.name}\n{one.score}, {seeds} seed{'' if seeds == 1 else 's'}"

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gradual.errors import InputError
-from gradual.report.collect import Comparison, Split, Strategy
+from gradual.report.collect import SPLITS, Comparison, Split, Strategy
 from gradual.report.equal_training import EqualTraining, difference, equal_training
 from gradual.report.pooled import Pooled, pool
 from gradual.report.scores import better_values, in_percent
 from gradual.report.significance import Finished, Significance, strategy_of_interest
+from gradual.report.tables import metric_name
 from gradual.score_names import without_split
 
 BEST_CONTROL, ONE_STAGE, IN_DOMAIN_ONLY = "best control", "one-stage", "in-domain only"
@@ -43,6 +44,11 @@ class DataSet:
     metric: str
     controls: EqualTraining | None
     differences: dict[str, Significance]
+
+    @property
+    def score(self) -> str:
+        """The score for readers, after its split: test joint accuracy."""
+        return f"{SPLITS[self.split]} {metric_name(self.metric)}"
 
 
 def data_sets(comparisons: Mapping[str, Comparison], metrics: Sequence[str] = ()) -> list[DataSet]:
@@ -93,7 +99,7 @@ def is_pooled(one: DataSet, against: str) -> bool:
 
 def differences_csv(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> str:
     """One row for each difference of a data set, and for each pooled one, with unrounded numbers."""
-    columns = ["data_set", "against", *Significance.__dataclass_fields__, "tau", "i_squared"]
+    columns = ["data_set", "split", "against", *Significance.__dataclass_fields__, "tau", "i_squared"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -101,7 +107,8 @@ def differences_csv(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> st
         for one in found:
             if against in one.differences:
                 row = one.differences[against]
-                writer.writerow({"data_set": one.name, "against": against, **asdict(row), "seeds": len(row.seeds)})
+                names = {"data_set": one.name, "split": one.split, "against": against}
+                writer.writerow({**names, **asdict(row), "seeds": len(row.seeds)})
         if against in pools:
             estimate = asdict(pools[against])
             del estimate["weights"]

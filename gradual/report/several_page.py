@@ -12,7 +12,7 @@ from gradual.report.pooled import Pooled
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent
 from gradual.report.several import AGAINST, BEST_CONTROL, DataSet, is_pooled
-from gradual.report.tables import DASH, MINUS, Cell, Table, difference_text, metric_name, score_text
+from gradual.report.tables import DASH, MINUS, Cell, Table, difference_text, score_text
 from gradual.runs.result import CUT_OFF
 
 CAPTION = (
@@ -76,7 +76,7 @@ def several_table(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> Tabl
         weights = iter(pools[against].weights if against in pools else ())
         for one in found:
             if row := one.differences.get(against):
-                words = [one.name, metric_name(one.metric), f"{marked(one.strategy)} {MINUS} {_others(one, against)}"]
+                words = [one.name, one.score, f"{marked(one.strategy)} {MINUS} {_others(one, against)}"]
                 weight = f"{next(weights):.0%}" if against in pools and is_pooled(one, against) else DASH
                 rows.append([*words, *difference_texts(row, percent), str(len(row.seeds)), weight])
         if against in pools:
@@ -127,10 +127,10 @@ def notes(found: Sequence[DataSet], pools: Mapping[str, Pooled]) -> list[str]:
                 f"Against {BEST_CONTROL}: in {one.name}, {len(waiting)} of {len(one.controls.controls)} controls have "
                 "no result and cannot be the best one yet."
             )
-    metrics = list(dict.fromkeys(metric_name(one.metric) for one in found))
-    if len(metrics) > 1 and pools:
+    scores = list(dict.fromkeys(one.score for one in found))
+    if len(scores) > 1 and pools:
         lines.append(
-            f"The pooled gains mix points of {', '.join(metrics)}, which do not mean the same; the weights show which "
+            f"The pooled gains mix points of {', '.join(scores)}, which do not mean the same; the weights show which "
             "data sets decide."
         )
     return lines

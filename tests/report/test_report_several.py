@@ -1,6 +1,7 @@
 """The report of several data sets: the pooled estimate, the forest plot, and the page."""
 
 import csv
+import json
 import math
 import xml.etree.ElementTree as ET
 from argparse import ArgumentParser
@@ -186,8 +187,8 @@ def test_the_forest_has_a_panel_a_comparison_and_a_row_a_data_set(runs):
     assert [axes.get_title() for axes in figure.axes] == ["against one-stage", "against in-domain only"]
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == [
-        "restaurant\njoint accuracy, 3 seeds", "hotel\njoint accuracy, 2 seeds", "small\njoint accuracy, 1 seed",
-        "pooled",
+        "restaurant\ntest joint accuracy, 3 seeds", "hotel\ntest joint accuracy, 2 seeds",
+        "small\ntest joint accuracy, 1 seed", "pooled",
     ]  # fmt: skip
     for axes, against in zip(figure.axes, ("one-stage", "in-domain only")):
         points = [line for line in axes.lines if line.get_marker() == "s"]
@@ -285,3 +286,26 @@ def test_a_negative_pooled_difference_has_its_sign(tmp_path):
     paths = [losses(tmp_path / name, 2.0 + k, 4.0) for k, name in enumerate("ab")]
     report.write_several(paths, tmp_path / "out")
     assert f"pooled over 2 data sets: {MINUS}" in (tmp_path / "out/table.md").read_text()
+
+
+def test_differences_in_validation_are_told_from_those_of_a_test(runs, tmp_path):
+    write_run(tmp_path / "untested", seeds=(0, 1), count=20)
+    for file in (tmp_path / "untested").rglob("result.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"test": {}}))
+        (file.parent / "test_examples.jsonl").unlink()
+    paths = [*runs, tmp_path / "untested"]
+    found = read(paths, ["joint_accuracy"])
+    made = report.write_several(paths, tmp_path / "out", ["joint_accuracy"]).parent
+
+    rows = [[cell.text for cell in row] for row in several_table(found, pooled(found)).rows]
+    scores = {row[0]: row[1] for row in rows if not row[0].startswith("pooled")}
+    assert scores == dict.fromkeys(("restaurant", "hotel", "small"), "test joint accuracy") | {
+        "untested": "validation joint accuracy"
+    }
+    labels = [text.get_text() for text in draw_forest(found, pooled(found)).axes[0].get_yticklabels()]
+    assert labels[3] == "untested\nvalidation joint accuracy, 2 seeds"
+    assert "validation joint accuracy" in (made / "report.html").read_text()
+    splits = {row["data_set"]: row["split"] for row in csv.DictReader((made / "differences.csv").open())}
+    assert splits == {"restaurant": "test", "hotel": "test", "small": "test", "pooled": "", "untested": "val"}
+    (mixed,) = [line for line in notes(found, pooled(found)) if "mix points" in line]
+    assert "mix points of test joint accuracy, validation joint accuracy, which do not mean the same" in mixed
