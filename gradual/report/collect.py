@@ -225,9 +225,13 @@ class Comparison:
             states = {"started": "has started", "not started": "has not started"}
             at = next((f"; {stage.path} {states[stage.state]}" for stage in stages if not stage.result), "")
             return [f"{who}: {done} of {len(strategy.amounts)} stages finished{at}."]
+        lines = [
+            f"{who}: no validation score '{metric}' in {final.path}/result.json."
+            for metric in self.val_metrics
+            if final.result and metric not in final.result.val
+        ]
         if not self.has_test_scores:
-            return []
-        lines = []
+            return lines
         for metric in self.metrics:
             score = final.result.test.get(metric) if final.result else None
             if score is None:

@@ -79,6 +79,20 @@ def test_scores_that_do_not_belong_together_are_named(run_dir):
     assert "but 0.2500 in result.json" in missing[1]
 
 
+@pytest.mark.parametrize("tested", [True, False])
+def test_a_validation_score_that_a_seed_lacks_is_named(run_dir, tested):
+    for file in run_dir.rglob("result.json"):
+        result = json.loads(file.read_text())
+        if str(file.parent).endswith("seed-1/2000/500/0"):
+            del result["val"]["slot_accuracy"]
+        file.write_text(json.dumps(result | {"test": result["test"] if tested else {}}))
+    table = (report.write_report(run_dir).parent / "table.md").read_text()
+
+    line = "gradual, seed 1: no validation score 'slot_accuracy' in seed-1/2000/500/0/result.json."
+    assert read_comparison(run_dir).missing == [line]
+    assert f"## Missing\n\n- {line}\n" in table
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
