@@ -191,9 +191,11 @@ def _against_all(found: EqualTraining, comparison: Comparison, percent: set[str]
 
 
 def _short(row: Significance, percent: bool) -> list[str]:
-    """A difference with the widest interval that is known of it."""
-    difference, together, seeds, examples, _ = difference_texts(row, percent)
-    known = [text for text in (together, seeds, examples) if text != DASH]
+    """A difference with the widest interval that is known of it, and what it is of if not of seeds and examples."""
+    difference, together, *parts, _ = difference_texts(row, percent)
+    if together != DASH:
+        return [difference, together]
+    known = [f"{text} ({name})" for text, name in zip(parts, DIFFERENCE_HEADING[2:]) if text != DASH]
     return [difference, known[0] if known else DASH]
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from gradual.report.remarks import remarks
 from gradual.report.several import data_sets
 from gradual.report.several_page import notes
 from gradual.report.significance import significances, strategy_of_interest
-from gradual.report.tables import MINUS
+from gradual.report.tables import DASH, MINUS
 from gradual.report.tree import drawing
 from gradual.runs.result import STEPS_OF_STRATEGY, StageResult
 from gradual.schedule import Schedule
@@ -347,3 +348,25 @@ def test_controls_that_collapsed_were_trained_at_other_rates_which_is_said(run_d
     own.write_text(json.dumps(json.loads(own.read_text()) | {"collapses": []}))
     comparison = read_comparison(copy)
     assert "collapsed" not in equal_training_tables(equal_training(comparison), comparison)[1].note
+
+
+@pytest.mark.parametrize(
+    ("seeds", "by_example", "of"),
+    [
+        ((0, 1), True, ""),
+        ((0, 1), False, " (seeds alone)"),
+        ((0,), True, " (test examples alone)"),
+        ((0,), False, None),
+    ],
+)
+def test_the_table_of_controls_says_what_its_intervals_are_of(tmp_path, seeds, by_example, of):
+    root = write(tmp_path, seeds=seeds, val=VAL)
+    for file in root.rglob("test_examples.jsonl") if not by_example else ():
+        file.unlink()
+    comparison = read_comparison(root)
+    table = equal_training_tables(equal_training(comparison), comparison)[1]
+    assert table.heading[5:] == ["test slot accuracy", "95% interval", "test joint accuracy", "95% interval"]
+    for row in table.rows[1:]:
+        for cell in (row[6], row[8]):
+            shape = DASH if of is None else r"\S+ to \S+" + re.escape(of)
+            assert re.fullmatch(shape, cell.text)
