@@ -1,13 +1,14 @@
 """Intervals of differences: for other examples, for other seeds, and for both, against loops and simulations."""
 
 import statistics
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import stats
 from slow_cases import fast_one_in
 
-from gradual.report.uncertainty import RESAMPLES, of_examples, of_scores
+from gradual.report.uncertainty import RESAMPLES, _resampled, of_examples, of_scores
 
 
 def naive_bootstrap(ours, theirs, resamples):
@@ -39,6 +40,83 @@ def test_the_bootstrap_is_that_of_a_naive_loop(monkeypatch):
 
     assert found.difference == pytest.approx(naive_bootstrap(ours.tolist(), theirs.tolist(), [list(range(12))])[0])
     assert (found.examples_low, found.examples_high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+
+
+def counted(seed, seeds, examples, turns=9):
+    """Pairs of two strategies: of some turns, how many are right."""
+    chance = np.random.default_rng(seed)
+    totals = np.full((seeds, examples), turns)
+    return [np.stack([chance.binomial(totals, rate), totals], axis=-1).astype(float) for rate in (0.6, 0.5)]
+
+
+def test_the_parts_in_which_resamples_are_drawn_do_not_change_them(monkeypatch):
+    monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 300)
+    ours, theirs = counted(1, 3, 50)
+    whole = _resampled(ours, theirs)
+    monkeypatch.setattr("gradual.report.uncertainty._DRAWN", 50 * 7)
+    assert _resampled(ours, theirs) == pytest.approx(whole, abs=1e-14)
+    monkeypatch.setattr("gradual.report.uncertainty._DRAWN", 1)
+    assert _resampled(ours, theirs) == pytest.approx(whole, abs=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["all differ", "few differ"])
+def test_resamples_of_many_examples_take_a_bounded_memory(kind, monkeypatch):
+    monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 1_000)
+    monkeypatch.setattr("gradual.report.uncertainty._DRAWN", 10**5)
+    monkeypatch.setattr("gradual.report.uncertainty._MANY", 1_000)
+    sides = counted(2, 2, 4_000, turns=1)
+    if kind == "all differ":
+        sides[0][..., 0] += np.random.default_rng(0).random((2, 4_000))
+    tracemalloc.start()
+    try:
+        _resampled(*sides)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * 8 * 10**5, "all at once would be twenty times as much"
+
+
+def test_few_different_results_of_many_examples_are_drawn_as_often_as_the_examples_would_be(monkeypatch):
+    """The intervals are those of all examples, up to the chance of 10,000 resamples, and those of theory."""
+    ours, theirs = counted(3, 2, 2_000, turns=1)
+    slow = _resampled(ours, theirs)
+    monkeypatch.setattr("gradual.report.uncertainty._MANY", 1_000)
+    fast = _resampled(ours, theirs)
+    assert not np.array_equal(slow, fast)
+    assert stats.ks_2samp(slow, fast).pvalue > 0.001
+    error = ((ours - theirs)[..., 0].mean(axis=0)).std() / 2_000**0.5
+    for drawn in (slow, fast):
+        assert drawn.std() == pytest.approx(error, rel=0.03)
+
+
+def test_few_different_results_are_weighed_as_a_naive_loop_does(monkeypatch):
+    monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 20)
+    monkeypatch.setattr("gradual.report.uncertainty._MANY", 40)
+    rows = np.array([[[7, 9], [2, 9]], [[4, 5], [4, 5]], [[0, 0], [1, 2]]], dtype=float)  # (results, seeds, 2)
+    others = np.array([[[1, 9], [6, 9]], [[5, 5], [3, 5]], [[1, 3], [0, 1]]], dtype=float)
+    which = np.repeat([0, 1, 2], [10, 20, 20])
+    found = _resampled(rows[which].transpose(1, 0, 2), others[which].transpose(1, 0, 2))
+
+    both = np.concatenate([rows, others], axis=2).reshape(3, -1)
+    order = sorted(range(3), key=lambda row: both[row].tolist())
+    share = np.array([10, 20, 20])[order] / 50
+    draws = np.random.default_rng(0).multinomial(50, share, 20)
+    resamples = [np.repeat(order, times).tolist() for times in draws]
+    sides = [side.transpose(1, 0, 2).tolist() for side in (rows, others)]
+    assert found == pytest.approx(naive_bootstrap(*sides, resamples))
+
+
+def test_a_pair_that_several_tables_have_is_resampled_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr("gradual.report.uncertainty._resampled", lambda *sides: calls.append(1) or _resampled(*sides))
+    ours, theirs = counted(4, 3, 30)
+    first = of_examples(ours, theirs)
+    assert of_examples(ours.copy(), theirs.copy()) == first
+    assert len(calls) == 1
+    assert of_examples(theirs, ours) != first
+    monkeypatch.setattr("gradual.report.uncertainty.RESAMPLES", 100)
+    assert of_examples(ours, theirs) != first
+    assert len(calls) == 3
 
 
 def test_the_interval_of_seeds_is_that_of_their_t_distribution():
