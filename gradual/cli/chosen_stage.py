@@ -143,9 +143,9 @@ def _choice(given: Path, comparison: Comparison) -> str:
 
 
 def _best_seed(strategy: Strategy, comparison: Comparison) -> int | None:
-    """The finished seed whose result has the best monitored validation score; None without one."""
+    """The finished seed whose result has the best monitored validation score, if any is finite; None without a seed."""
     sign = 1 if comparison.mode == "max" else -1
     monitored = without_split(comparison.monitor)
     finals = {seed: final.result for seed in strategy.finished_seeds if (final := strategy.final(seed)) is not None}
-    scores = {seed: sign * result.val.get(monitored, -sign * math.inf) for seed, result in finals.items() if result}
-    return max(scores, key=scores.__getitem__, default=None)
+    scores = {seed: sign * result.val.get(monitored, math.nan) for seed, result in finals.items() if result}
+    return max(scores, key=lambda seed: scores[seed] if math.isfinite(scores[seed]) else -math.inf, default=None)

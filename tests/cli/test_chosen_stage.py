@@ -1,6 +1,7 @@
 """The stage that a command is given: of a comparison, those that the message proposes."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,19 @@ def test_the_seed_that_is_proposed_is_the_best_one_by_the_result_of_its_path(tmp
         with pytest.raises(InputError) as refused:
             choose_stage(tmp_path)
         assert f"such as {tmp_path / proposed} (gradual) or" in str(refused.value)
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", 1), ("max", 2)])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_seed_whose_score_is_not_finite_is_not_proposed(tmp_path, mode, best, broken):
+    content = write_comparison(tmp_path, {"gradual": [0]}, seeds=(0, 1, 2))
+    (tmp_path / "compare.json").write_text(json.dumps(content | {"mode": mode, "baseline": None}))
+    for seed, loss in enumerate((broken, 2.54, 2.58)):
+        write_stage(tmp_path, f"seed-{seed}/0", {"joint_accuracy": 0.5}, val={"loss": loss})
+    assert f"such as {tmp_path / f'seed-{best}/0'} (gradual), each with" in refusal(tmp_path)
+    for seed in (1, 2):
+        write_stage(tmp_path, f"seed-{seed}/0", {"joint_accuracy": 0.5}, val={"loss": broken})
+    assert f"such as {tmp_path / 'seed-0/0'} (gradual), each with" in refusal(tmp_path)
 
 
 def refusal(given):
