@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +15,8 @@ from gradual.files import read_json
 from gradual.report.scores import Score
 from gradual.runs.directory import StageDirectory
 from gradual.runs.result import StageResult
+
+_LONGEST = 200  # bytes of a folder's name, of which file systems allow 255
 
 
 def save_stage_curve(directory: Path, stages: Sequence[StageResult]) -> None:
@@ -49,6 +53,7 @@ def save_strategies(root: Path) -> None:
     every = [stage for paths in finished.values() for path in paths for stage in path]
     names = {"val": comparison["val_metrics"], "test": comparison["metrics"]}
     shown = [(split, name) for split in names for name in names[split] if _score(every, split, name).by_seed]
+    runs = _run_names(finished)
     for name, paths in finished.items():
         if paths:
             hyperparameters: dict[str, str | int] = {
@@ -57,7 +62,17 @@ def save_strategies(root: Path) -> None:
                 "seeds": len(paths),
                 "converged": all(stage.converged for path in paths for stage in path),
             }
-            _save_strategy(directory / name.replace("/", "-"), paths, finals[name], shown, hyperparameters)
+            _save_strategy(directory / runs[name], paths, finals[name], shown, hyperparameters)
+
+
+def _run_names(strategies: Iterable[str]) -> dict[str, str]:
+    """A folder name for each strategy: its own if it can be one, otherwise a similar one that no other has."""
+    plain = {name: re.sub(r"/|^\.+$", "-", name).encode()[:_LONGEST].decode(errors="ignore") for name in strategies}
+    found = {name: folder for name, folder in plain.items() if name == folder}
+    for name, folder in plain.items():
+        numbered = itertools.chain([folder], (f"{folder}-{number}" for number in itertools.count(2)))
+        found.setdefault(name, next(one for one in numbered if one not in found.values()))
+    return found
 
 
 def _save_strategy(

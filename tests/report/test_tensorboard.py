@@ -45,6 +45,19 @@ def test_mean_and_spread_are_written_whatever_the_scores(tmp_path, scores, mean,
         assert event.value == pytest.approx(expected, nan_ok=True)
 
 
+def test_each_strategy_has_a_run_of_its_own_whatever_its_name(tmp_path):
+    names = ["a/b", "a-b", "a-b-2", "a\\b", "..", ".", "x" * 300, "x" * 299 + "y", "größer als 漢" * 20]
+    save_strategies(write(tmp_path, [0.25], {name: [number] for number, name in enumerate(names)}))
+    folders = sorted(path for path in (tmp_path / "strategies").iterdir())
+    assert len(folders) == len(names)
+    assert [len([*folder.glob("events.out.*")]) for folder in folders] == [2] * len(names), "one of hyperparameters"
+    assert {"a-b", "a-b-2"} < {folder.name for folder in folders}, "a name that can be a folder's is its folder's"
+    assert [path.name for path in tmp_path.iterdir() if "events" in path.name] == []
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "strategies")).Reload()
+    for run in runs.Runs():
+        assert len(runs.Scalars(run, "val/pearson/mean")) == 1
+
+
 class Undefined(linear_model.LinearModel):
     """Its correlation is not a number under seed 1, as with predictions that never vary."""
 
