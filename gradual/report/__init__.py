@@ -107,7 +107,8 @@ def write_several(run_dirs: Sequence[Path], folder: Path, metrics: Sequence[str]
         and ``forest.svg``.
 
     Raises:
-        InputError: As ``write_report``; or there is no score of that name, or the scores have no common unit.
+        InputError: As ``write_report``; or a run directory is given twice, there is no score of that name, or the
+            scores have no common unit.
     """
     _check_packages("statsmodels")
     from gradual.report import figures, several, several_page

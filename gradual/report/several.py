@@ -76,8 +76,17 @@ def data_sets(comparisons: Mapping[str, Comparison], metrics: Sequence[str] = ()
 
 
 def names_of(run_dirs: Sequence[Path]) -> list[str]:
-    """A name for each run directory: its own, or the whole path where several have the same."""
-    names = [path.resolve().name for path in run_dirs]
+    """A name for each run directory: its own, or the whole path where several have the same.
+
+    Raises:
+        InputError: One is given twice, perhaps by another path: it would count as two data sets.
+    """
+    given: dict[Path, Path] = {}
+    for path in run_dirs:
+        if path.resolve() in given:
+            raise InputError(f"{given[path.resolve()]} and {path} are the same run directory: give each data set once.")
+        given[path.resolve()] = path
+    names = [path.name for path in given]
     counts = Counter(names)
     return [str(path) if counts[name] > 1 else name for path, name in zip(run_dirs, names)]
 

@@ -1,6 +1,7 @@
 """``gradual compare`` from its arguments to its report, which ``gradual report`` makes again."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -51,7 +52,8 @@ def test_compare_with_controls_trains_them_after_what_they_copy(small_demo, tmp_
     with pytest.raises(SystemExit):
         main([*given, "--controls=[drop at once]"])
     assert "Did you mean 'same training, drop at once'?" in capsys.readouterr().err
-    main(["report", str(run_dir), str(run_dir), "--out", str(tmp_path / "all")])
+    shutil.copytree(run_dir, tmp_path / "other")
+    main(["report", str(run_dir), str(tmp_path / "other"), "--out", str(tmp_path / "all")])
     assert capsys.readouterr().out.rstrip().endswith(f"Report: {tmp_path}/all/report.html")
 
 

@@ -178,6 +178,20 @@ def test_data_sets_of_one_name_are_called_by_their_paths(tmp_path):
     assert names_of(paths) == [str(paths[0]), str(paths[1]), "c"]
 
 
+@pytest.mark.parametrize("how", ["the same path", "another path", "a link"])
+def test_a_run_that_is_given_twice_is_refused(runs, tmp_path, how):
+    first = runs[0]
+    again = {"the same path": first, "another path": first / "../hotel/.." / first.name, "a link": tmp_path / "link"}[
+        how
+    ]
+    if how == "a link":
+        again.symlink_to(first)
+    with pytest.raises(InputError, match="are the same run directory: give each data set once") as refused:
+        report.write_several([runs[1], first, again], tmp_path / "out")
+    assert str(refused.value).startswith(f"{first} and {again} are")
+    assert not (tmp_path / "out").exists()
+
+
 # The picture and the page
 
 
