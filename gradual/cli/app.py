@@ -36,6 +36,7 @@ from gradual.experiment.final import Final
 from gradual.experiment.search.driver import Claims
 from gradual.experiment.strategies import parse_strategies
 from gradual.logging import to_standard_error
+from gradual.report import check_packages
 from gradual.runs.directory import RunDirectory
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.predictions import PredictionWriter
@@ -100,6 +101,7 @@ class GradualCLI(ConfiguredCLI):
 
     def compare(self, model: LightningModule, datamodule: MixedDomainDataModule) -> None:
         """Train the tree of all strategies, and print the tables of the report and where it is."""
+        check_packages()
         run = RunDirectory(self._settings.get("run_dir"))
         with run.held():
             page = self._compare(run, datamodule)

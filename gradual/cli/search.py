@@ -26,6 +26,7 @@ from gradual.experiment.search.driver import (
     seeds_to_confirm,
 )
 from gradual.experiment.search.settings import BUDGET, SearchConfig
+from gradual.report import check_packages
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule
 
@@ -74,6 +75,7 @@ def search_and_confirm(
     Raises:
         InputError: There is no budget, or what ``search_tree`` and ``confirm`` raise.
     """
+    check_packages()
     if config.budget is None:
         raise InputError("gradual search needs a budget: give --budget N, the number of examples to train at most.")
     budget, seeds = BUDGET.check("budget", config.budget), seeds_to_confirm(config.confirm_seeds, seed)

@@ -37,6 +37,7 @@ from gradual.experiment.results import RunResult
 from gradual.experiment.strategies import Strategy, parse_strategies
 from gradual.experiment.trainer_arguments import TrainerArguments
 from gradual.nn.compiled import lightning_module
+from gradual.report import check_packages
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule, Stage
 from gradual.settings import MAX_EPOCHS, CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings
@@ -176,6 +177,8 @@ def compare(
 ) -> Path:
     """Train several strategies under several seeds, each stage that they share once, and report them.
 
+    The report needs ``gradual[report]``, which is looked for first.
+
     Args:
         model: Makes an untrained model; called after the seed is set.
         datamodule: The data.
@@ -214,6 +217,7 @@ def compare(
         InputError: An argument is not accepted, a schedule does not fit the pool, ``run_dir`` holds another experiment
             (see ``gradual.fit``), one of the metrics is never logged, or there is no control of that name.
     """
+    check_packages()
     given: dict[str, Any] = dict(trainer)
     if "seed" in given:
         raise InputError(f"A comparison takes several seeds: write seeds=[{given['seed']!r}] instead of seed.")

@@ -33,7 +33,7 @@ def write_report(run_dir: Path) -> Path:
         InputError: There is no comparison, one of its files is damaged, or a package of ``gradual[report]`` is not
             installed.
     """
-    _check_packages()
+    check_packages()
     from gradual.report import differences, figures, tables
     from gradual.report.collect import read_comparison
     from gradual.report.equal_training import equal_training
@@ -79,7 +79,7 @@ def write_search(run_dir: Path) -> Path:
     Raises:
         InputError: As ``write_report``.
     """
-    _check_packages()
+    check_packages()
     from gradual.report.search import confirmation_tables, lead, paths_table, read_search, render_search, tree_table
 
     search = read_search(Path(run_dir))
@@ -107,10 +107,9 @@ def write_several(run_dirs: Sequence[Path], folder: Path, metrics: Sequence[str]
         and ``forest.svg``.
 
     Raises:
-        InputError: As ``write_report``; or a run directory is given twice, there is no score of that name, or the
-            scores have no common unit.
+        InputError: As ``write_report``; or there is no score of that name, or the scores have no common unit.
     """
-    _check_packages("statsmodels")
+    check_packages("statsmodels")
     from gradual.report import figures, several, several_page
     from gradual.report.collect import read_comparison
     from gradual.report.forest import draw_forest
@@ -132,7 +131,15 @@ def write_several(run_dirs: Sequence[Path], folder: Path, metrics: Sequence[str]
     return folder / "report.html"
 
 
-def _check_packages(*others: str) -> None:
+def check_packages(*others: str) -> None:
+    """Check that the packages of the report are installed; without loading them, so that it can be done early.
+
+    Args:
+        others: Further packages that are needed.
+
+    Raises:
+        InputError: One is not installed.
+    """
     for package in (*_PACKAGES, *others):
         if find_spec(package) is None:
             raise InputError(f"The report needs {package}, which is not installed: pip install 'gradual[report]'.")

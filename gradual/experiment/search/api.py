@@ -31,6 +31,7 @@ from gradual.experiment.search.driver import (
 )
 from gradual.experiment.search.settings import BUDGET, BudgetUnit, SearchConfig
 from gradual.experiment.trainer_arguments import TrainerArguments
+from gradual.report import check_packages
 from gradual.runs.directory import RunDirectory
 from gradual.schedule import Schedule
 from gradual.settings import CollapseConfig, LRScheduleConfig, OptimizerConfig, TrainSettings, group
@@ -78,7 +79,8 @@ def search(
     validation shows to be worse. Each stage is trained once, whatever paths share it, and only what is new counts
     against the budget. Paths are chosen by the monitored validation score; test data are not read by the search. The
     best schedule, as the best of many, owes a part of its score to luck: it is therefore trained anew with other seeds,
-    beside the schedule given and controls of equal training. Called again, it goes on where it was stopped.
+    beside the schedule given and controls of equal training. Called again, it goes on where it was stopped. The report
+    needs ``gradual[report]``, which is looked for first.
 
     Args:
         model: Makes an untrained model; called after the seed is set.
@@ -113,6 +115,7 @@ def search(
         InputError: An argument is not accepted, Optuna is not installed (``pip install 'gradual[search]'``), the budget
             was spent before a path was finished, or ``run_dir`` holds another experiment (see ``gradual.fit``).
     """
+    check_packages()
     defaults, arguments = read_settings(
         dict(trainer),
         monitor=monitor,
