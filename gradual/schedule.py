@@ -128,6 +128,16 @@ class Schedule(Sequence[Stage]):
     def __repr__(self) -> str:
         return f"Schedule({self.to_list()})"
 
+    @property
+    def later_stages(self) -> StageOverrides:
+        """The overrides for every stage but the first."""
+        return self._later
+
+    @property
+    def last_stage(self) -> StageOverrides:
+        """The overrides for the last of several stages."""
+        return self._last
+
     def with_stages(self, stages: Iterable[Amount | Stage | Mapping[str, Any]]) -> Schedule:
         """Other stages with the same ``later_stages`` and ``last_stage``."""
         return Schedule(stages, self._later, self._last)

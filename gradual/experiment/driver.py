@@ -86,6 +86,7 @@ def claim_run(
     trainer: Mapping[str, Any],
     text: Callable[[type[LightningModule]], str],
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the run directory, which is held, that of the experiment.
 
@@ -95,6 +96,7 @@ def claim_run(
         trainer: The Trainer's arguments.
         text: Returns the ``config.yaml`` to write, for the class of the model.
         arguments: The arguments that a configuration makes ``model`` and ``data`` with.
+        search: What a search is made of; None for any other experiment.
 
     Raises:
         InputError: The run directory holds another experiment.
@@ -105,6 +107,8 @@ def claim_run(
     others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
     if others:
         identity["other_data"] = {name: data_fingerprint(experiment.data(data)) for name, data in others.items()}
+    if search is not None:
+        identity["search"] = dict(search)
     claim(experiment.run, identity, text(model), arguments)
 
 

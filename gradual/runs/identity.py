@@ -22,13 +22,14 @@ from gradual.runs.directory import RunDirectory, StageDirectory, differences
 from gradual.runs.fingerprint import PARTS, model_fingerprint, same_weights, starting_weights, trainer_fingerprint
 
 Identity = dict[str, Any]
-"""Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it) and
-``settings``. Two identities are compared in the sections that both have."""
+"""Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it),
+``settings``, and ``search`` if there is one. Two identities are compared in the sections that both have."""
 
 _MODEL = ("arguments", "hyperparameters", "modules", "parameters")
 _OPTIONAL = ("amount_in", "order")  # of the data
 _TOKENIZER = "tokenizer"  # the setting of which a digest is compared
 _LABELS = "labels"  # those of all parts, test data included, which a model has outputs for
+_STAGES = "stages"  # of a search; their overrides follow from other parts of it, as a rule
 _MAX_SHOWN = 4  # differences in a message
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
@@ -121,7 +122,14 @@ def changed(old: Identity, new: Identity) -> list[str]:
     for name, data in old.get("other_data", {}).items():
         if name in others:
             found += [f"with data {name}: {line}" for line in _changed_data(data, others[name])]
-    return found
+    return found + _changed_search(old.get("search"), new.get("search"))
+
+
+def _changed_search(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    if old is None or new is None:
+        return []
+    before, now = ({name: part for name, part in one.items() if name != _STAGES} for one in (old, new))
+    return differences(before, now) or differences(old[_STAGES], new[_STAGES], "schedule")
 
 
 def _changed_model(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:

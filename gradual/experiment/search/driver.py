@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gradual.experiment.driver import claim_run, compare_tree, plan_tree
 from gradual.experiment.executors import Pool, pooled
 from gradual.experiment.experiment import Experiment
 from gradual.experiment.search.growth import SEARCH, Growth
+from gradual.experiment.search.identity import identity_of_search
 from gradual.experiment.search.record import CONFIRM, Record, best_trial
 from gradual.experiment.search.settings import BudgetUnit, SearchConfig
 from gradual.experiment.search.space import Space
@@ -66,9 +67,9 @@ class Claims:
     text: Callable[[type[Any]], str]
     arguments: dict[str, dict[str, Any]] | None = None
 
-    def claim(self, experiment: Experiment, tree: Any) -> None:
-        """Make the run directory of an experiment its own."""
-        claim_run(experiment, tree, self.trainer, self.text, self.arguments)
+    def claim(self, experiment: Experiment, tree: Any, search: Mapping[str, Any] | None = None) -> None:
+        """Make the run directory of an experiment its own, or that of a search."""
+        claim_run(experiment, tree, self.trainer, self.text, self.arguments, search)
 
 
 @interruptible()
@@ -99,7 +100,8 @@ def search_tree(
         confirm_seeds: The seeds of the confirmation, to be written down.
 
     Raises:
-        InputError: The budget was spent before a path was finished, or the arguments do not fit the data.
+        InputError: The budget was spent before a path was finished, the arguments do not fit the data, or the run
+            directory holds another experiment or another search.
     """
     seed = experiment.defaults.seed
     default = Strategy(schedule)
@@ -107,14 +109,17 @@ def search_tree(
     data = experiment.data({})
     (whole,) = data.amounts_of(Schedule([1.0]))
     space = Space(schedule, data.amounts_of(schedule), whole, config, experiment.defaults)
-    claims.claim(experiment, tree)
+    journal = experiment.run.root / "search.journal"
+    if not experiment.run.has_started():  # its trials are as good as not begun, and may be those of another search
+        journal.unlink(missing_ok=True)
+    claims.claim(experiment, tree, identity_of_search(schedule, space, config, experiment.final, seed))
     first = space.default()
     if first is None:
         note(
             "The schedule of the configuration is none of the paths that the search chooses from, whose amounts fall "
             "to 0 and whose stages have no overrides of their own: the confirmation alone trains it."
         )
-    study = Study(experiment.run.root / "search.journal", config, experiment.defaults.mode, seed, first)
+    study = Study(journal, config, experiment.defaults.mode, seed, first)
     record = Record(config, first is not None, confirm_seeds)
     growth = Growth(experiment, space, study, seed, budget, unit, rank_zero_only(record.save))
     record.save(growth)

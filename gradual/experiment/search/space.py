@@ -52,6 +52,7 @@ class Space:
 
     Attributes:
         amounts: The grid, falling.
+        given: The amounts of the schedule of the configuration as numbers.
 
     Raises:
         InputError: The schedule has amounts by source, or begins without out-of-domain data.
@@ -75,7 +76,7 @@ class Space:
         self.amounts = sorted((amount for amount in grid if 0 < amount <= pool), reverse=True)
         self._most = max(config.max_stages, len(schedule))
         self._factors = list(dict.fromkeys(config.lr_scales))
-        self._given = list(given)
+        self.given = list(given)
         self._schedules: dict[tuple[Choice, ...], Schedule] = {}
 
     def choose(self, path: Sequence[Choice], suggests: Suggests) -> Choice:
@@ -123,9 +124,9 @@ class Space:
 
         None do where amounts repeat, the last one is not 0, or a single stage has overrides of its own.
         """
-        path = [Choice(amount) for amount in self._given]
-        falls = len(set(self._given)) == len(path) > 1 and path[-1].amount == 0
-        if not falls or self.schedule(path).to_list() != self._counted().to_list():
+        path = [Choice(amount) for amount in self.given]
+        falls = len(set(self.given)) == len(path) > 1 and path[-1].amount == 0
+        if not falls or self.schedule(path).to_list() != self.counted().to_list():
             return None
         choices: dict[str, Any] = {"amount 1": self.amounts.index(path[0].amount)}
         for k, stage in enumerate(path[1:], start=2):
@@ -153,6 +154,6 @@ class Space:
         own = Stage(stage.amount)
         return replace(own, optimizer=replace(own.optimizer, lr_scale=factor * (1.0 if before is None else before)))
 
-    def _counted(self) -> Schedule:
+    def counted(self) -> Schedule:
         """The schedule of the configuration with numbers of examples instead of fractions."""
-        return Schedule(replace(stage, amount=count) for stage, count in zip(self._schedule, self._given))
+        return Schedule(replace(stage, amount=count) for stage, count in zip(self._schedule, self.given))
