@@ -122,9 +122,9 @@ def _stages(kind: str, stages: list[Stage], amounts: Sequence[int]) -> tuple[lis
     if kind == SAME_STEPS:
         return [first, last], [tuple(range(len(stages) - 1)), every[-1]]
     if kind == SAME_RESTARTS:
-        return [first, *(replace(stage, amount=first.amount) for stage in middle), last], list(every)
+        return [first, *(_with(first.amount, largest, *pair) for pair in zip(middle, amounts[1:])), last], list(every)
     if kind == DROP_AT_ONCE:
-        return [first, *(replace(stage, amount=0) for stage in (*middle, last))], list(every)
+        return [first, *(_with(0, 0, *pair) for pair in zip((*middle, last), amounts[1:]))], list(every)
     if kind == MIXED_AS_LONG:
         return [first], [tuple(range(len(stages)))]
     if kind == WEIGHTED:
@@ -134,6 +134,11 @@ def _stages(kind: str, stages: list[Stage], amounts: Sequence[int]) -> tuple[lis
     if kept == amounts[-1]:
         return [first, *middle, last], list(every)
     return [first, *middle, replace(last, amount=_part_of(stages[-2].amount, kept, amounts[-2]))], list(every)
+
+
+def _with(wanted: Amount, count: int, stage: Stage, amount: int) -> Stage:
+    """A stage with the amount ``wanted``, which is ``count``; the stage itself if its own amount is as many."""
+    return stage if amount == count else replace(stage, amount=wanted)
 
 
 def _part_of(amount: Amount, kept: int, whole: int) -> Amount:
@@ -156,7 +161,7 @@ def _shared(stages: list[Stage], copies: list[_Copies], own: list[Stage]) -> tup
     """Mark the stages that are the strategy's own: those copy nothing, and the others have no limits of their own."""
     found, kept, shares = [], [], True
     for k, (stage, copied) in enumerate(zip(stages, copies)):
-        shares = shares and copied == (k,) and stage == own[k]
+        shares = shares and copied == (k,) and stage is own[k]
         found.append(stage if shares else replace(stage, max_epochs=None, max_steps=None, patience=None))
         kept.append(() if shares else copied)
     return found, kept

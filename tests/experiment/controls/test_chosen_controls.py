@@ -45,6 +45,35 @@ def test_what_a_control_would_share_entirely_is_no_control():
     assert names([24]) == []
 
 
+@pytest.mark.parametrize(
+    ("schedule", "amounts"),
+    [
+        ([24, 0.0], [24, 0]),
+        ([1.0, 0.0], [24, 0]),
+        ([1.0, {"books": 0}], [24, 0]),
+        ([{"books": 24}, {"books": 0}], [24, 0]),
+        ([1.0, 24, 0], [24, 24, 0]),
+        ([1.0, {"books": 24}, 0.0], [24, 24, 0]),
+        ([1.0, 12, 0.0], [24, 12, 0]),
+        ([1.0, 0.5, {"books": 0}], [24, 12, 0]),
+        ([{"books": 24}, {"books": 0}, {"books": 0}], [24, 0, 0]),
+    ],
+)
+def test_controls_are_told_apart_by_the_amounts_that_the_pool_gives(schedule, amounts):
+    kinds = [kind for kind in (*CONTROLS, *ON_REQUEST) if kind != REPLAY]  # which has an amount of its own
+    found, plain = (controls_of("x", Strategy(Schedule(one)), amounts, kinds) for one in (schedule, amounts))
+    assert list(found) == list(plain)
+    for name, control in plain.items():
+        assert found[name].control.copies == control.control.copies, name
+
+
+def test_one_example_is_not_the_whole_pool():
+    kinds = ["same training, same restarts"]
+    (control,) = controls_of("x", Strategy(Schedule([1.0, 1, 0])), [24, 1, 0], kinds).values()
+    assert control.schedule.to_list() == [1.0, 1.0, 0]
+    assert control.control.copies == ((), (1,), (2,))
+
+
 def test_what_is_asked_for_must_be_a_control():
     assert check_controls(True) == CONTROLS
     assert check_controls(False) == check_controls([]) == ()
