@@ -31,7 +31,7 @@ ON_REQUEST = (WEIGHTED, REPLAY)
 """Those that are trained if they are named."""
 
 REPLAY_SHARE = 0.1
-"""The share of the first amount that the last stage of ``REPLAY`` keeps."""
+"""The share of the first amount that the last stage of ``REPLAY`` keeps, if the stage before it has as much."""
 
 _EXPLANATIONS = {
     SAME_STEPS: "the first stage takes the steps of all stages but the last; the last is as there",
@@ -40,8 +40,8 @@ _EXPLANATIONS = {
     MIXED_AS_LONG: "the first stage takes the steps of all stages, and is the only one",
     WEIGHTED: "as many stages of as many steps; instead of out-of-domain examples being taken away, in-domain examples "
     "are repeated, so that their share of each stage is the same",
-    REPLAY: f"all stages but the last are the same; the last takes as many steps with {REPLAY_SHARE:.0%} of the first "
-    "amount",
+    REPLAY: "all stages but the last are the same; the last takes as many steps with an amount of {kept}, {share:.3g}% "
+    "of the first amount",
 }
 
 
@@ -82,7 +82,7 @@ def controls_of(name: str, strategy: Strategy, amounts: Sequence[int], kinds: It
     for kind in kinds if len(amounts) > 1 else ():
         stages, copies = _stages(kind, list(strategy.schedule), amounts)
         stages, copies = _shared(stages, copies, list(strategy.schedule))
-        control = Control(name, kind, tuple(copies), _EXPLANATIONS[kind])
+        control = Control(name, kind, tuple(copies), _explanation(kind, amounts))
         derived = Strategy(Schedule(stages), strategy.data, control=control, final=strategy.final)
         if _path(derived, copies) not in seen:
             seen.add(_path(derived, copies))
@@ -130,10 +130,20 @@ def _stages(kind: str, stages: list[Stage], amounts: Sequence[int]) -> tuple[lis
     if kind == WEIGHTED:
         weighted = [_weighted(stage, first, largest, amount) for stage, amount in zip(middle, amounts[1:])]
         return [first, *weighted, last], list(every)
-    kept = min(amounts[-2], max(amounts[-1], round(REPLAY_SHARE * largest)))
+    kept = _kept_by_replay(amounts)
     if kept == amounts[-1]:
         return [first, *middle, last], list(every)
     return [first, *middle, replace(last, amount=_part_of(stages[-2].amount, kept, amounts[-2]))], list(every)
+
+
+def _kept_by_replay(amounts: Sequence[int]) -> int:
+    """The amount of the last stage of ``REPLAY``, which is not above that of the stage before."""
+    return min(amounts[-2], max(amounts[-1], round(REPLAY_SHARE * amounts[0])))
+
+
+def _explanation(kind: str, amounts: Sequence[int]) -> str:
+    kept = _kept_by_replay(amounts)
+    return _EXPLANATIONS[kind].format(kept=kept, share=100 * kept / (amounts[0] or 1))
 
 
 def _with(wanted: Amount, count: int, stage: Stage, amount: int) -> Stage:

@@ -107,3 +107,13 @@ def test_a_replay_keeps_a_part_of_each_source():
     strategy = Strategy(Schedule([{"books": 400, "dvd": 0.5}, {"books": 100, "dvd": 0.25}, 0]))
     (control,) = controls_of("gradual", strategy, [500, 150, 0], [REPLAY]).values()
     assert control.schedule[2].amount == {"books": 33, "dvd": pytest.approx(0.25 * 50 / 150)}
+
+
+@pytest.mark.parametrize(
+    ("amounts", "kept", "said"),
+    [([2000, 500, 0], 200, "200, 10% of the first amount"), ([2000, 100, 0], 100, "100, 5% of the first amount")],
+)
+def test_a_replay_says_what_it_keeps(amounts, kept, said):
+    (control,) = controls_of("gradual", Strategy(Schedule(amounts)), amounts, [REPLAY]).values()
+    assert control.schedule[2].amount == kept
+    assert control.control.explanation.endswith(f"the last takes as many steps with an amount of {said}")
