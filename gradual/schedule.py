@@ -210,8 +210,8 @@ def remarks(
 ) -> list[str]:
     """Sentences on amounts that may not be meant as they are written.
 
-    These are a single example at the start, where 1.0 would be the whole pool, fractions that round to 0, and an end
-    that is not in-domain data alone.
+    These are a single example at the start, where 1.0 would be the whole pool, fractions that round to 0, a pool that
+    no stage uses, and an end that is not in-domain data alone.
 
     Args:
         schedule: The stages.
@@ -228,7 +228,10 @@ def remarks(
         else:
             assert isinstance(amount, int), "it has one in all"
             found.append(_doubt(position, stage.amount, amount, sum(sizes.values()), unit))
-    last = sum(amounts[-1].values()) if isinstance(amounts[-1], Mapping) else amounts[-1]
+    totals = [sum(amount.values()) if isinstance(amount, Mapping) else amount for amount in amounts]
+    pool, last = sum(sizes.values()), totals[-1]
+    if pool and not any(totals):
+        found.append(f"No stage uses the pool of {pool} out-of-domain {unit}: a schedule such as [1.0, 0.5, 0] would.")
     if last:
         counted = unit.removesuffix("s") if last == 1 else unit
         found.append(f"The schedule ends with {last} out-of-domain {counted}; the paper's ends with 0.")

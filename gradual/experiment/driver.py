@@ -47,8 +47,9 @@ def plan_tree(
     """Make the tree of ``strategies`` under ``seeds``, with the controls that are asked for.
 
     Raises:
-        InputError: There is no seed, a strategy's schedule does not fit its pool (the message names the strategy), or
-            there is no control of that name.
+        InputError: There is no seed, a strategy's schedule does not fit its pool (the message names the strategy), the
+            paper's strategies are compared with a schedule that leaves the pool unused, or there is no control of that
+            name.
     """
     seeds, kinds = SEEDS.check("seeds", seeds), check_controls(controls)
     strategies = {name: replace(one, final=one.final or experiment.final) for name, one in strategies.items()}
@@ -63,7 +64,19 @@ def plan_tree(
     if kinds:
         counts = {name: amounts(strategy) for name, strategy in strategies.items()}
         strategies = with_controls(strategies, counts, kinds)
-    return Tree(strategies, seeds, amounts, experiment.settings_of, experiment.samples_of)
+    tree = Tree(strategies, seeds, amounts, experiment.settings_of, experiment.samples_of)
+    if any(strategy.also for strategy in strategies.values()) and (size := _unused_pool(experiment, tree)):
+        raise InputError(
+            f"No strategy would use the pool of {size} out-of-domain examples, since the schedule has none in any "
+            "stage: give a schedule such as [1.0, 0.5, 0]."
+        )
+    return tree
+
+
+def _unused_pool(experiment: Experiment, tree: Tree) -> int:
+    """The size of the pool, if no stage uses it; 0 if one does."""
+    is_used = any(amount for amounts in tree.amounts.values() for amount in amounts)
+    return 0 if is_used else max(experiment.data(strategy.data).pool_size for strategy in tree.strategies.values())
 
 
 @interruptible()
@@ -165,6 +178,8 @@ def compare_tree(experiment: Experiment, tree: Tree, execute: Executor, baseline
         InputError: The baseline is none of the strategies, or one of the metrics is never logged.
     """
     results = Results("compare.json", experiment, tree, _baseline(tree, baseline))
+    if size := _unused_pool(experiment, tree):
+        note("No strategy uses the pool of %d out-of-domain examples.", size)
     _run_tree(experiment, tree, execute, results.save, lambda: _print_tree(experiment, tree))
     check_logged(experiment.metrics or (), names_in(experiment.run.results()))
     rank_zero_only(_report)(experiment.run.root)

@@ -69,7 +69,7 @@ class Strategy:
 
 
 def default_strategies(schedule: Schedule) -> dict[str, Strategy]:
-    """The paper's four strategies, without duplicates: in a schedule of two stages, one-stage is gradual."""
+    """The paper's four strategies, without duplicates: in a schedule of one or two stages, one-stage is gradual."""
     four = paper_strategies(schedule)
     kept: dict[str, Strategy] = {}
     for name in (IN_DOMAIN_ONLY, GRADUAL, MIXED, ONE_STAGE):  # the earlier of two names for one path is kept
@@ -85,10 +85,11 @@ def paper_strategies(schedule: Schedule) -> dict[str, Strategy]:
     """The paper's four strategies, derived from the schedule of gradual fine-tuning.
 
     In-domain only and mixed have a single stage, which trains with the overrides of the schedule's first one;
-    one-stage fine-tuning takes the schedule's first stage and its last.
+    one-stage fine-tuning takes the schedule's first stage and its last, if there are two.
     """
     first, last = schedule[0], schedule[-1]
-    paths = {IN_DOMAIN_ONLY: [replace(first, amount=0)], MIXED: [first], ONE_STAGE: [first, last], GRADUAL: [*schedule]}
+    ends = [first, last] if len(schedule) > 1 else [first]
+    paths = {IN_DOMAIN_ONLY: [replace(first, amount=0)], MIXED: [first], ONE_STAGE: ends, GRADUAL: [*schedule]}
     return {name: Strategy(schedule.with_stages(path)) for name, path in paths.items()}
 
 

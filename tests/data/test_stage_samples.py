@@ -113,6 +113,7 @@ def test_amounts_are_counts_and_fractions_become_counts():
         ([1.0, 0.5, 1, 0.0], []),
         ([1, 0], ["Stage 1 has 1 out-of-domain example; 1.0 would be all of the pool."]),
         ([0.3, 0.001, 0], ["Stage 2 has no out-of-domain examples: 0.001 of the pool's 50 rounds to 0."]),
+        ([0], ["No stage uses the pool of 50 out-of-domain examples: a schedule such as [1.0, 0.5, 0] would."]),
         ([20, 10], ["The schedule ends with 10 out-of-domain examples; the paper's ends with 0."]),
         (
             [1],
@@ -125,6 +126,10 @@ def test_amounts_are_counts_and_fractions_become_counts():
 )
 def test_amounts_that_may_not_be_meant_are_remarked_on(schedule, said):
     assert module().remarks_on(Schedule(schedule)) == said
+
+
+def test_without_a_pool_there_is_nothing_to_remark_on():
+    assert module(pool=None, schedule=[0]).remarks_on(Schedule([0])) == []
 
 
 def test_amounts_of_sources_and_of_tokens_are_remarked_on_as_well():

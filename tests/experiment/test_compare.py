@@ -20,7 +20,7 @@ from gradual import InputError, Schedule
 from gradual.experiment.driver import compare_tree, fit_path, plan_path, plan_tree
 from gradual.experiment.executors import _begin_worker, in_process, pooled, processes, ray_tasks
 from gradual.experiment.experiment import PathExperiment
-from gradual.experiment.strategies import Strategy, default_strategies
+from gradual.experiment.strategies import Strategy, default_strategies, parse_strategies
 from gradual.runs.directory import StageDirectory
 
 SMALL = default_strategies(Schedule([20, 5, 0]))
@@ -46,6 +46,23 @@ def scores(root: Path) -> dict[str, dict]:
 def report_files(root: Path) -> dict[str, bytes]:
     names = ("table.csv", "significance.csv", "stages.svg")
     return {name: (root / "run/report" / name).read_bytes() for name in names}
+
+
+def test_the_paper_s_strategies_without_out_of_domain_data_are_refused_where_there_is_a_pool(tmp_path):
+    for schedule in ([0], [0.0, 0], [0.0001]):  # which is none of 4,000
+        with pytest.raises(InputError, match="pool of 4000 out-of-domain examples, since the schedule has none"):
+            compare(tmp_path, default_strategies(Schedule(schedule)))
+    experiment = linear_model.make_experiment(str(tmp_path))
+    without = lambda changes: linear_model.make_data({"out_of_domain": None, **changes})  # noqa: E731
+    experiment.datamodule = without
+    assert list(plan_tree(experiment, default_strategies(Schedule([0])), [0]).amounts) == ["in-domain only"]
+
+
+def test_strategies_of_one_s_own_may_leave_the_pool_unused_and_a_note_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", "gradual")
+    slow = {"schedule": [0], "optimizer": {"lr": 0.01}}
+    compare(tmp_path, parse_strategies({"in-domain only": {}, "slow": slow}, Schedule([20, 0])), seeds=(0,))
+    assert "No strategy uses the pool of 4000 out-of-domain examples." in caplog.text
 
 
 @pytest.fixture(scope="module")
