@@ -18,7 +18,7 @@ from gradual.experiment.final import LAST, Final
 from gradual.experiment.provenance import command_line, environment, versions
 from gradual.experiment.tree import Node, Tree
 from gradual.files import write_atomically
-from gradual.runs.result import CUT_OFF, StageResult, reported_scores
+from gradual.runs.result import CUT_OFF, StageResult, best_stage, reported_scores
 from gradual.score_names import without_split
 
 
@@ -49,9 +49,7 @@ class RunResult:
     @property
     def best_stage(self) -> int | None:
         """Index of the stage with the best monitored validation score, the last of equals; None where none has one."""
-        sign = 1 if self.mode == "max" else -1
-        scores = [(sign * self._monitored(index), index) for index in range(len(self.stages))]
-        return max((pair for pair in scores if math.isfinite(pair[0])), default=(0.0, None))[1]
+        return best_stage(self.stages, self.monitor, self.mode)
 
     @property
     def final_stage(self) -> StageResult | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from gradual.checks import is_number
 from gradual.errors import InputError
 from gradual.report.checked import kind_of, list_in, mapping_in, read_lines, read_mapping
-from gradual.runs.result import StageResult, reported_scores
+from gradual.runs.result import StageResult, best_stage, reported_scores
 
 Split = Literal["val", "test"]
 SPLITS: dict[Split, str] = {"val": "validation", "test": "test"}
@@ -276,8 +276,11 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
     content = read_mapping(file)
     seeds = list_in(content, "seeds", int, file)
     stage_at = cache(lambda path: _stage(run_dir, path, details))  # strategies share stages
+    monitor, mode = str(content.get("monitor", "")), str(content.get("mode", "min"))
+    best_of = partial(best_stage, monitor=monitor, mode=mode)
     strategies = [
-        _strategy(name, entry, seeds, stage_at, file) for name, entry in mapping_in(content, "strategies", file).items()
+        _strategy(name, entry, seeds, stage_at, best_of, file)
+        for name, entry in mapping_in(content, "strategies", file).items()
     ]
     baseline = content.get("baseline")
     if baseline is not None and baseline not in [strategy.name for strategy in strategies]:
@@ -300,8 +303,8 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
         val_metrics=val_metrics,
         unknown=[name for name in asked if results and not any(name in {**one.val, **one.test} for one in results)],
         baseline=baseline,
-        monitor=str(content.get("monitor", "")),
-        mode=str(content.get("mode", "min")),
+        monitor=monitor,
+        mode=mode,
         command=str(content.get("command", "")),
         versions=mapping_in({"versions": {}, **content}, "versions", file),
         environment=mapping_in({"environment": {}, **content}, "environment", file),
@@ -309,7 +312,14 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
     )
 
 
-def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str], StageRecord], file: Path) -> Strategy:
+def _strategy(
+    name: str,
+    entry: Any,
+    seeds: list[int],
+    stage_at: Callable[[str], StageRecord],
+    best_of: Callable[[list[StageResult]], int | None],
+    file: Path,
+) -> Strategy:
     where = f"{file}: the strategy '{name}'"
     if not isinstance(entry, dict):
         raise InputError(f"{where} is {kind_of(entry)}: it must be a mapping.")
@@ -324,6 +334,7 @@ def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str],
     ]
     if entry.get("data"):  # applies to the whole path
         overrides[0] = {"data": entry["data"], **overrides[0]}
+    kept = "average" if isinstance(entry.get("final"), dict) else str(entry.get("final") or "last")
     stages: dict[int, list[StageRecord]] = {}
     finals: dict[int, StageRecord] = {}
     for seed in seeds:
@@ -333,12 +344,14 @@ def _strategy(name: str, entry: Any, seeds: list[int], stage_at: Callable[[str],
             raise InputError(f"{where} has {len(places)} paths for seed {seed}, but {len(amounts)} stages.")
         stages[seed] = [stage_at(path) for path in places]
         path = mapping_in({"final": {}, **of_seed}, "final", file).get("path")
-        if path is not None:
+        if kept == "best" and stages[seed]:  # the file may have been written before the last stage ended
+            index = best_of([stage.result for stage in stages[seed] if stage.result])
+            finals[seed] = stages[seed][-1 if index is None else index]
+        elif kept == "average" and path is not None:
             finals[seed] = stage_at(str(path))
     also = list_in({"also": [], **entry}, "also", str, file)
     control = _control(mapping_in(entry, "control", file), file) if entry.get("control") else None
-    kept = "average" if isinstance(entry.get("final"), dict) else str(entry.get("final") or "last")
-    return Strategy(name, amounts, overrides, stages, also, control, kept, {} if kept == "last" else finals)
+    return Strategy(name, amounts, overrides, stages, also, control, kept, finals)
 
 
 def _control(entry: dict[str, Any], file: Path) -> Control:

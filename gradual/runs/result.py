@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from gradual.score_names import without_split
 
 CUT_OFF = "\N{DAGGER}"
 """Marks a stage that ended before it converged, and a strategy with such a stage."""
@@ -66,6 +69,13 @@ class StageResult:
     sources: dict[str, int] = field(default_factory=dict)
     tokens: int | None = None
     averaged: int = 0
+
+
+def best_stage(results: Iterable[StageResult], monitor: str, mode: str) -> int | None:
+    """The index of the result with the best monitored validation score, the last of equals; None where none has one."""
+    name, sign = without_split(monitor), 1 if mode == "max" else -1
+    scores = [(sign * result.val.get(name, math.nan), index) for index, result in enumerate(results)]
+    return max((pair for pair in scores if math.isfinite(pair[0])), default=(0.0, None))[1]
 
 
 def reported_scores(results: Iterable[StageResult], split: str, asked: Iterable[str] = ()) -> list[str]:

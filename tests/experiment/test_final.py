@@ -52,6 +52,19 @@ def test_the_best_stage_is_chosen_on_validation(tmp_path):
     assert "stage 2, the best on validation" in result.remarks()[-1]
 
 
+def test_the_best_stage_is_chosen_from_the_results_even_if_the_file_was_written_before_the_last_of_them(tmp_path):
+    run(tmp_path, Falling(), final="best")
+    file = tmp_path / "run/results.json"
+    content = json.loads(file.read_text())
+    path = content["strategies"]["fit"]["seeds"]["0"]
+    path |= {"stages": path["stages"][:1], "best_stage": 0, "final": {"path": "seed-0/20", "val": {"loss": 3.0}}}
+    file.write_text(json.dumps(content))
+    (strategy,) = read_comparison(tmp_path / "run", name="results.json").strategies
+    assert strategy.final(0).path == "seed-0/20/5"
+    assert final_score(strategy, "val", "loss").by_seed == {0: 1.0}
+    assert choose_stage(tmp_path / "run").checkpoint == tmp_path / "run/seed-0/20/5/best.ckpt"
+
+
 def test_an_average_is_the_mean_of_the_weights_and_measured_like_a_stage(tmp_path):
     model, result = run(tmp_path, final={"average": 2})
     folder = tmp_path / "run/seed-0/20/5/0/average-from-2"
