@@ -78,7 +78,7 @@ class Stages:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         start = self.clock()
         if self.releases:
-            in_process(self.experiment)([self.nodes[number]], lambda: None)
+            in_process(self.experiment)([self.nodes[number]], lambda: None, lambda node, error: None)
         else:
             keep_memory()
             self.experiment.train(self.nodes[number])

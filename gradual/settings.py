@@ -214,7 +214,7 @@ class CollapseConfig:
     """What to do when a stage collapses at its start: restart from its starting weights with lower learning rates.
 
     Attributes:
-        attempts: Maximum number of attempts at a stage; 1 ends the run at a collapse, 0 watches for none.
+        attempts: Maximum number of attempts at a stage; 1 ends a path at a collapse, 0 watches for none.
         factor: Factor by which each further attempt lowers all learning rates.
         ratio: A score this many times below the parent stage's, or a loss this many times above it, is a collapse.
         scores: Scores to watch besides the monitor, for which higher is better; training scores (``train/accuracy``)

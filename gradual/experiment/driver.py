@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gradual.errors import InputError
 from gradual.experiment.arguments import SEEDS
 from gradual.experiment.controls import check_controls, with_controls
-from gradual.experiment.executors import Executor, in_process
+from gradual.experiment.executors import Collapsed, Executor, in_process
 from gradual.experiment.experiment import Experiment, PathExperiment
 from gradual.experiment.results import Results, RunResult, wide_console
 from gradual.experiment.strategies import IN_DOMAIN_ONLY, Strategy
@@ -28,9 +29,12 @@ from gradual.runs.directory import canonical
 from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.runs.identity import claim
 from gradual.runs.recovery import load_result_or_reopen
+from gradual.stage.callbacks.collapse import CollapsedError
 from gradual.stage.callbacks.reported_scores import check_logged, names_in
 from gradual.stage.interruption import interruptible
 from gradual.stage.memory import stage_memory
+
+_log = logging.getLogger(__name__)
 
 FIT = "fit"
 """The strategy of ``gradual.fit``, as its results name it."""
@@ -218,8 +222,22 @@ def _run_tree(
     rank_zero_only(save_progress)()
     rank_zero_only(introduce)()
     to_run = [node for node in tree.nodes_with_averages if node in to_do or experiment.lacks_test(node)]
-    execute(to_run, rank_zero_only(save_progress))
+    execute(to_run, rank_zero_only(save_progress), _ends_its_paths(tree))
     return to_do
+
+
+def _ends_its_paths(tree: Tree) -> Collapsed:
+    """What to do about a stage that collapsed: go on with the paths that do not need it, as long as there are any."""
+    lost: set[int] = set()
+
+    def collapsed(node: Node, error: CollapsedError) -> None:
+        lost.add(id(node))
+        lost.update(id(other) for other in tree.nodes if not lost.isdisjoint(map(id, other.depends_on)))
+        if all(not lost.isdisjoint(map(id, path)) for path in tree.paths.values()):
+            raise error
+        rank_zero_only(_log.warning)("%s Paths that do not need this stage go on.", error)
+
+    return collapsed
 
 
 def _repair(experiment: Experiment, tree: Tree) -> None:

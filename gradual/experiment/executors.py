@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from gradual.checks import integer
 from gradual.errors import InputError
 from gradual.experiment.tree import Node
+from gradual.stage.callbacks.collapse import CollapsedError
 from gradual.stage.interruption import Interrupted, interruptible
 from gradual.stage.memory import stage_memory
 
@@ -25,8 +26,14 @@ class Trains(Protocol):
         """Train it, unless it is done."""
 
 
-Executor = Callable[[Sequence[Node], Callable[[], None]], None]
-"""Trains the given stages, each after those that it depends on, and calls the function that is given after each one."""
+Collapsed = Callable[[Node, CollapsedError], None]
+"""Called with a stage that collapsed in every attempt; it may raise the error, and nothing else is trained then."""
+
+Executor = Callable[[Sequence[Node], Callable[[], None], Collapsed], None]
+"""Trains the given stages, each after those that it depends on, and calls the first function after each one.
+
+Those that depend on a stage that collapsed are left out.
+"""
 
 MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
@@ -45,11 +52,20 @@ Pool = Callable[[], AbstractContextManager[Submit]]
 def in_process(experiment: Trains) -> Executor:
     """One stage after the other, here."""
 
-    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
+    def execute(nodes: Sequence[Node], finished: Callable[[], None], collapsed: Collapsed) -> None:
+        left_out: set[int] = set()
         for node in nodes:
-            with stage_memory():
-                experiment.train(node)
-            finished()
+            if not left_out.isdisjoint(map(id, node.depends_on)):
+                left_out.add(id(node))
+                continue
+            try:
+                with stage_memory():
+                    experiment.train(node)
+            except CollapsedError as error:
+                left_out.add(id(node))
+                collapsed(node, error)
+            else:
+                finished()
 
     return execute
 
@@ -57,9 +73,9 @@ def in_process(experiment: Trains) -> Executor:
 def pooled(pool: Pool) -> Executor:
     """Every stage in a pool, as soon as those that it depends on are done."""
 
-    def execute(nodes: Sequence[Node], finished: Callable[[], None]) -> None:
+    def execute(nodes: Sequence[Node], finished: Callable[[], None], collapsed: Collapsed) -> None:
         with pool() as submit:
-            _run_ready(nodes, submit, finished)
+            _run_ready(nodes, submit, finished, collapsed)
 
     return execute
 
@@ -164,21 +180,28 @@ def check_one_device(devices: Any, num_nodes: int, pattern: str = "{}") -> None:
         )
 
 
-def _run_ready(nodes: Sequence[Node], submit: Submit, finished: Callable[[], None]) -> None:
+def _run_ready(nodes: Sequence[Node], submit: Submit, finished: Callable[[], None], collapsed: Collapsed) -> None:
     """Submit every stage as soon as those that it depends on are done; the first failure stops the rest."""
     waiting = list(nodes)
     running: dict[Future[Any], Node] = {}
     unfinished = {id(node) for node in nodes}
-    while waiting or running:
+    while True:
         for node in [node for node in waiting if unfinished.isdisjoint(map(id, node.depends_on))]:
             waiting.remove(node)
             running[submit(node)] = node
+        if not running:  # those that wait need a stage that collapsed
+            return
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            unfinished.discard(id(running.pop(future)))
+            node = running.pop(future)
             try:
-                future.result()
-                finished()
+                try:
+                    future.result()
+                except CollapsedError as error:
+                    collapsed(node, error)
+                else:
+                    unfinished.discard(id(node))
+                    finished()
             except BaseException:
                 for other in running:
                     other.cancel()

@@ -149,6 +149,8 @@ class Experiment:
             self.trainer_arguments,
             node.settings_in(self.run) or {},
             self._label(node),
+            self._strategy(node),
+            self._copied(node),
             self._reported(model, data),
             later=node.schedule[node.index + 1 :],
             same_training=node.same_training(self.run),
@@ -169,6 +171,16 @@ class Experiment:
     def _title(self, node: Node) -> str:
         number, amount = node.index + 1, node.amounts[-1]
         return f"Stage {number} of the strategy '{node.strategies[0]}' ({amount} out-of-domain)"
+
+    def _strategy(self, node: Node) -> str:
+        return node.strategies[0]
+
+    def _copied(self, node: Node) -> str:
+        """The stage of which a control's has the learning rates: the first that it copies."""
+        if not node.copies:
+            return ""
+        first = node.copies[0]
+        return f"stage {first.index + 1} ({first.amounts[-1]} out-of-domain) of '{first.strategies[0]}'"
 
     def _label(self, node: Node) -> str:
         return f"seed {node.seed}, "
@@ -254,6 +266,9 @@ class PathExperiment(Experiment):
         return self._given, None
 
     def _title(self, node: Node) -> str:
+        return ""
+
+    def _strategy(self, node: Node) -> str:
         return ""
 
     def _label(self, node: Node) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from gradual.checks import is_number
 from gradual.errors import InputError
+from gradual.files import read_json
 from gradual.report.checked import kind_of, list_in, mapping_in, read_lines, read_mapping
 from gradual.runs.result import StageResult, best_stage, reported_scores
 
@@ -37,6 +38,7 @@ class StageRecord:
     Attributes:
         path: Its folder, relative to the run directory.
         started: Whether training has begun; the folder may be created earlier.
+        collapsed: Whether it has collapsed in every attempt.
         settings: The settings it was started with; None if it never was.
         result: Its result; None until it is finished.
         history: Logged values, one entry per epoch, in order.
@@ -46,6 +48,7 @@ class StageRecord:
 
     path: str
     started: bool
+    collapsed: bool = False
     settings: dict[str, Any] | None = None
     result: StageResult | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -59,8 +62,9 @@ class StageRecord:
 
     @property
     def state(self) -> str:
-        """``finished``, ``started`` or ``not started``."""
-        return "finished" if self.result else "started" if self.started else "not started"
+        """``finished``, ``collapsed``, ``started`` or ``not started``."""
+        unfinished = "collapsed" if self.collapsed else "started" if self.started else "not started"
+        return "finished" if self.result else unfinished
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,10 @@ class Comparison:
             stages = strategy.stages.get(seed, [])
             done = sum(stage.result is not None for stage in stages)
             states = {"started": "has started", "not started": "has not started"}
+            states["collapsed"] = "collapsed in every attempt"
             at = next((f"; {stage.path} {states[stage.state]}" for stage in stages if not stage.result), "")
+            needs = self._collapsed_in_copied(strategy, seed)
+            at = f"; it needs {needs}, which collapsed in every attempt" if needs else at
             return [f"{who}: {done} of {len(strategy.amounts)} stages finished{at}."]
         lines = [
             f"{who}: no validation score '{metric}' in {final.path}/result.json."
@@ -248,6 +255,16 @@ class Comparison:
         if final.examples is None and not self.knows_no_examples:
             lines.append(f"{who}: no {final.path}/test_examples.jsonl, so significance is computed without it.")
         return lines
+
+    def _collapsed_in_copied(self, strategy: Strategy, seed: int) -> str:
+        """The stage of the copied strategy that keeps a control from being trained on; empty if there is none."""
+        control, stages = strategy.control, strategy.stages.get(seed, [])
+        at = next((k for k, stage in enumerate(stages) if not stage.result), None)
+        if control is None or at is None or not control.copies[at]:
+            return ""
+        copied = next((one.stages.get(seed, []) for one in self.strategies if one.name == control.of), [])
+        before = copied[: control.copies[at][-1] + 1]
+        return next((stage.path for stage in before if stage.state == "collapsed"), "")
 
 
 def pooled_score(examples: Examples, metric: str) -> float | None:
@@ -368,12 +385,22 @@ def _stage(root: Path, path: str, details: bool) -> StageRecord:
     return StageRecord(
         path=path,
         started=finished or history.is_file() or (folder / "sample.txt").is_file(),
+        collapsed=not finished and _has_collapsed(folder),
         settings=read_mapping(settings) if settings.is_file() else None,
         result=_result(result) if finished else None,
         history=_history(history, finished) if details else [],
         examples=examples,
         tested=tested,
     )
+
+
+def _has_collapsed(folder: Path) -> bool:
+    """Whether a stage has collapsed in as many attempts as its settings allow."""
+    settings, collapses = folder / "stage.json", folder / "collapses.json"
+    if not (settings.is_file() and collapses.is_file()):
+        return False
+    attempts = mapping_in({"collapse": {}, **read_mapping(settings)}, "collapse", settings).get("attempts", 0)
+    return 0 < attempts <= len(read_json(collapses))
 
 
 def _results(strategies: list[Strategy]) -> Iterator[StageResult]:

@@ -59,6 +59,9 @@ def render_page(
         panels=_panels(comparison),
         splits=SPLITS,
         cut_off=CUT_OFF,
+        any_collapsed=any(
+            stage.collapsed for one in comparison.strategies for path in one.stages.values() for stage in path
+        ),
         any_cut_off=any(strategy.stages_cut_off for strategy in comparison.strategies),
         mark=lambda record: "cut off" if record.result and not record.result.converged else record.state,
         figure=lambda panel: Markup(inline_svg(comparison, panel)),

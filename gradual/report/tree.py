@@ -12,7 +12,7 @@ from rich.tree import Tree as Drawing
 
 from gradual.report.collect import Comparison, StageRecord, Strategy
 
-_TO_DO = {"finished": "done", "started": "to continue", "not started": "to do"}
+_TO_DO = {"finished": "done", "collapsed": "collapsed", "started": "to continue", "not started": "to do"}
 
 
 @dataclass

@@ -27,7 +27,15 @@ from gradual.score_names import without_split
 from gradual.settings import TrainSettings
 from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
 from gradual.stage.callbacks.clock import TrainingClock
-from gradual.stage.callbacks.collapse import Collapse, CollapseGuard, LossWatch, ScoreWatch, advice, describe
+from gradual.stage.callbacks.collapse import (
+    Collapse,
+    CollapsedError,
+    CollapseGuard,
+    LossWatch,
+    ScoreWatch,
+    advice,
+    describe,
+)
 from gradual.stage.callbacks.convergence import Convergence, cut_off, ended_by, epochs_trained
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.ema import EMAWeights
@@ -65,6 +73,8 @@ class StageTraining:
         trainer_arguments: Makes the arguments of its Trainer.
         settings: All that it trains with, as plain data to write down.
         label: What its lines of progress begin with.
+        strategy: The strategy that it is part of, as messages name it; empty where there is only one path.
+        copied: The stage of which it has the learning rates, if it copies any, as messages name it; else empty.
         reported: Checks that the scores to report are logged; None where nothing needs checking.
         later: The stages after it, whose optimizers are checked where this one's is made, before it trains.
         same_training: The training that a stage of a control copies; None for a stage that trains to convergence.
@@ -80,6 +90,8 @@ class StageTraining:
     trainer_arguments: MakeTrainerArguments
     settings: Mapping[str, Any]
     label: str = ""
+    strategy: str = ""
+    copied: str = ""
     reported: ReportedScores | None = None
     later: Sequence[Stage] = ()
     same_training: SameTraining | None = None
@@ -94,7 +106,7 @@ class StageTraining:
             The result, also written to ``directory``.
 
         Raises:
-            InputError: It collapsed in every attempt.
+            CollapsedError: It collapsed in every attempt.
         """
         try:
             while True:
@@ -143,14 +155,15 @@ class _Attempt:
         """Say what attempt this is, write down what it trains with, and set the seed.
 
         Raises:
-            InputError: There was the last attempt already.
+            CollapsedError: There was the last attempt already.
         """
         if self.collapses:
-            number, amount = self.datamodule.stage + 1, self.training.amounts[-1]
-            title = f"{self.training.label}stage {number} ({amount} out-of-domain)"
+            training, number, amount = self.training, self.datamodule.stage + 1, self.training.amounts[-1]
+            title = f"{training.label}stage {number} ({amount} out-of-domain)"
+            title += f" of the strategy '{training.strategy}'" if training.strategy else ""
             attempts = self.defaults.collapse.attempts
             if len(self.collapses) >= attempts:
-                raise InputError(advice(title, self.collapses, self.directory.path))
+                raise CollapsedError(advice(title, self.collapses, self.directory.path, training.copied))
             rank_zero_only(_log.warning)(
                 f"{title} collapsed: {describe(self.collapses[-1])}; attempt {len(self.collapses) + 1} of {attempts} "
                 f"goes back to its starting weights, with learning rates times {self.lr_scale:g}."

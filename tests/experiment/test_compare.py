@@ -126,7 +126,7 @@ def test_fit_and_compare_reuse_each_other(tmp_path):
 
 @pytest.mark.parametrize("after", fast_one_in(2, [1, 4]))
 def test_an_interrupted_comparison_resumes_to_the_same_report(whole, tmp_path, after):
-    def fails(nodes, finished):
+    def fails(nodes, finished, collapsed):
         experiment = linear_model.make_experiment(str(tmp_path))
         for node in nodes[:after]:
             experiment.train(node)

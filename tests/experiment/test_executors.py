@@ -63,7 +63,9 @@ def execute(folder, address=None, controls=False, **options):
     experiment = make_experiment(str(folder))
     nodes = plan_tree(experiment, default_strategies(Schedule([20, 5, 0])), [0], controls).nodes
     finished = []
-    pooled(lambda: ray_tasks(lambda: experiment, address, **options))(nodes, lambda: finished.append(None))
+    pooled(lambda: ray_tasks(lambda: experiment, address, **options))(
+        nodes, lambda: finished.append(None), lambda node, error: None
+    )
     assert len(finished) == len(nodes)
     return nodes
 

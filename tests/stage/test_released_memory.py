@@ -66,7 +66,7 @@ class Made:
 def in_worker(experiment):
     """As a process of several trains its stages, but in this one."""
 
-    def execute(nodes, finished):
+    def execute(nodes, finished, collapsed):
         for node in nodes:
             executors._train(lambda: experiment, node)
             finished()
@@ -170,9 +170,9 @@ def main():
     experiment = linear_model.make_experiment(str(root))
     experiment.model = lambda: Large(root / "trained.txt")
 
-    def execute(nodes, finished):
+    def execute(nodes, finished, collapsed):
         for node in nodes:
-            in_process(experiment)([node], finished)
+            in_process(experiment)([node], finished, collapsed)
             status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
             print("resident", int(status["VmRSS"].split()[0]) // 1024)
 

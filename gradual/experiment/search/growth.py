@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import takewhile
 
 from gradual.data.order import derive_seed
-from gradual.errors import InputError
 from gradual.experiment.driver import give_out_folders
 from gradual.experiment.executors import Submit
 from gradual.experiment.experiment import Experiment
@@ -26,6 +25,7 @@ from gradual.runs.directory import StageDirectory
 from gradual.runs.recovery import load_result_or_reopen
 from gradual.runs.result import StageResult
 from gradual.score_names import without_split
+from gradual.stage.callbacks.collapse import CollapsedError
 from gradual.stage.memory import stage_memory
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Growth:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 folder = running.pop(future)
-                self._check_end(future, folder, running)
+                self._check_end(future, running)
                 ready.extendleft(reversed(waiting.pop(folder)))
             self._save(self)
 
@@ -217,15 +217,13 @@ class Growth:
                 self.experiment.check([node])
         give_out_folders(self.experiment, [node])
 
-    def _check_end(self, future: Future[object], folder: str, running: Mapping[Future[object], str]) -> None:
+    def _check_end(self, future: Future[object], running: Mapping[Future[object], str]) -> None:
         """Pass on what went wrong in a stage; a collapse ends its paths alone."""
         try:
             future.result()
-        except BaseException as error:
-            collapsed = self._has_collapsed(StageDirectory(self.experiment.run.root / folder))
-            if isinstance(error, InputError) and collapsed:
-                log.warning("%s", error)
-                return
+        except CollapsedError as error:
+            log.warning("%s", error)
+        except BaseException:
             for other in running:
                 other.cancel()
             raise

@@ -48,6 +48,10 @@ class Collapse(Exception):
         self.step, self.reason = step, reason
 
 
+class CollapsedError(InputError):
+    """A stage has collapsed in every attempt: those that need it cannot be trained, and others can."""
+
+
 class LossWatch:
     """The rule for training losses: two in a row that are not finite, or an explosion at the start of the stage.
 
@@ -307,13 +311,27 @@ def describe(collapse: Mapping[str, Any]) -> str:
     return f"{collapse['reason']} at step {collapse['step']} with learning rates times {collapse['lr_scale']:g}"
 
 
-def advice(stage: str, collapses: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """The error message for a stage that has collapsed in every attempt."""
+def advice(stage: str, collapses: Sequence[Mapping[str, Any]], folder: Path, copied: str = "") -> str:
+    """The error message for a stage that has collapsed in every attempt.
+
+    Args:
+        stage: Which stage it is.
+        collapses: Its attempts.
+        folder: Its folder.
+        copied: The stage of a strategy that has the learning rates of this one, which is a control's; else empty.
+    """
+    rates = (
+        "a lower learning rate (optimizer: {lr_scale: 0.1}), a warm-up (lr_schedule: {warmup: 0.1}) or gradient "
+        "clipping (gradient_clip_val: 1.0)"
+    )
+    mend = (
+        f"It is trained with the learning rates of {copied}: in the schedule, give that stage {rates}"
+        if copied
+        else f"In the schedule, give it {rates}, or decrease the amounts in smaller steps"
+    )
     return (
         f"{stage} collapsed in {len(collapses)} of {len(collapses)} attempts, the last time because "
-        f"{describe(collapses[-1])}. In the schedule, give it a lower learning rate (optimizer: {{lr_scale: 0.1}}), a "
-        "warm-up (lr_schedule: {warmup: 0.1}) or gradient clipping (gradient_clip_val: 1.0), or decrease the amounts "
-        f"in smaller steps. To try again with the same settings, remove {folder}."
+        f"{describe(collapses[-1])}. {mend}. To try again with the same settings, remove {folder}."
     )
 
 
