@@ -83,7 +83,9 @@ class Search:
         paths: The paths in the order of the search.
         best: The number of the best path; None while none is finished.
         default: The number of the configuration's schedule; None where the search could not choose it.
-        confirmation: The comparison under fresh seeds; None where there is none.
+        confirmation: The comparison of the best path under fresh seeds; None where there is none.
+        confirmed_before: Amounts of the path that was the best one when the comparison under fresh seeds was made, if
+            that is another one now.
         command: The command line of the search.
         versions: Versions of Python and packages.
     """
@@ -99,6 +101,7 @@ class Search:
     best: int | None
     default: int | None
     confirmation: Comparison | None
+    confirmed_before: list[int] | None
     command: str
     versions: dict[str, Any]
 
@@ -126,6 +129,7 @@ def read_search(run_dir: Path) -> Search:
     budget = mapping_in(content, "budget", file)
     confirm = content.get("confirm") or {}
     there = bool(confirm) and (run_dir / confirm["run_dir"] / "compare.json").is_file()
+    compared = read_comparison(run_dir / confirm["run_dir"]) if there else None
     paths = [
         TriedPath(
             list(one.get("schedule", ())),
@@ -135,6 +139,9 @@ def read_search(run_dir: Path) -> Search:
         )
         for one in list_in(content, "paths", dict, file)
     ]
+    best = content.get("best")
+    found = next((one for one in compared.strategies if one.name == FOUND), None) if compared else None
+    is_of_best = found is not None and best is not None and _is_path_of(found, paths[best])
     return Search(
         root=run_dir,
         unit=str(budget.get("in")),
@@ -144,12 +151,20 @@ def read_search(run_dir: Path) -> Search:
         mode=str(content.get("mode", "min")),
         seed=int(content.get("seed") or 0),
         paths=paths,
-        best=content.get("best"),
+        best=best,
         default=content.get("default"),
-        confirmation=read_comparison(run_dir / confirm["run_dir"]) if there else None,
+        confirmation=compared if is_of_best else None,
+        confirmed_before=found.amounts if found is not None and not is_of_best else None,
         command=str(content.get("command", "")),
         versions=mapping_in({"versions": {}, **content}, "versions", file),
     )
+
+
+def _is_path_of(strategy: Strategy, path: TriedPath) -> bool:
+    """Whether a strategy of the confirmation has the stages of a path."""
+    stages = [dict(stage) if isinstance(stage, dict) else {"amount": stage} for stage in path.schedule]
+    own = [{"amount": amount, **more} for amount, more in zip(strategy.amounts, strategy.overrides)]
+    return own == stages
 
 
 def lead(search: Search) -> list[str]:
@@ -190,31 +205,49 @@ def lead(search: Search) -> list[str]:
 def _confirmed(search: Search) -> list[str]:
     """What the confirmation says of the difference."""
     found = search.confirmation
+    if found is None and search.confirmed_before is not None:
+        before = " → ".join(map(str, search.confirmed_before))
+        return [
+            f"It was not compared under fresh seeds yet, so that a part of the difference is luck: the comparison that "
+            f"is there is of {before}, which was the best before."
+        ]
     if found is None:
         return ["It was not compared under fresh seeds, so that a part of the difference is luck."]
     by_name = {strategy.name: strategy for strategy in found.strategies}
-    ours, default, monitor = by_name.get(FOUND), by_name.get(DEFAULT), without_split(found.monitor)
-    if ours is None or not ours.finished_seeds:
+    ours, default, monitor = by_name[FOUND], by_name.get(DEFAULT), without_split(found.monitor)
+    if not ours.finished_seeds:
         return ["The comparison under fresh seeds is not finished yet."]
     sentences = []
-    if default is not None and (gains := _gains(search, ours, default, monitor)):
-        which = (
-            "the difference on test is the one to report, since the schedule was chosen on the validation data"
-            if len(gains) > 1
-            else "still too good, since the schedule was chosen on the same validation data, and there is no test data"
-        )
+    if default is not None:
+        gains = _gains(search, ours, default, monitor)
         sentences.append(
-            f"Under {_seeds(ours)} it is {' and '.join(gains)} against that schedule (mean; positive is better): "
-            f"{which}."
+            f"Under {_seeds(found, ours, default)} it is {' and '.join(gains)} against that schedule (mean; positive "
+            f"is better): {_which_to_report(found, ours, monitor, len(gains))}."
+            if gains
+            else "The schedule of the configuration is not finished yet under a fresh seed that the best one has."
         )
     training = equal_training(found)
     best = training.best if training is not None else None
     if best is not None and (gains := _gains(search, ours, best, monitor)):
         kinds = ", ".join(name.removeprefix(f"{FOUND}: ") for name in best.chosen)
         sentences.append(
-            f"Against the best control of equal training ({kinds}), under {_seeds(ours)}, it is {' and '.join(gains)}."
+            f"Against the best control of equal training ({kinds}), under {_seeds(found, ours, best)}, it is "
+            f"{' and '.join(gains)}."
         )
     return sentences
+
+
+def _which_to_report(found: Comparison, ours: Strategy, monitor: str, differences: int) -> str:
+    """Which difference to report, or why the one on validation, which is too good, has none on test beside it."""
+    if differences > 1:
+        return "the difference on test is the one to report, since the schedule was chosen on the validation data"
+    if not found.has_test_scores:
+        why = "nothing was tested"
+    elif final_score(ours, "test", monitor).by_seed:
+        why = "no seed has been tested with both"
+    else:
+        why = f"the test does not give {metric_name(monitor)}: its scores are below"
+    return f"still too good, since the schedule was chosen on the same validation data, and {why}"
 
 
 def _gains(search: Search, ours: Strategy, other: Finished, metric: str) -> list[str]:
@@ -227,9 +260,11 @@ def _gains(search: Search, ours: Strategy, other: Finished, metric: str) -> list
     return found
 
 
-def _seeds(strategy: Strategy) -> str:
-    number = len(strategy.finished_seeds)
-    return f"{number} fresh seed{'s' if number > 1 else ''}"
+def _seeds(found: Comparison, ours: Strategy, other: Finished) -> str:
+    """How many seeds two strategies are compared under: those that both have finished."""
+    shared, all_seeds = len({*ours.finished_seeds} & {*other.finished_seeds}), len(found.seeds)
+    part = f"{shared} of {all_seeds}" if shared < all_seeds else str(shared)
+    return f"{part} fresh seed{'s' if all_seeds > 1 else ''}"
 
 
 def paths_table(search: Search) -> Table:
