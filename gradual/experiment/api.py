@@ -215,7 +215,8 @@ def compare(
 
     Raises:
         InputError: An argument is not accepted, a schedule does not fit the pool, ``run_dir`` holds another experiment
-            (see ``gradual.fit``), one of the metrics is never logged, or there is no control of that name.
+            (see ``gradual.fit``), one of the metrics is never logged, there is no control of that name, no stage of
+            the paper's strategies would use the pool, or every path needs a stage that collapsed.
     """
     check_packages()
     given: dict[str, Any] = dict(trainer)

@@ -113,7 +113,8 @@ def search(
 
     Raises:
         InputError: An argument is not accepted, Optuna is not installed (``pip install 'gradual[search]'``), the budget
-            was spent before a path was finished, or ``run_dir`` holds another experiment (see ``gradual.fit``).
+            was spent before a path was finished, or ``run_dir`` holds another experiment (see ``gradual.fit``) or a
+            search with another schedule, ``final``, seed or ``search``.
     """
     check_packages()
     defaults, arguments = read_settings(
