@@ -12,7 +12,8 @@ import yaml
 
 from gradual.cli.commands import WITH_STAGE
 from gradual.errors import InputError
-from gradual.report.collect import Comparison, Strategy, read_comparison
+from gradual.report.collect import read_comparison
+from gradual.report.comparison import Comparison, Strategy
 from gradual.runs.directory import StageDirectory
 from gradual.score_names import without_split
 

@@ -12,7 +12,7 @@ from gradual.errors import InputError
 from gradual.files import write_atomically
 
 if TYPE_CHECKING:
-    from gradual.report.collect import Comparison
+    from gradual.report.comparison import Comparison
     from gradual.report.tables import Table
 
 _PACKAGES = ("jinja2", "matplotlib", "scipy")
@@ -80,7 +80,8 @@ def write_search(run_dir: Path) -> Path:
         InputError: As ``write_report``.
     """
     check_packages()
-    from gradual.report.search import confirmation_tables, lead, paths_table, read_search, render_search, tree_table
+    from gradual.report.search import confirmation_tables, lead, paths_table, render_search, tree_table
+    from gradual.report.searched import read_search
 
     search = read_search(Path(run_dir))
     tables = [*confirmation_tables(search), tree_table(search), paths_table(search)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradual.files import read_json
-from gradual.report.collect import SPLITS, Comparison, Split, Strategy, read_comparison
+from gradual.report.collect import read_comparison
+from gradual.report.comparison import SPLITS, Comparison, Split, Strategy
 from gradual.report.differences import significance_table
 from gradual.report.scores import is_share, strategy_scores
 from gradual.report.significance import compare

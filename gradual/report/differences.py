@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradual.report.collect import SPLITS, Comparison
+from gradual.report.comparison import SPLITS, Comparison
 from gradual.report.equal_training import BestControl, EqualTraining, explanations
 from gradual.report.remarks import marked
 from gradual.report.scores import better_values, final_score, in_percent, steps

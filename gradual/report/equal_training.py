@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradual.report.collect import Comparison, Split, StageRecord, Strategy
+from gradual.report.comparison import Comparison, Split, StageRecord, Strategy
 from gradual.report.scores import Score, final_score, mean_of
 from gradual.report.significance import Finished, Significance, compare, compare_scores, strategy_of_interest
 from gradual.score_names import without_split

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradual.report.collect import SPLITS, Comparison, Split, Strategy
+from gradual.report.comparison import SPLITS, Comparison, Split, Strategy
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, stage_score
 from gradual.report.tables import metric_name

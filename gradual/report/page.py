@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradual.report.collect import SPLITS, Comparison, StageRecord
+from gradual.report.comparison import SPLITS, Comparison, StageRecord
 from gradual.report.figures import GRID, INK, PAPER, Panel, Style, draw_stages, panel_groups, style, to_svg
 from gradual.report.remarks import marked
 from gradual.report.scores import in_percent, is_share

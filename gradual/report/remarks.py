@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
-from gradual.report.collect import Comparison, Strategy
+from gradual.report.comparison import Comparison, Strategy
 from gradual.report.significance import same_test_data, strategy_of_interest
 from gradual.runs.result import CUT_OFF, StageResult
 from gradual.score_names import without_split

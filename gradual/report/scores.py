@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from gradual.report.collect import Comparison, Split, StageRecord, Strategy
+from gradual.report.comparison import Comparison, Split, StageRecord, Strategy
 from gradual.report.significance import Finished, same_test_data
 from gradual.score_names import Mode, better, without_split
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gradual.errors import InputError
-from gradual.report.collect import SPLITS, Comparison, Split, Strategy
+from gradual.report.comparison import SPLITS, Comparison, Split, Strategy
 from gradual.report.equal_training import EqualTraining, difference, equal_training
 from gradual.report.pooled import Pooled, pool
 from gradual.report.scores import better_values, in_percent

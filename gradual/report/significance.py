@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from gradual.report.collect import Comparison, Examples, Split, StageRecord, Strategy
+from gradual.report.comparison import Comparison, Examples, Split, StageRecord, Strategy
 from gradual.report.uncertainty import Uncertainty, of_examples, of_scores
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gradual.report.collect import SPLITS, Comparison, Split
+from gradual.report.comparison import SPLITS, Comparison, Split
 from gradual.report.equal_training import EqualTraining
 from gradual.report.remarks import best_stages, marked
 from gradual.report.scores import StrategyScores, best, in_percent

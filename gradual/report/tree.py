@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
-from gradual.report.collect import Comparison, StageRecord, Strategy
+from gradual.report.comparison import Comparison, StageRecord, Strategy
 
 _TO_DO = {"finished": "done", "collapsed": "collapsed", "started": "to continue", "not started": "to do"}
 

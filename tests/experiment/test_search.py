@@ -29,7 +29,7 @@ import gradual
 from gradual import InputError, Schedule
 from gradual.experiment.search import api
 from gradual.experiment.search import growth as growth_module
-from gradual.report.search import read_search
+from gradual.report.searched import read_search
 
 IN_DOMAIN = 4
 SMALL = {"budget": 150}

@@ -20,7 +20,8 @@ from gradual.__main__ import main
 from gradual.errors import InputError
 from gradual.report.collect import read_comparison
 from gradual.report.scores import is_share, strategy_scores
-from gradual.report.search import lead, read_search
+from gradual.report.search import lead
+from gradual.report.searched import read_search
 from gradual.report.significance import compare, significances
 from gradual.report.tables import DASH, MINUS, difference_text, duration, latex, scores_csv, scores_table
 

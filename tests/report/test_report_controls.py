@@ -17,8 +17,9 @@ from report_files import draw_examples, write_comparison, write_stage
 from gradual import report
 from gradual.experiment.controls import CONTROLS, controls_of
 from gradual.experiment.strategies import Strategy
-from gradual.report.collect import Comparison, Control, StageRecord, read_comparison
-from gradual.report.collect import Strategy as CollectedStrategy
+from gradual.report.collect import read_comparison
+from gradual.report.comparison import Comparison, Control, StageRecord
+from gradual.report.comparison import Strategy as CollectedStrategy
 from gradual.report.differences import equal_training_tables
 from gradual.report.equal_training import equal_training
 from gradual.report.figures import draw_stages
