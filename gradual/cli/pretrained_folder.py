@@ -15,7 +15,7 @@ from gradual.cli.usage import pipeline_of, usage
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.files import whole_folder
-from gradual.nn.compiled import plain_name
+from gradual.nn.compiled import plainly_named
 from gradual.nn.encoder import quiet_transformers
 from gradual.report.card import ModelFacts, Training, model_card, read_training
 from gradual.tasks.pretrained import PretrainedTask
@@ -111,7 +111,7 @@ def _restored(cls: type[PretrainedTask], given: Mapping[str, Any], content: Mapp
     """The model with the weights of a checkpoint, made without the data."""
     task = cls(**given)
     task.on_load_checkpoint(dict(content))
-    task.load_state_dict({plain_name(name): tensor for name, tensor in content["state_dict"].items()})
+    task.load_state_dict(plainly_named(content["state_dict"]))
     return task.eval()
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from gradual.errors import InputError
 from gradual.files import whole_file
-from gradual.nn.compiled import named_as_in
+from gradual.nn.compiled import named_as_in, with_versions_of
 from gradual.runs.serialization import from_plain, to_plain
 
 
@@ -45,6 +45,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
             InputError: The checkpoint contains a state that could not be read back.
         """
         checkpoint = to_plain(checkpoint)
+        if "state_dict" in checkpoint:
+            checkpoint["state_dict"] = with_versions_of(self._module, checkpoint["state_dict"])
         if "://" in str(path):  # a user's own callback may save to remote storage
             super().save_checkpoint(checkpoint, path, storage_options)
             return

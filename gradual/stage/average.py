@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.data.order import derive_seed
 from gradual.errors import InputError
-from gradual.nn.compiled import plain_name
+from gradual.nn.compiled import plainly_named, with_versions
 from gradual.runs.checkpoint import WholeCheckpointIO, damage, read_checkpoint
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
@@ -96,8 +96,9 @@ def _write_average(training: StageTraining, stages: Sequence[StageDirectory]) ->
         return
     contents = [read_checkpoint(stage.best) for stage in stages]
     content = {name: value for name, value in contents[-1].items() if name not in _OF_TRAINING}
-    weights = [{plain_name(name): value for name, value in one["state_dict"].items()} for one in contents]
-    content["state_dict"] = _mean(weights, [stage.best for stage in stages])
+    weights = [plainly_named(one["state_dict"]) for one in contents]
+    mean = _mean(weights, [stage.best for stage in stages])
+    content["state_dict"] = with_versions(mean, weights[-1])
     WholeCheckpointIO({}, training.model).save_checkpoint(content, best)
 
 
