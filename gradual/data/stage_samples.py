@@ -62,6 +62,7 @@ class StagedDataModule(LightningDataModule):
         self._counts: list[tuple[int, ...]] | None = None
         self._kept_pool: KeptPool | None = None
         self._pool_order: tuple[int, PoolOrder] | None = None
+        self._scores: npt.NDArray[np.floating] | None = None
         self._left_out = no_examples()
 
     @abstractmethod
@@ -199,6 +200,18 @@ class StagedDataModule(LightningDataModule):
         """The number of examples of each named source, without those held out."""
         return self._kept.sizes if self.sources else {}
 
+    def relevance(self) -> npt.NDArray[np.floating]:
+        """Return the scores of the examples that are kept, by which the pool is ordered, one source after the other.
+
+        They are computed once. There must be a pool, in an order that is not uniform.
+
+        Raises:
+            InputError: The scores cannot be computed, or the column of scores does not hold numbers.
+        """
+        if self._scores is None:
+            self._scores = pool_scores(self, self.order)
+        return self._scores
+
     def sample(self) -> npt.NDArray[np.int64]:
         """Return the positions of the current stage's sample in the out-of-domain dataset.
 
@@ -295,6 +308,6 @@ class StagedDataModule(LightningDataModule):
             sizes, weights = self._kept.sizes, self._kept.weights
             order: PoolOrder = UniformOrder(sizes, weights, seed)
             if not self.order.is_uniform and self.pool_size:
-                order = ranked(pool_scores(self, self.order), sizes, weights, seed, self.order.noise)
+                order = ranked(self.relevance(), sizes, weights, seed, self.order.noise)
             self._pool_order = seed, order
         return self._pool_order[1]

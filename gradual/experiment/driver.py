@@ -119,11 +119,14 @@ def claim_run(
         InputError: The run directory holds another experiment.
     """
     model, identity = experiment.describe_models(tree.seeds)
-    identity["data"] = data_fingerprint(experiment.data({}))
+    drawing = {canonical(tree.strategies[name].data) for name, amounts in tree.amounts.items() if any(amounts)}
+    identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in drawing)
     identity["settings"] = settings_fingerprint(experiment.defaults, trainer)
     others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
     if others:
-        identity["other_data"] = {name: data_fingerprint(experiment.data(data)) for name, data in others.items()}
+        identity["other_data"] = {
+            name: data_fingerprint(experiment.data(data), name in drawing) for name, data in others.items()
+        }
     if search is not None:
         identity["search"] = dict(search)
     claim(experiment.run, identity, text(model), arguments)

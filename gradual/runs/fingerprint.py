@@ -29,7 +29,6 @@ from torch.utils.data import Dataset
 
 from gradual.data.features import plain_tokenizer
 from gradual.data.module import MixedDomainDataModule
-from gradual.data.relevance.of_data import pool_scores
 from gradual.data.sources import Pool, part_of
 from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
@@ -39,6 +38,8 @@ from gradual.settings import TrainSettings
 PARTS = ("in_domain", "out_of_domain", "val", "test")
 TOLERANCE = 1e-5
 """Largest relative difference of equal weights: random initialization differs in the last bits across processors."""
+SCORES_TOLERANCE = 0.05
+"""Largest difference of the scores of the same order, in their standard deviations."""
 _WEIGHTS = 1024  # entries of a weight that are compared
 _EXAMPLES = 100  # examples of a part that are compared
 _IDS = 1_000_000  # ids of a part that are compared
@@ -97,10 +98,28 @@ def same_weights(old: list[float], new: list[float]) -> bool:
     return all(abs(before - now) <= least for before, now in zip(old, new))
 
 
-def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
+def same_scores(old: Any, new: Any) -> bool:
+    """Whether two records of the scores of a pool stand for the same order, up to examples that nearly tie.
+
+    Scores that are computed differ in their last digits across machines and versions of libraries.
+    """
+    if isinstance(old, str) or isinstance(new, str):  # numbers of a column
+        return bool(old == new)
+    before, now = np.asarray(old), np.asarray(new)
+    if before.shape != now.shape:
+        return False
+    least = SCORES_TOLERANCE * np.std(before) + TOLERANCE * np.abs(before).max(initial=0)
+    return bool(np.sqrt(np.mean(np.square(before - now))) <= least)
+
+
+def data_fingerprint(datamodule: MixedDomainDataModule, draws: bool = True) -> dict[str, Any]:
     """The class and settings of a data module, which must be set up, and the size, ids and content of each part.
 
     A part that does not exist is None. Parts whose examples cannot be compared with a later run are logged.
+
+    Args:
+        datamodule: The data module.
+        draws: Whether a stage draws from the pool, so that its order matters.
     """
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {
@@ -112,8 +131,8 @@ def data_fingerprint(datamodule: MixedDomainDataModule) -> dict[str, Any]:
         found["amount_in"] = datamodule.amount_in
     if not datamodule.order.is_uniform:
         found["order"] = datamodule.order.to_plain()
-    if datamodule.order.by == "column" and datamodule.pool_size:
-        found["order_scores"] = _digest_in_full(pool_scores(datamodule, datamodule.order))
+    if draws and not datamodule.order.is_uniform and datamodule.pool_size:
+        found["order_scores"] = _order_scores(datamodule)
     if settings := datamodule.example_settings():
         found["example_settings"] = _plain({name: without_tokenizer(value) for name, value in settings.items()})
     for name in PARTS:
@@ -267,6 +286,19 @@ def _summed_up(sample: Tensor) -> list[float]:
 # Data
 
 
+def _order_scores(datamodule: MixedDomainDataModule) -> str | list[float]:
+    """What the pool is ordered by: a digest of a column of numbers, or some of the scores that are computed."""
+    scores = datamodule.relevance()
+    if datamodule.order.by == "column":
+        return _digest_in_full(scores)
+    return [float(f"{score:.6g}") for score in scores[_spread(len(scores))].tolist()]
+
+
+def _spread(size: int) -> list[int]:
+    """Positions of a fixed sample of examples, with the first and the last."""
+    return [*range(0, size - 1, -(-size // _EXAMPLES)), size - 1]
+
+
 def _digest_in_full(array: npt.NDArray[Any]) -> str:
     """A digest of all entries of an array, of whatever size."""
     return digest([array[start : start + _ENTRIES] for start in range(0, len(array), _ENTRIES)])
@@ -327,7 +359,7 @@ def _content(dataset: Dataset[Any]) -> str:
         Undigestible: The two readings differ, or an example contains something that has no digest.
     """
     size: int = len(dataset)  # type: ignore[arg-type]
-    positions = [*range(0, size - 1, -(-size // _EXAMPLES)), size - 1]
+    positions = _spread(size)
     with isolate_rng(include_cuda=False):
         first, second = (_examples(dataset, positions) for _ in range(2))
     if first != second:

@@ -19,7 +19,14 @@ from gradual.errors import InputError
 from gradual.files import read_json, write_atomically
 from gradual.logging import note
 from gradual.runs.directory import RunDirectory, StageDirectory, differences
-from gradual.runs.fingerprint import PARTS, model_fingerprint, same_weights, starting_weights, trainer_fingerprint
+from gradual.runs.fingerprint import (
+    PARTS,
+    model_fingerprint,
+    same_scores,
+    same_weights,
+    starting_weights,
+    trainer_fingerprint,
+)
 
 Identity = dict[str, Any]
 """Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it),
@@ -196,8 +203,12 @@ def _changed_labels(old: Any, new: Any) -> str:
 
 def _changed_silently(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Find examples that are ordered, or made of the same files, in another way, where nothing else tells."""
-    if None not in (scores := [data.get("order_scores") for data in (old, new)]) and scores[0] != scores[1]:
-        return [f"data.order: different values of '{new['order']['column']}'"]
+    scores, scores_now = (data.get("order_scores") for data in (old, new))
+    if None not in (scores, scores_now) and not same_scores(scores, scores_now):
+        order = new["order"]
+        if order["by"] == "column":
+            return [f"data.order: different values of '{order['column']}'"]
+        return [f"data.order: different scores by {order['by']} (another encoder in its folder, or another library)"]
     before, now = _samples(old), _samples(new)
     names = [name for name in before if name in now and before[name] != now[name]]
     return [f"{', '.join(names)}: different examples from the same files"] if names else []
