@@ -26,6 +26,7 @@ from gradual.data.relevance.parallel import progress_bar
 from gradual.data.relevance.settings import Order
 from gradual.data.relevance.tokens import Corpus
 from gradual.data.tokenization import cores
+from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.files import whole_file
 from gradual.lock import lock
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Scores = npt.NDArray[np.float32]
 
+_SETTINGS = (".json", ".txt", ".model", ".bpe", ".py")  # of the files of tokenizers, configurations and code
 _VERSION = 1  # incremented whenever a scorer returns something else for the same data
 
 
@@ -119,14 +121,27 @@ class Scorer:
 
     def _key(self, in_domain: Corpus, pool: Corpus) -> str:
         """A digest of all that the scores depend on."""
-        parts: list[Any] = [_VERSION, self.order.by, in_domain.key(), pool.key()]
         if self.order.by == "embedding":
-            weights = weights_of(self._encoder)
-            parts += [weights or self._encoder, self.order.encoder in (None, self.tokenizer)]
-        elif self.order.by == "classifier":
+            encoder, takes_tokens = self._encoder, self.order.encoder in (None, self.tokenizer)
+            keys = [corpus.key(of_texts=not (takes_tokens and corpus.has_tokens)) for corpus in (in_domain, pool)]
+            made_of = [weights_of(encoder), _settings_of(encoder)] if Path(encoder).is_dir() else encoder
+            return _digest([_VERSION, self.order.by, *keys, made_of, takes_tokens])
+        parts: list[Any] = [_VERSION, self.order.by, in_domain.key(), pool.key()]
+        if self.order.by == "classifier":
             with suppress(Exception):  # without it there is an error later, which says so
                 parts.append(version("scikit-learn"))
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        return _digest(parts)
+
+
+def _settings_of(folder: str) -> str:
+    """A digest of what a folder has besides the weights of an encoder: its tokenizer, configuration and code."""
+    return digest_of_files(
+        sorted(path for path in Path(folder).iterdir() if path.suffix in _SETTINGS and path.is_file())
+    )
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _opened(path: Path, size: int) -> Scores | None:

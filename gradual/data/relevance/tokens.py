@@ -128,20 +128,23 @@ class Corpus:
             np.concatenate([np.empty(0, dtype=np.int64), *(part.lengths for part in found)]),
         )
 
-    def key(self) -> str:
-        """Return a digest of all tokens, or what the dataset says identifies them (``token_key``)."""
+    def key(self, of_texts: bool = False) -> str:
+        """Return a digest of all tokens or texts, or what the dataset says identifies its tokens (``token_key``)."""
         digest = hashlib.sha256(self.left_out.tobytes())
         known = getattr(self.dataset, "token_key", None) if self.has_tokens else None
         if known is not None:
             digest.update(str(known).encode())
             return digest.hexdigest()
-        for tokens in self._all():
+        for start, stop in self.chunks():
+            tokens = self._bytes_of_texts(start, stop) if of_texts else self.read(start, stop)
             digest.update(tokens.lengths.tobytes())
             digest.update(tokens.ids.tobytes())
         return digest.hexdigest()
 
-    def _all(self) -> Iterator[Tokens]:
-        return (self.read(start, stop) for start, stop in self.chunks())
+    def _bytes_of_texts(self, start: int, stop: int) -> Tokens:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in self.texts(start, stop)]
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        return Tokens(np.frombuffer(b"".join(encoded), dtype=np.uint8), lengths)
 
 
 class JoinedCorpus(Corpus):
@@ -169,9 +172,9 @@ class JoinedCorpus(Corpus):
         """Read consecutive examples as text."""
         return [text for part, inside in self._inside(start, stop) for text in part.texts(*inside)]
 
-    def key(self) -> str:
-        """Return a digest of all tokens."""
-        return hashlib.sha256("".join(part.key() for part in self.parts).encode()).hexdigest()
+    def key(self, of_texts: bool = False) -> str:
+        """Return a digest of all tokens or texts."""
+        return hashlib.sha256("".join(part.key(of_texts) for part in self.parts).encode()).hexdigest()
 
     def _inside(self, start: int, stop: int) -> Iterator[tuple[Corpus, tuple[int, int]]]:
         for part, begin in zip(self.parts, self.starts.tolist()):

@@ -1,5 +1,6 @@
 """Scores are computed once, where a stage needs them, whatever the chunks, threads and processes."""
 
+import json
 import logging
 import multiprocessing
 import time
@@ -60,6 +61,38 @@ def test_files_are_found_again_without_reading_them(monkeypatch, tmp_path):
     assert order_of(files(tmp_path, TextClassificationData, encoder, "relevance")) == first
     monkeypatch.undo()
     assert made == ["embedding"]
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return write_model(tmp_path / "bert", "bert", [*WORDS, *(word.upper() for word in WORDS)])
+
+
+def scores(encoder, pool):
+    data = module({"by": "embedding", "encoder": encoder}, Texts(pool, "out"))
+    return data.relevance().tolist()
+
+
+def test_scores_by_embedding_belong_to_texts_as_they_are_written(encoder, tmp_path, monkeypatch):
+    upper = [text.upper() if at % 2 else text for at, text in enumerate(POOL)]
+    joined = ["".join(POOL[:2]), "", *POOL[2:]]
+    lower, *found = [scores(encoder, pool) for pool in (POOL, upper, joined)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert found == [scores(encoder, pool) for pool in (upper, joined)]
+    assert found[0] != lower
+
+
+def test_scores_by_embedding_belong_to_the_encoder_with_its_tokenizer(encoder, tmp_path, monkeypatch):
+    before = scores(encoder, POOL)
+    path = tmp_path / "bert/tokenizer.json"
+    content = json.loads(path.read_text())
+    words = content["model"]["vocab"]
+    words["good"], words["film"] = words["film"], words["good"]
+    path.write_text(json.dumps(content))
+    after = scores(encoder, POOL)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert after == scores(encoder, POOL)
+    assert after != before
 
 
 def _order_in_a_process(by, queue):
