@@ -23,5 +23,6 @@ def stand_in_trainer(**changes: Any) -> Any:
         "val_dataloaders": None,
         "test_dataloaders": None,
         "predict_dataloaders": None,
+        "_logger_connector": SimpleNamespace(epoch_end_reached=lambda: None, on_epoch_end=lambda: None),
     }
     return SimpleNamespace(**(attributes | changes))

@@ -223,6 +223,20 @@ def test_training_is_that_of_one_process_with_twice_the_batch(one, two):
     assert len(set(ours)) == len(ours)
 
 
+@pytest.mark.slow
+def test_scores_that_only_some_processes_log_are_those_of_one_process(tmp_path):
+    """Names that come in another order, only in some batches, or only in one process; also at the end of an epoch."""
+    (tmp_path / "two").mkdir()
+    forked("sometimes", tmp_path / "two")
+    distributed_run.sometimes(tmp_path, 1)
+    for path in tmp_path.glob("scores-*.json"):
+        first, second = json.loads((tmp_path / "two" / path.name).read_text())
+        assert first == second, "both processes have the same scores"
+        (expected,) = json.loads(path.read_text())
+        for ours, theirs in zip(first, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-6)
+
+
 # Random states
 
 

@@ -7,11 +7,13 @@ attribute is always written with its full path from an argument: ``trainer.fit_l
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
@@ -118,6 +120,85 @@ def restore_epoch_results(trainer: Trainer, saved: Mapping[str, Any], metrics: M
     for key, description in saved.items():
         trainer.fit_loop.epoch_loop._results[key] = _restored(description, trainer, metrics)
     trainer._logger_connector._first_loop_iter = False  # the first batch of an epoch starts the averages anew
+
+
+def before_computing(trainer: Trainer, prepare: Callable[[], None]) -> None:
+    """Call ``prepare`` whenever an evaluation has logged all that it computes next, until ``compute_as_before``.
+
+    That is after the last batch, and after the hooks of the epoch's end. No hook comes after those of the module.
+    """
+
+    def after_it(computes: Callable[[], None]) -> Any:
+        def prepared() -> None:
+            prepare()
+            computes()
+
+        return prepared
+
+    connector: Any = trainer._logger_connector
+    connector.epoch_end_reached = after_it(trainer._logger_connector.epoch_end_reached)
+    connector.on_epoch_end = after_it(trainer._logger_connector.on_epoch_end)
+
+
+def compute_as_before(trainer: Trainer) -> None:
+    """Undo ``before_computing``."""
+    for name in ("epoch_end_reached", "on_epoch_end"):
+        vars(trainer._logger_connector).pop(name, None)
+
+
+def results_to_compute(trainer: Trainer, computed: Container[str]) -> dict[str, dict[str, Any]]:
+    """Describe what an evaluation has logged and computes next, for processes that have not logged it.
+
+    Args:
+        trainer: The Trainer.
+        computed: The keys of what it has computed before.
+    """
+    found = {}
+    for key, result in _results(trainer).items():
+        here = result.meta.dataloader_idx == _results(trainer).dataloader_idx
+        if key not in computed and here and not result.has_reset and not result.meta.sync.rank_zero_only:
+            state: dict[str, Any] = result.metric_state if result.is_tensor else {}
+            types = {name: value.dtype for name, value in state.items()}
+            found[key] = {**_described(result), "state": types, "step": None}
+    return found
+
+
+def share_result(trainer: Trainer, key: str, described: Sequence[Mapping[str, Any]]) -> bool:
+    """Let a logged value be computed over all processes, after those that were shared before it.
+
+    Lightning reduces value by value, in the order in which a process has logged its own, if the module asks for it.
+
+    Args:
+        trainer: The Trainer.
+        key: The value's key. If this process has not logged it, it gets one that has no weight.
+        described: What the processes that have it say of it.
+
+    Returns:
+        Whether the module has asked for it; ``unshare_result`` needs to know.
+    """
+    results = _results(trainer)
+    result = results.pop(key, None)
+    if result is None or result.has_reset:
+        module: Any = trainer.lightning_module
+        metrics = {name: part for name, part in module.named_modules() if isinstance(part, Metric)}
+        result = _restored({**described[0], "state": {}}, trainer, metrics)
+    results[key] = result
+    for name, value in result.metric_state.items() if result.is_tensor else ():
+        types = [each["state"][name] for each in described]
+        setattr(result, name, value.to(functools.reduce(torch.promote_types, types)))
+    result._computed = None
+    asked: bool = result.meta.sync.should
+    result.meta.sync.should = result.is_tensor
+    return asked
+
+
+def unshare_result(trainer: Trainer, key: str, asked: bool) -> None:
+    """Let Lightning recognize a value that was shared when it is logged again."""
+    _results(trainer)[key].meta.sync.should = asked
+
+
+def _results(trainer: Trainer) -> Any:
+    return trainer._results
 
 
 def restore_metric(metric: Metric, state: Mapping[str, Any], count: int) -> None:

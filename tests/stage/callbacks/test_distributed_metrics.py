@@ -49,16 +49,16 @@ def test_one_process_logs_as_the_module_says():
     assert log_in_validation("loss", 2.0) == ("loss", 2.0, {})
 
 
-def test_a_mean_is_synchronized_and_weighted_by_the_size_of_the_batch(two_processes):
-    assert log_in_validation("loss", 2.0) == ("loss", 2.0, {"sync_dist": True, "batch_size": 3.0})
-    assert log_in_validation("loss", 2.0, batch_size=7)[2] == {"sync_dist": True, "batch_size": 7.0}
+def test_a_mean_is_weighted_by_the_size_of_the_batch(two_processes):
+    assert log_in_validation("loss", 2.0) == ("loss", 2.0, {"batch_size": 3.0})
+    assert log_in_validation("loss", 2.0, batch_size=7)[2] == {"batch_size": 7.0}
 
 
 def test_a_sum_has_no_weight(two_processes):
-    assert log_in_validation("n", 2.0, reduce_fx="sum")[2] == {"sync_dist": True, "reduce_fx": "sum"}
+    assert log_in_validation("n", 2.0, reduce_fx="sum")[2] == {"reduce_fx": "sum"}
 
 
-def test_values_logged_by_one_process_alone_are_not_synchronized(two_processes):
+def test_values_logged_by_one_process_alone_stay_as_they_are(two_processes):
     assert log_in_validation("loss", 2.0, rank_zero_only=True)[2] == {"rank_zero_only": True}
 
 
