@@ -90,7 +90,11 @@ def positions_of(ids: Iterable[Any], held_out: set[str]) -> npt.NDArray[np.int64
 
 
 def entries_at(column: Any, indices: npt.NDArray[np.int64]) -> Any:
-    """Return entries of a column, in one step if it is an array of some kind (NumPy, pandas, Arrow)."""
+    """Return entries of a column, in one step if it is an array of some kind (NumPy, torch, pandas, Arrow)."""
+    if hasattr(column, "iloc"):  # a Series, whose brackets take the labels of its index
+        return column.iloc[indices]
+    if hasattr(column, "to_pylist"):  # Arrow, whose brackets take one position
+        return column.take(indices).to_numpy(zero_copy_only=False)
     return column[indices] if hasattr(column, "__array__") else [column[index] for index in indices.tolist()]
 
 

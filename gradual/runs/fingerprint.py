@@ -30,6 +30,7 @@ from torch.utils.data import Dataset
 from gradual.data.features import plain_tokenizer
 from gradual.data.module import MixedDomainDataModule
 from gradual.data.sources import Pool, part_of
+from gradual.data.subsets import entries_at
 from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
 from gradual.nn.compiled import plain_name
@@ -348,7 +349,7 @@ def _ids(ids: Any) -> str | None:
     if ids is None:
         return None
     if len(ids) > _IDS:
-        ids = [ids[position] for position in sample_positions(len(ids), _IDS // 10, 1).tolist()]
+        ids = entries_at(ids, sample_positions(len(ids), _IDS // 10, 1))
     return digest("\n".join(map(str, ids)))
 
 

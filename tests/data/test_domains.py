@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -26,8 +27,20 @@ def test_the_ids_of_a_sample_are_those_of_its_examples():
     assert told.sample_ids() == []
 
 
+def shuffled(ids):
+    """A Series whose index is no longer the positions, as after ``frame.sample(frac=1)``."""
+    return pd.Series(ids, index=np.arange(len(ids))[::-1] + 3, dtype=object)
+
+
+def chunked(ids):
+    return pa.chunked_array([ids[:2], ids[2:]], pa.int64())
+
+
+KINDS = [list, np.array, shuffled, pa.array, pd.Index, torch.tensor, chunked]
+
+
 @given(st.lists(st.integers(0, 40), max_size=30), st.sets(st.integers(0, 40), min_size=1), st.integers(0, 9))
-@pytest.mark.parametrize("kind", fast_one_in(2, [list, np.array, pd.Index, torch.tensor]))
+@pytest.mark.parametrize("kind", fast_one_in(2, KINDS))
 def test_the_rest_of_a_pool_is_that_of_a_naive_pass(kind, ids, held_out, seed):
     pool, val = Named([], range(len(ids))), Named([], sorted(held_out))
     pool.ids, val.ids = kind(ids), kind(sorted(held_out))
@@ -36,6 +49,19 @@ def test_the_rest_of_a_pool_is_that_of_a_naive_pass(kind, ids, held_out, seed):
     assert sorted(data.sample()) == left
     assert data.pool_size == len(left)
     assert data.sample_ids() == [str(ids[index]) for index in data.sample()]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, shuffled, pa.array, torch.tensor])
+def test_tokens_are_those_of_the_examples_in_any_kind_of_column(kind):
+    pool = Named([], range(9))
+    pool.ids, pool.lengths = kind(list(range(9))), kind([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    data = module([9], pool, schedule=[20], amount_in="tokens")
+    drawn = data.sample().tolist()
+    assert drawn == [int(id_) for id_ in data.sample_ids()]
+    assert data.sample_tokens() == sum(position + 1 for position in drawn) <= 20
+    sources = {"a": pool, "b": pool}
+    data = module([9], sources, schedule=[20], amount_in="tokens")
+    assert data.sample_tokens() == sum(position % 9 + 1 for position in data.sample().tolist()) <= 20
 
 
 @pytest.mark.parametrize("kind", [list, pd.Index])
