@@ -132,7 +132,8 @@ class ResumableLoader(DataLoader[Any]):
     """A ``DataLoader`` over ``EpochBatches`` that resumes from a Lightning checkpoint at the exact batch.
 
     It has its own generator: a loader without one draws from the global random state whenever it is iterated, and a
-    different number of draws after a resume would change every dropout mask.
+    different number of draws after a resume would change every dropout mask. Workers take their seeds from it, so it is
+    seeded by the seed and epoch of the batches, and the process.
     """
 
     def __init__(self, dataset: Any, batches: EpochBatches, **arguments: Any):
@@ -147,6 +148,8 @@ class ResumableLoader(DataLoader[Any]):
         resumes = self._batches.epoch == self._resume_epoch  # not if limit_train_batches has ended that epoch
         self._delivered = self._batches.start = self._resume_at if resumes else 0
         self._resume_at = 0
+        rank, _ = rank_and_world_size()
+        self.generator.manual_seed(derive_seed(self._batches.seed, "workers", rank, self._batches.epoch))
         for batch in super().__iter__():
             self._delivered += 1
             yield batch

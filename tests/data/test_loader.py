@@ -259,6 +259,30 @@ def test_an_empty_loader_has_a_state_too():
     assert numbers(empty) == []
 
 
+class Random:
+    """A dataset whose examples are random numbers, as of an augmentation."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return torch.rand(1).item()
+
+
+def numbers_of_workers(seed=1, rank=0, epoch=0):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradual.data.loader, "rank_and_world_size", lambda: (rank, 2))
+        made = ResumableLoader(Random(), EpochBatches(6, 1, seed, train=True), num_workers=1)
+        made.batch_sampler.set_epoch(epoch)
+        return tuple(float(batch) for batch in made)
+
+
+def test_workers_have_random_numbers_of_the_seed_the_process_and_the_epoch():
+    found = [numbers_of_workers(), numbers_of_workers(seed=2), numbers_of_workers(rank=1), numbers_of_workers(epoch=1)]
+    assert len(set(found)) == 4
+    assert found[0] == numbers_of_workers()
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_iterating_leaves_the_global_random_state_alone(num_workers):
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
