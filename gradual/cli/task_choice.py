@@ -12,7 +12,7 @@ from typing import Any
 
 from gradual.checks import did_you_mean
 from gradual.cli.class_paths import OWN_CLASSES
-from gradual.data.files import expand
+from gradual.data.part_files import expand
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
 from gradual.nn.encoder import Architecture, architecture_of

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +14,11 @@ from gradual.data.collate import PaddingCollator
 from gradual.data.domains import Domains
 from gradual.data.features import LENGTH
 from gradual.data.file_dataset import FileDataset
-from gradual.data.formats import FORMATS, Columns
+from gradual.data.formats import Columns
 from gradual.data.kept_pool import AmountIn
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import MixedDomainDataModule, source_row
+from gradual.data.part_files import expand, expand_parts, warn_of_shared_files
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, files_of_sources, is_pool, is_training, part_of, pool_of, sources_of
 from gradual.errors import InputError
@@ -189,7 +189,7 @@ class FileDataModule(MixedDomainDataModule):
         if not self.text_column:
             return self._read()[part]
         if self._text is None:
-            files = {name: expand(name, given) for name, given in self.files.items() if given and is_training(name)}
+            files = expand_parts({name: given for name, given in self.files.items() if is_training(name)})
             columns = {name: self._columns(name) for name in files}
             options = replace(self._read_options(), tokenizer=None, max_length=None)
             self._text = read_tables(files, columns, options, self.label_column)
@@ -224,9 +224,8 @@ class FileDataModule(MixedDomainDataModule):
     def _read(self) -> dict[str, Any]:
         if self._tables is not None:
             return self._tables
-        files = {name: expand(name, given) for name, given in self.files.items() if given}
-        if "in_domain" not in files:
-            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
+        files = expand_parts(self.files)
+        warn_of_shared_files(files, with_ids=files if self.id_column else ())
         options = self._read_options()
         if self.collate_fn is None:
             self.collate_fn = PaddingCollator(options.tokenizer, self.label_column)
@@ -276,46 +275,3 @@ class FileDataModule(MixedDomainDataModule):
         pool = set().union(*(values for name, values in labels.items() if is_pool(name)))
         note_pool_labels(f"Column '{self.label_column}'", pool, others)
         return sorted(training)
-
-
-def expand(name: str, given: str | Sequence[str]) -> list[Path]:
-    """List the files of a setting, those that match a pattern in sorted order.
-
-    Args:
-        name: The setting, for messages.
-        given: A file, a pattern, or a list of these.
-
-    Raises:
-        InputError: There is no such file, or the files do not all have one format that can be read.
-    """
-    paths: list[Path] = []
-    for pattern in [given] if isinstance(given, str | Path) else given:
-        path = Path(pattern)
-        matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
-        found = [path] if path.exists() else [Path(match) for match in sorted(matches)]
-        if not found:
-            what = "matches no file" if glob.has_magic(str(pattern)) else "does not exist"
-            raise InputError(f"{name}: {pattern} {what}.")
-        paths += found
-    for path in paths:
-        if path.is_dir():
-            _check_folder(name, path)
-        elif path.suffix.lower() not in FORMATS:
-            raise InputError(f"{name}: {path} has an unknown format; it must end in one of {', '.join(FORMATS)}.")
-        if _ending(path) != _ending(paths[0]):
-            raise InputError(f"{name}: {path} and {paths[0]} differ in format; all files of a part must have the same.")
-    return paths
-
-
-def _check_folder(name: str, path: Path) -> None:
-    """Check that a folder is one split of a dataset, as ``datasets`` writes it."""
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(file.parent.name for file in path.glob("*/state.json"))
-        example = f"; give the folder of one, such as {path / splits[0]}" if splits else ""
-        raise InputError(f"{name}: {path} holds the splits {', '.join(splits)}{example}.")
-    if not (path / "state.json").is_file():
-        raise InputError(f"{name}: {path} is a folder; give its files, such as {path / '*.jsonl'}.")
-
-
-def _ending(path: Path) -> str | None:
-    return None if path.is_dir() else path.suffix.lower()

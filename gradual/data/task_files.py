@@ -51,13 +51,13 @@ from gradual.data.domains import Domains
 from gradual.data.example_ids import other_example, shared_ids
 from gradual.data.features import LENGTH, Features
 from gradual.data.file_dataset import FileDataset
-from gradual.data.files import FileDataModule, expand
+from gradual.data.files import FileDataModule
 from gradual.data.formats import Columns
 from gradual.data.kept_pool import AmountIn
+from gradual.data.part_files import expand_parts, warn_of_shared_files
 from gradual.data.relevance.settings import Order
 from gradual.data.roles import ID, ORDER, Role, find_columns
 from gradual.data.sources import is_pool, is_training
-from gradual.errors import InputError
 from gradual.logging import note
 from gradual.nn.encoder import load_tokenizer, resolve_max_length
 
@@ -283,10 +283,10 @@ class TaskFileDataModule(FileDataModule):
     def _read(self) -> dict[str, Any]:
         if self._tables is not None:
             return self._tables
-        files = self._expanded()
+        files = expand_parts(self.files)
         self._find_columns(files)
         self._say_columns()
-        self._warn_of_files_given_twice(files)
+        warn_of_shared_files(files, {part for part, columns in self._found.items() if columns.ids is not None})
         options = self._read_options()
         self.tables = read_tables(files, self._found, options, label=None)
         self._tables = {part: self._features_of(part, files[part], options) for part in files}
@@ -298,14 +298,7 @@ class TaskFileDataModule(FileDataModule):
         Raises:
             InputError: A file cannot be read, or a column that is needed is missing.
         """
-        self._find_columns(self._expanded())
-
-    def _expanded(self) -> dict[str, list[Path]]:
-        """The files of each part that there is."""
-        files = {part: expand(part, given) for part, given in self.files.items() if given}
-        if "in_domain" not in files:
-            raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
-        return files
+        self._find_columns(expand_parts(self.files))
 
     def _read_options(self) -> ReadOptions:
         """Tables keep their texts, which features replace."""
@@ -325,25 +318,6 @@ class TaskFileDataModule(FileDataModule):
         for path, own in self._found["in_domain"].own.items():  # every part has the same
             others = [f"{role} is '{own[column]}'" for role, column in self.column_of.items() if column in own]
             note("Columns of %s: %s.", path, ", ".join(others))
-
-    def _warn_of_files_given_twice(self, files: Mapping[str, Sequence[Any]]) -> None:
-        """Warn of a file that is given for two parts; of examples with ids, none is trained on and evaluated on."""
-        trained = {path: part for part, paths in files.items() if is_training(part) for path in paths}
-        ids = {part for part, columns in self._found.items() if columns.ids is not None}
-        for evaluated in ("val", "test"):
-            for path in files.get(evaluated, ()):
-                part = trained.get(path)
-                if part is not None and not {part, evaluated} <= ids:
-                    log.warning(
-                        "%s is both %s and %s: the model is evaluated on examples that it was trained on.",
-                        path, part, evaluated,
-                    )  # fmt: skip
-        for path in files.get("test", ()):
-            if path in files.get("val", ()):
-                log.warning("%s is both val and test: test scores are those that the best epoch was chosen by.", path)
-        for path in files["in_domain"]:
-            if is_pool(trained[path]):
-                log.warning("%s is both in_domain and %s: its examples are no other domain.", path, trained[path])
 
     def _features_of(self, part: str, files: Sequence[Any], options: ReadOptions) -> Any:
         table = self.tables[part]

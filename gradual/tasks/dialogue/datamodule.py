@@ -12,6 +12,7 @@ from gradual.checks import integer
 from gradual.data.arguments import PATH
 from gradual.data.domains import Domains
 from gradual.data.module import MixedDomainDataModule, source_row
+from gradual.data.part_files import refuse_shared_files
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, files_of_sources, part_of, pool_of
 from gradual.digest import digest_of_files
@@ -83,6 +84,7 @@ class DialogueDataModule(MixedDomainDataModule):
         if isinstance(pool, Mapping):
             sources, self.weights = files_of_sources(pool, PATH)
             self._named = {part_of(name): path for name, path in sources.items()}
+            refuse_shared_files({part: [path] for part, path in self._named.items()})
         self.trust_remote_code = trust_remote_code
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding

@@ -13,6 +13,7 @@ from gradual.data.domains import Domains
 from gradual.data.kept_pool import AmountIn
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import MixedDomainDataModule, source_row
+from gradual.data.part_files import refuse_shared_files
 from gradual.data.relevance.settings import Order
 from gradual.data.sources import POOL, files_of_sources, is_pool, part_of, pool_of
 from gradual.digest import digest_of_files
@@ -89,6 +90,7 @@ class EventDataModule(MixedDomainDataModule):
         if isinstance(out_of_domain, Mapping):
             sources, self.weights = files_of_sources(out_of_domain, PATH)
             pool = {part_of(name): path for name, path in sources.items()}
+            refuse_shared_files({part_of(name): [path] for name, path in sources.items()})
         self.files: dict[str, Any] = {"in_domain": in_domain, **pool, "val": val, "test": test}
         self.tokenizer, self.predict_file = tokenizer, predict_file
         self.trust_remote_code = trust_remote_code

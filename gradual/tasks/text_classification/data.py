@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from gradual.data.features import Features
 from gradual.data.labels import distinct, in_order, note_labels
+from gradual.data.part_files import expand_parts
 from gradual.data.roles import Role
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
@@ -90,7 +91,7 @@ class TextClassificationData(TaskFileDataModule):
         """Check that all are whole if they are labels, and that it is said what they are if all are whole."""
         from gradual.data.tables import place_of, words_for
 
-        column, files = self.column_of["label"], self._expanded()
+        column, files = self.column_of["label"], expand_parts(self.files)
         rows = {part: _first_fraction(values) for part, values in self._label_columns.items()}
         fractions = [(part, row) for part, row in rows.items() if row is not None]
         if self.given_target == "label" and fractions:

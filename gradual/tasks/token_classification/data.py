@@ -9,8 +9,8 @@ from typing import Any, Literal
 from lightning.pytorch.utilities import rank_zero_only
 
 from gradual.data.features import Features
-from gradual.data.files import expand
 from gradual.data.labels import distinct, in_order, note_labels
+from gradual.data.part_files import expand
 from gradual.data.roles import Role
 from gradual.data.task_files import TaskFileDataModule
 from gradual.errors import InputError
