@@ -52,7 +52,8 @@ class MixedDomainDataModule(StagedDataModule):
         amount_in: What amounts count: ``examples``, or ``tokens``, whose numbers the datasets provide as ``lengths``.
             A stage keeps as many examples of the order as have at most that many tokens.
         batch_size: Number of training examples in a batch, per process; a stage may override it.
-        eval_batch_size: Number of examples in an evaluation batch; None for ``batch_size``.
+        eval_batch_size: Number of examples in an evaluation batch; None for ``batch_size``. Where ``batch_tokens``
+            is set, only predictions use it.
         batch_tokens: Maximum size of a batch in tokens, on average, instead of a number of examples. Batches hold whole
             examples, whose numbers of tokens the datasets provide as ``lengths``. Does not apply to stages that
             override the batch size.

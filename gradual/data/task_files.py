@@ -122,7 +122,8 @@ class TaskFileDataModule(FileDataModule):
         cache_dir: Folder for the converted files; None for ``gradual`` in the cache of ``datasets``.
         num_proc: Number of processes that convert and tokenize; None for one per core.
         batch_size: Training examples per batch and process; a stage may override it.
-        eval_batch_size: Examples per evaluation batch; None for ``batch_size``.
+        eval_batch_size: Examples per evaluation batch; None for ``batch_size``. Where ``batch_tokens``
+            is set, only predictions use it.
         batch_tokens: Instead of a number of examples, the maximum average number of tokens per batch.
         num_workers: Number of processes that load data; 0 loads in the main process.
         amount_in: What the amounts of a schedule count: ``examples``, or ``tokens``.

@@ -112,12 +112,14 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     parameters' device and ``init_args`` does not select another.
 
     Raises:
-        InputError: The class does not exist, is not an optimizer, or does not accept the arguments.
+        InputError: The class does not exist, is not an optimizer, or does not accept the arguments, or a setting would
+            be without effect.
     """
     class_path = config.class_path or DEFAULT_CLASS
     groups = parameter_groups(module, config)
     arguments = dict(config.init_args or {})
     cls = _optimizer_class(class_path)
+    _refuse_without_effect(config, cls)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     asked = any(arguments.get(name) is not None for name in ("fused", "foreach")) or arguments.get("differentiable")
     fuse = "fused" in inspect.signature(cls).parameters and devices <= {"cpu", "cuda"} and not asked
@@ -299,6 +301,22 @@ def _optimizer_class(class_path: str) -> type[Optimizer]:
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise InputError(f"optimizer.class_path is '{class_path}', which is not a torch.optim.Optimizer.")
     return cls
+
+
+def _refuse_without_effect(config: OptimizerConfig, cls: type[Optimizer]) -> None:
+    """Refuse arguments of the class that other settings take the place of, and a weight decay that it does not have."""
+    # not weight_decay_by_name: parameters that no pattern matches have that of init_args
+    replacing = {"lr": "lr", "lr_by_name": "lr", "weight_decay": "weight_decay"}
+    for name, argument in replacing.items():
+        if argument in (config.init_args or {}) and getattr(config, name) not in (None, {}):
+            raise InputError(
+                f"optimizer.init_args.{argument} has no effect beside optimizer.{name}: leave it out of init_args."
+            )
+    parameters = inspect.signature(cls).parameters
+    decays = [config.weight_decay, *(config.weight_decay_by_name or {}).values()]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if any(decays) and "weight_decay" not in parameters and not takes_any:
+        raise InputError(f"optimizer.weight_decay is set, but {cls.__module__}.{cls.__qualname__} has no weight decay.")
 
 
 def _parts(configured: Any) -> Iterable[Any]:

@@ -97,8 +97,11 @@ def test_a_run_records_its_sources_and_refuses_others(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert next(line.split() for line in lines if line.strip().startswith("dvd"))[1:2] == ["8"]
     main(["fit", config(folder, tmp_path)])  # nothing is left to train
+    write(folder, "more", 20, "csv")
     refused = {
-        "data.out_of_domain.dvd": {"out_of_domain": dict.fromkeys(("books", "dvd"), str(folder / "books.jsonl"))},
+        "data.out_of_domain.dvd": {
+            "out_of_domain": {"books": str(folder / "books.jsonl"), "dvd": str(folder / "more.csv")}
+        },
         "data.amount_in: not set, now 'tokens'": {"amount_in": "tokens"},
     }
     for said, other in refused.items():

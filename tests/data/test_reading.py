@@ -158,4 +158,6 @@ def test_a_shard_without_rows_is_accepted(module, put, tmp_path):
     head, rows = put("h.csv", "text,label\n"), put("r.csv", "text,label\na,0\n")
     for files in ([head, rows], [rows, head]):
         assert examples(module(in_domain=files).domains.in_domain) == [{"text": "a", "label": 0}]
-    assert refused(module(in_domain=[head, head])).endswith("h.csv holds no examples, nor do the files after it.")
+    assert refused(module(in_domain=[head, put("i.csv", "text,label\n")])).endswith(
+        "h.csv holds no examples, nor do the files after it."
+    )

@@ -102,6 +102,45 @@ def test_arguments_that_the_class_does_not_take_are_refused(arguments):
         build_optimizer(network(), OptimizerConfig(lr=0.1, init_args=arguments))
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"lr": 0.1, "init_args": {"lr": 0.2}}, "optimizer.init_args.lr has no effect beside optimizer.lr: "),
+        (
+            {"lr_by_name": {"*": 0.1}, "init_args": {"lr": 0.2}},
+            "optimizer.init_args.lr has no effect beside optimizer.lr_by",
+        ),
+        (
+            {"lr": 0.1, "weight_decay": 0.0, "init_args": {"weight_decay": 0.2}},
+            "optimizer.init_args.weight_decay has no effect beside optimizer.weight_decay: ",
+        ),
+        (
+            {"class_path": "torch.optim.Rprop", "lr": 0.1, "weight_decay": 0.1},
+            "optimizer.weight_decay is set, but torch.optim.rprop.Rprop has no weight decay.",
+        ),
+        (
+            {"class_path": "torch.optim.Rprop", "lr": 0.1, "weight_decay_by_name": {"*": 0.1}},
+            "optimizer.weight_decay is set, but torch.optim.rprop.Rprop has no weight decay.",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(settings, says):
+    with pytest.raises(InputError) as caught:
+        build_optimizer(network(), OptimizerConfig(**settings))
+    assert str(caught.value).startswith(says)
+
+
+def test_arguments_of_the_class_hold_where_no_setting_does():
+    config = OptimizerConfig("torch.optim.SGD", init_args={"lr": 0.2, "weight_decay": 0.3})
+    (group,) = build_optimizer(network(), config).param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.2, 0.3)
+    (name, _), *others = network().named_parameters()
+    config = OptimizerConfig("torch.optim.SGD", 0.1, weight_decay_by_name={name: 0.0}, init_args={"weight_decay": 0.3})
+    assert sorted(group["weight_decay"] for group in build_optimizer(network(), config).param_groups) == [0.0, 0.3]
+    assert others
+    build_optimizer(network(), OptimizerConfig("torch.optim.Rprop", lr=0.1, weight_decay=0.0))
+
+
 def own_fused(module):
     return scale_learning_rates(torch.optim.AdamW(module.parameters(), 0.1, fused=True), 1.0)
 
