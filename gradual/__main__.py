@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``gradual --help`` 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if given and given[0] in LIGHTNING_COMMANDS:
+            _check_encoding(given)
             from gradual.cli.app import run
 
             run(arguments)
@@ -38,6 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"gradual: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _check_encoding(given: Sequence[str]) -> None:
+    """Refuse bytes that are not UTF-8, as in the names of some old files, which no configuration can hold."""
+    for argument in given:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            pattern = f"{argument[: error.start]}*{argument[error.end :]}"
+            hint = f" Of files, give a pattern ({pattern})." if pattern.isprintable() else ""
+            raise InputError(f"{shown} is not UTF-8, as all arguments must be.{hint}") from None
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

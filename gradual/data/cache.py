@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -382,10 +383,17 @@ def content_of_files(files: Sequence[Path], cache: Path) -> str:
 
 
 def _content(path: Path, cache: Path) -> str:
-    """Return the digest of a file, from a record as long as size and date of the file have not changed."""
-    status = path.stat()
+    """Return the digest of a file, from a record as long as size and date of the file have not changed.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:  # such as a link to nothing, or to itself
+        raise InputError(f"{path}: {error.strerror or error}.") from None
     state = [status.st_size, status.st_mtime_ns, status.st_ino]
-    record = cache / "content" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+    record = cache / "content" / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.json"
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         if known["state"] == state:

@@ -1,5 +1,6 @@
 """A user's mistakes, in options and in the files of dialogues, are one sentence."""
 
+import os
 import shutil
 
 import pytest
@@ -95,3 +96,11 @@ def test_an_unknown_command_is_refused(capfd):
         main(["fitt"])
     assert ended.value.code == 2
     assert "fitt" in capfd.readouterr().err
+
+
+def test_a_file_name_that_is_not_utf_8_is_given_as_a_pattern(capfd):
+    name = os.fsdecode(b"donn\xe9es.jsonl")
+    assert mistake(capfd, ["fit", f"--data.in_domain={name}"]) == (
+        "gradual: --data.in_domain=donn\\xe9es.jsonl is not UTF-8, as all arguments must be. Of files, give a pattern "
+        "(--data.in_domain=donn*es.jsonl)."
+    )

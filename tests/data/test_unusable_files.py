@@ -1,7 +1,10 @@
 """Files that cannot be used, and settings that cannot be meant, are said in one sentence."""
 
+import errno
 import importlib
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from row_files import refused
@@ -104,6 +107,23 @@ def test_columns_that_are_needed_and_not_there_or_empty(make, tmp_path):
 def test_settings_that_cannot_be_meant(make, arguments, says):
     with pytest.raises(InputError, match=says):
         make("a.jsonl", **arguments)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_name_that_is_not_utf_8_is_a_name(make, tmp_path, suffix):
+    written = write(tmp_path / f"a{suffix}", ROWS)
+    odd = tmp_path / os.fsdecode(b"donn\xe9es" + suffix.encode())
+    odd.write_bytes(Path(written).read_bytes())
+    data = make(str(odd))
+    assert len(data.domains.in_domain) == len(ROWS)
+    assert data.content_of("in_domain") == make(written).content_of("in_domain")
+
+
+def test_links_that_lead_nowhere(make, tmp_path):
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    (tmp_path / "gone.jsonl").symlink_to("missing.jsonl")
+    assert refused(make(str(tmp_path / "loop.jsonl"))) == f"{tmp_path}/loop.jsonl: {os.strerror(errno.ELOOP)}."
+    assert refused(make(str(tmp_path / "*.jsonl"))) == f"{tmp_path}/gone.jsonl: {os.strerror(errno.ENOENT)}."
 
 
 def test_without_the_package_it_says_how_to_get_it(make, tmp_path, monkeypatch):
