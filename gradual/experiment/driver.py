@@ -25,6 +25,7 @@ from gradual.report.collect import read_comparison
 from gradual.report.remarks import same_paths
 from gradual.report.tensorboard import save_stage_curve, save_strategies
 from gradual.report.tree import drawing
+from gradual.runs.callbacks import own_callbacks_fingerprint
 from gradual.runs.directory import canonical
 from gradual.runs.fingerprint import data_fingerprint, settings_fingerprint
 from gradual.runs.identity import claim
@@ -33,6 +34,7 @@ from gradual.stage.callbacks.collapse import CollapsedError
 from gradual.stage.callbacks.reported_scores import check_logged, names_in
 from gradual.stage.interruption import interruptible
 from gradual.stage.memory import stage_memory
+from gradual.stage.trainer import callbacks_of
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +123,9 @@ def claim_run(
     model, identity = experiment.describe_models(tree.seeds)
     drawing = {canonical(tree.strategies[name].data) for name, amounts in tree.amounts.items() if any(amounts)}
     identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in drawing)
-    identity["settings"] = settings_fingerprint(experiment.defaults, trainer)
+    callbacks = callbacks_of(experiment.trainer_arguments())
+    identity["settings"] = settings_fingerprint(experiment.defaults, trainer, callbacks)
+    identity["own_callbacks"] = own_callbacks_fingerprint(callbacks)
     others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
     if others:
         identity["other_data"] = {

@@ -5,23 +5,21 @@ They are cheap to compute: a fixed sample of the weights and of the examples is 
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import enum
 import functools
 import inspect
 import json
 import math
+import os
 import random
-import types
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -34,6 +32,8 @@ from gradual.data.subsets import entries_at
 from gradual.digest import Undigestible, class_name, digest, entries, sample_positions
 from gradual.logging import note
 from gradual.nn.compiled import plain_name
+from gradual.runs.callbacks import callbacks_fingerprint
+from gradual.runs.described import UNUSABLE, is_configuration, plain, with_objects
 from gradual.settings import TrainSettings
 
 PARTS = ("in_domain", "out_of_domain", "val", "test")
@@ -45,10 +45,7 @@ _WEIGHTS = 1024  # entries of a weight that are compared
 _EXAMPLES = 100  # examples of a part that are compared
 _IDS = 1_000_000  # ids of a part that are compared
 _ENTRIES = 100_000  # of an array of which all entries are compared, at a time
-_LONG = 50  # values with more elements are represented by a digest; mappings and texts with four times as many
-_HISTORY = 10_000  # of collections with more elements, only the number of elements is compared
 _NOT_HYPERPARAMETERS = {"training", "gradient_checkpointing", *vars(LightningModule())}
-_OF_VERSIONS = {"transformers_version", "_name_or_path"}  # of a configuration of transformers
 # how a run is displayed, where it is written, and what each stage sets itself
 _NOT_IDENTITY_OF_TRAINER = (
     *("logger", "callbacks", "enable_progress_bar", "enable_model_summary", "log_every_n_steps"),
@@ -56,24 +53,18 @@ _NOT_IDENTITY_OF_TRAINER = (
 )
 
 
-class _Nothing(Exception):
-    """The value is not a hyperparameter."""
-
-
-_UNUSABLE = (_Nothing, Undigestible, RecursionError)
-
-
 def model_fingerprint(model: LightningModule) -> dict[str, Any]:
     """The class, hyperparameters, attributes of all modules, and names, types and shapes of parameters and buffers.
 
-    Attributes that begin with an underscore are left out, and so are those that are not plain data, tensors, arrays,
-    functions or configurations.
+    ``modules`` has the attributes that are plain data, tensors, arrays, functions or configurations; ``objects`` has
+    those that are, or contain, objects that ``with_objects`` describes, which earlier versions did not record. Other
+    attributes are listed in ``left_out``, except paths. Those that begin with an underscore are left out as well.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
         "class": class_name(type(model)),
-        "hyperparameters": _plain({name: value for name, value in model.hparams.items() if name[:1] != "_"}),
-        "modules": _modules(model),
+        "hyperparameters": plain({name: value for name, value in model.hparams.items() if name[:1] != "_"}),
+        **_modules(model),
         "parameters": {plain_name(name): _shape(tensor) for name, tensor in tensors.items()},
     }
 
@@ -135,7 +126,7 @@ def data_fingerprint(datamodule: MixedDomainDataModule, draws: bool = True) -> d
     if draws and not datamodule.order.is_uniform and datamodule.pool_size:
         found["order_scores"] = _order_scores(datamodule)
     if settings := datamodule.example_settings():
-        found["example_settings"] = _plain({name: without_tokenizer(value) for name, value in settings.items()})
+        found["example_settings"] = plain({name: without_tokenizer(value) for name, value in settings.items()})
     for name in PARTS:
         found[name] = _part(datamodule, name, unknown)
     if unknown:
@@ -163,10 +154,12 @@ def digest_of_test_data(datamodule: MixedDomainDataModule) -> str:
 _tests: WeakKeyDictionary[MixedDomainDataModule, str] = WeakKeyDictionary()
 
 
-def settings_fingerprint(defaults: TrainSettings, trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of all stages, and the Trainer's arguments that differ from its defaults."""
+def settings_fingerprint(
+    defaults: TrainSettings, trainer: Mapping[str, Any], callbacks: Iterable[Callback] = ()
+) -> dict[str, Any]:
+    """The settings of all stages, the Trainer's arguments that differ from its defaults, and Lightning's callbacks."""
     settings = {name: value for name, value in defaults.to_plain().items() if name != "seed"}
-    return settings | {"trainer": trainer_fingerprint(trainer)}
+    return settings | {"trainer": trainer_fingerprint(trainer), "callbacks": callbacks_fingerprint(callbacks)}
 
 
 def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,8 +173,8 @@ def trainer_fingerprint(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _argument(value: Any) -> Any:
     try:
-        return _plain(value)
-    except _UNUSABLE:
+        return plain(value)
+    except UNUSABLE:
         return class_name(type(value))
 
 
@@ -193,80 +186,32 @@ def _trainer_defaults() -> dict[str, Any]:
 # Models
 
 
-def _modules(model: nn.Module) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _modules(model: nn.Module) -> dict[str, Any]:
+    """The sections ``modules``, by the names of modules, ``objects``, by those of attributes, and ``left_out``."""
+    modules: dict[str, dict[str, Any]] = {}
+    objects: dict[str, Any] = {}
+    left_out: list[str] = []
     seen: set[int] = set()  # configurations, which are shared by the modules of a model
     for name, module in model.named_modules():
-        attributes: dict[str, Any] = {"class": class_name(type(module))}
+        own = modules[plain_name(name)] = {"class": class_name(type(module))}
         for attribute, value in vars(module).items():
             if attribute.startswith("_") or attribute in _NOT_HYPERPARAMETERS or id(value) in seen:
                 continue
             if callable(getattr(type(module), attribute, None)):  # a method, patched or compiled
                 continue
-            if _is_configuration(value):
+            if is_configuration(value):
                 seen.add(id(value))
+            with suppress(*UNUSABLE):
+                own[attribute] = plain(value)
+            path = plain_name(f"{name}.{attribute}" if name else attribute)
             try:
-                attributes[attribute] = _plain(value)
-            except _UNUSABLE:
-                continue
-        found[plain_name(name)] = attributes
-    return found
-
-
-def _is_configuration(value: Any) -> bool:
-    """Whether the value is a configuration of transformers or a similar library."""
-    named = any(cls.__name__.endswith("Config") for cls in type(value).__mro__)
-    return named and callable(getattr(value, "to_dict", None))
-
-
-def _plain(value: Any) -> Any:
-    """Convert a hyperparameter to JSON types: long values to a digest, and mappings without unsuitable entries.
-
-    Raises:
-        _Nothing: The value is not a hyperparameter.
-    """
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, str):
-        return value if len(value) <= 4 * _LONG else f"text {digest(value)}"
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, torch.dtype | datetime.timedelta):
-        return str(value)
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-        return class_name(value)
-    return _plain_parts(value)
-
-
-def _plain_parts(value: Any) -> Any:
-    if isinstance(value, Tensor | np.ndarray):
-        return f"{value.dtype} {list(value.shape)} {digest(value)}"
-    if _is_configuration(value):
-        value = {name: part for name, part in value.to_dict().items() if name not in _OF_VERSIONS}
-    elif dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        if len(value) > _HISTORY:
-            return f"{len(value)} entries"
-        found = {}
-        for name, part in value.items():
-            try:
-                found[str(name)] = _plain(part)
-            except _UNUSABLE:
-                continue
-        return found if len(found) <= 4 * _LONG else f"{len(found)} entries {digest(found)}"
-    if isinstance(value, list | tuple | set | frozenset):
-        if len(value) > _HISTORY:
-            return f"{len(value)} values"
-        parts = [_plain(part) for part in value]
-        if isinstance(value, set | frozenset):
-            parts.sort(key=digest)
-        return parts if len(parts) <= _LONG else f"{len(parts)} values {digest(parts)}"
-    raise _Nothing
+                described = with_objects(value)
+                if described != own.get(attribute):
+                    objects[path] = described
+            except UNUSABLE:
+                if not isinstance(value, os.PathLike):
+                    left_out.append(f"{path} ({class_name(type(value))})")
+    return {"modules": modules, "objects": objects, "left_out": left_out}
 
 
 def _shape(tensor: Tensor) -> str:

@@ -30,9 +30,10 @@ from gradual.runs.fingerprint import (
 
 Identity = dict[str, Any]
 """Sections ``model``, ``starting_weights`` (by seed), ``data`` (and ``other_data`` of strategies that change it),
-``settings``, and ``search`` if there is one. Two identities are compared in the sections that both have."""
+``settings``, ``own_callbacks``, and ``search`` if there is one. Two identities are compared in the sections that both
+have."""
 
-_MODEL = ("arguments", "hyperparameters", "modules", "parameters")
+_MODEL = ("arguments", "hyperparameters", "modules", "objects", "parameters")
 _OPTIONAL = ("amount_in", "order")  # of the data
 _TOKENIZER = "tokenizer"  # the setting of which a digest is compared
 _LABELS = "labels"  # those of all parts, test data included, which a model has outputs for
@@ -51,8 +52,9 @@ def claim(
     """Make ``run`` the directory of an experiment, or check that it already is.
 
     As long as no stage has saved anything, the directory can still become that of another experiment. Different test
-    data alone do not make a different experiment. The ``config.yaml`` is that of the last claim, whose test data the
-    results have; one that commands can use is not replaced by one that only describes Python code.
+    data alone do not make a different experiment. Nor do other callbacks of the user's own, which may only watch: they
+    are warned of. The ``config.yaml`` is that of the last claim, whose test data the results have; one that commands
+    can use is not replaced by one that only describes Python code.
 
     Args:
         run: The run directory, held.
@@ -79,6 +81,10 @@ def claim(
     if is_follower_rank():  # the leading process writes, perhaps at this moment
         return
     run.remove_leftovers()
+    if left_out := identity["model"].get("left_out"):
+        note("These attributes of the model are not compared with other runs: %s.", ", ".join(_few(left_out)))
+    if started and old is not None and "own_callbacks" in old:
+        _warn_of_callbacks(run, differences(old["own_callbacks"], identity["own_callbacks"], "callbacks"))
     if not started:
         if changes:  # their collapses belong to another experiment
             run.remove_stages()
@@ -92,6 +98,14 @@ def claim(
         identity = _merged(old, identity)
     if identity != old:
         write_atomically(path, json.dumps(identity, indent=2) + "\n")
+
+
+def _warn_of_callbacks(run: RunDirectory, changes: list[str]) -> None:
+    if changes:
+        _warn(
+            "%s was begun with other callbacks (%s). What is finished there stays as it is: if they change the "
+            "training, choose another run_dir, or change them back.", run.root, "; ".join(_few(changes)),
+        )  # fmt: skip
 
 
 def _has_arguments(identity: Identity | None) -> bool:
@@ -121,7 +135,7 @@ def changed(old: Identity, new: Identity) -> list[str]:
     """List what makes ``new`` a different experiment from ``old``, in words."""
     if "settings" not in old:
         return _changed_since_earlier_version(old, new)
-    found = differences(old["settings"], new["settings"])
+    found = differences(old["settings"], _as_recorded(old["settings"], new["settings"]))
     model = _changed_model(old.get("model"), new.get("model"))
     found += model or _changed_weights(old.get("starting_weights", {}), new.get("starting_weights", {}))
     found += _changed_data(old["data"], new["data"])
@@ -137,6 +151,11 @@ def _changed_search(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
         return []
     before, now = ({name: part for name, part in one.items() if name != _STAGES} for one in (old, new))
     return differences(before, now) or differences(old[_STAGES], new[_STAGES], "schedule")
+
+
+def _as_recorded(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings without the callbacks where an earlier version did not record them."""
+    return {name: value for name, value in new.items() if name != "callbacks" or name in old}
 
 
 def _changed_model(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
@@ -296,6 +315,8 @@ def _merged(old: Identity, new: Identity) -> Identity:
             merged[name] = old.get(name, {}) | new.get(name, {})
     for name in ("model", "data"):
         merged[name] = old[name] | new[name]
+    if "own_callbacks" in old:
+        merged["own_callbacks"] = old["own_callbacks"]  # those of the first stages, to be warned of each time
     return merged
 
 

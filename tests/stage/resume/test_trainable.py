@@ -145,7 +145,7 @@ def test_callbacks_without_a_state_are_named_when_a_stage_resumes(tmp_path, capl
             return {"count": self.count}
 
     with pytest.raises(PowerCut):
-        fit(tmp_path, callbacks=[Stop(9)])
+        fit(tmp_path, callbacks=[Stop(9), backbone()])
     with caplog.at_level(logging.WARNING, "gradual"):
         fit(tmp_path, callbacks=[Counts(), Keeps(), backbone(), Thaw()])
     (said,) = [record.getMessage() for record in caplog.records if "goes on" in record.getMessage()]
