@@ -20,6 +20,7 @@ from gradual.runs.checkpoint import WholeCheckpointIO, damage, read_checkpoint
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.result import StageResult
+from gradual.stage.callbacks.best_checkpoint import OF_BEST
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.history import ExampleScores
 from gradual.stage.callbacks.weights import LoadWeights, is_sharded
@@ -102,7 +103,7 @@ def _write_average(training: StageTraining, stages: Sequence[StageDirectory]) ->
     WholeCheckpointIO({}, training.model).save_checkpoint(content, best)
 
 
-_OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops")
+_OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops", OF_BEST)
 
 
 def _mean(weights: Sequence[dict[str, torch.Tensor]], files: Sequence[Path]) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gradual.errors import InputError
+from gradual.runs.checkpoint import read_checkpoint
+
+OF_BEST = "gradual_best"
+"""In a checkpoint of the best validation, its score (None where the next validation replaces it), scores and epoch."""
 
 
 class BestCheckpoint(ModelCheckpoint):
     """A ``ModelCheckpoint`` that keeps the weights of the best validation, and records its scores.
+
+    The scores are in the file of the weights, too. A stage may be resumed from a checkpoint that is older than this
+    file, and does not know its scores; trained again, an epoch need not have the same ones, as on a GPU.
 
     Args:
         directory: The stage's folder; the file is ``best.ckpt``.
@@ -51,18 +59,18 @@ class BestCheckpoint(ModelCheckpoint):
         Raises:
             InputError: The strategy saves each process's shard of the weights separately.
         """
-        before = self.best_model_score
+        before, is_ready = self.best_model_score, self.is_ready()
         self.validations += not trainer.sanity_checking
-        super().on_validation_end(trainer, pl_module)
+        with self._recorded(trainer, pl_module, is_ready):
+            super().on_validation_end(trainer, pl_module)
         if self.best_model_score is not before:
-            self.scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self.epoch = trainer.current_epoch + 1
+            self.scores, self.epoch = _scores(trainer), trainer.current_epoch + 1
             if Path(self.best_model_path).is_dir():
                 raise InputError(
                     f"{type(trainer.strategy).__name__} saves a separate shard of the weights for each process: "
                     "configure it to save one file (state_dict_type: full, or save_distributed_checkpoint: false)."
                 )
-        if not self.is_ready():
+        if not is_ready:
             self.best_k_models, self.best_model_score = {}, None  # the next validation replaces it, whatever its score
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,12 +78,54 @@ class BestCheckpoint(ModelCheckpoint):
         return {**super().state_dict(), "scores": self.scores, "epoch": self.epoch, "validations": self.validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them, with the checkpoint's present place: ``ModelCheckpoint`` forgets the score of a moved one."""
+        """Restore them, with the checkpoint's present place: ``ModelCheckpoint`` forgets the score of a moved one.
+
+        Scores that the file has are its own, and are restored instead of others.
+        """
         self.scores, self.epoch = state_dict["scores"], state_dict["epoch"]
         self.validations = state_dict.get("validations", 0)  # an earlier version did not count them
         paths = {name: self._here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
         scores = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+        state = {**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath}
+        super().load_state_dict(state | self._of_file())
+
+    def _of_file(self) -> dict[str, Any]:
+        """Take over the scores in the file, and return the state that goes with them; empty where it has none."""
+        file = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
+        recorded = read_checkpoint(file).get(OF_BEST) if file.exists() else None
+        if recorded is None:  # written by an earlier version
+            return {}
+        self.scores, self.epoch = recorded["scores"], recorded["epoch"]
+        path, score = str(file), recorded["score"]
+        return {
+            "best_model_path": path,
+            "best_model_score": score,
+            "best_k_models": {} if score is None else {path: score},
+            "kth_best_model_path": path,
+            "kth_value": score,
+        }
+
+    @contextmanager
+    def _recorded(self, trainer: Trainer, module: LightningModule, is_ready: bool) -> Iterator[None]:
+        """While it is open, checkpoints hold the scores; for those of weights alone, only the module has a hook."""
+        own, patched = module.on_save_checkpoint, "on_save_checkpoint" in vars(module)
+
+        def with_scores(checkpoint: dict[str, Any]) -> None:
+            own(checkpoint)
+            score = trainer.callback_metrics.get(str(self.monitor)) if is_ready else None
+            checkpoint[OF_BEST] = {"score": score, "scores": _scores(trainer), "epoch": trainer.current_epoch + 1}
+
+        module.on_save_checkpoint = with_scores  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del module.on_save_checkpoint
+            if patched:
+                module.on_save_checkpoint = own  # type: ignore[method-assign]
 
     def _here(self, path: str) -> str:
         return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+
+def _scores(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
