@@ -52,6 +52,7 @@ from gradual.stage.preflight import lightning_refusals, names_without_state, sta
 from gradual.stage.resume.last_checkpoint import LastCheckpoint
 from gradual.stage.resume.logged_values import LoggedValues
 from gradual.stage.resume.random_state import RandomState
+from gradual.stage.resume.resumed_epoch import ResumedEpoch
 from gradual.stage.resume.trainable import Trainable
 from gradual.stage.same_training import ExactSteps, SameTraining
 from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
@@ -200,6 +201,7 @@ class _Attempt:
             *([ExactSteps(same.steps)] if same else []),
             *([training.reported] if training.reported else []),
             ExampleScores(directory.test_examples),
+            *([] if self.resume is None else [ResumedEpoch()]),
             LoggedValues(),
             RandomState(is_later=start is not None),
             self.clock,

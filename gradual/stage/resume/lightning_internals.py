@@ -19,6 +19,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.call import _call_lightning_module_hook
 from lightning.pytorch.trainer.configuration_validator import _verify_loop_configurations
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 from torch.optim import Optimizer
@@ -87,6 +88,11 @@ def is_between_steps(trainer: Trainer) -> bool:
         or trainer.fit_loop.epoch_loop._is_training_done
         or trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
     )
+
+
+def call_module_hook(trainer: Trainer, name: str) -> None:
+    """Call a hook of the module as Lightning does, so that what it logs is that of this hook."""
+    _call_lightning_module_hook(trainer, name)
 
 
 # Logged values
