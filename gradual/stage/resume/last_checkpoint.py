@@ -42,10 +42,11 @@ class LastCheckpoint(Checkpoint):
     twentieth of its time on checkpoints at most.
 
     Within an epoch it saves only between two steps: not while gradients are being accumulated, since checkpoints do not
-    hold gradients, and not just before a validation, which the resumed epoch would skip. When told to stop during a
-    validation, a single process saves the state from before the validation and exits. Several processes finish the
-    validation first, since they are not at the same batch. The last validation of a stage is always finished: a resumed
-    stage that has nothing left to train would not run it.
+    hold gradients, and not just before a validation, which the resumed epoch would skip. A module that optimizes by
+    itself may accumulate them, too, so there it saves only after a batch that has taken a step. When told to stop
+    during a validation, a single process saves the state from before the validation and exits. Several processes finish
+    the validation first, since they are not at the same batch, and so does one that has accumulated gradients. The last
+    validation of a stage is always finished: a resumed stage that has nothing left to train would not run it.
 
     Under SLURM's auto-requeue, the requeue signal waits for such a moment as well: a checkpoint from the middle of a
     step would not lead to the same weights.
@@ -58,6 +59,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, minutes: float):
         self.path, self.seconds = path, 60 * minutes
         self._saved = self._cost = 0.0
+        self._steps = -1  # before the last batch; none yet
         self._in_validation = False
         self._requeue: Callable[[], None] | None = None
         self._told_to_requeue = False
@@ -71,11 +73,17 @@ class LastCheckpoint(Checkpoint):
         interruption.defer(True)
         self._take_over_requeue(trainer)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Count the steps so far."""
+        self._steps = trainer.global_step
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if a checkpoint is due or requested and training can resume from here."""
         if trainer.world_size > 1 and trainer.global_step % _EVERY:
             return
         if trainer.should_stop or not is_between_steps(trainer):
+            return
+        if not pl_module.automatic_optimization and not self._has_stepped(trainer):
             return
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.seconds
         reason = _largest(trainer, self._requested() or (_DUE if due else 0))
@@ -88,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         reason = self._requested()
         if not reason or trainer.sanity_checking or trainer.world_size > 1 or trainer.state.fn != "fit":
             return
-        if not _is_last(trainer):
+        if not _is_last(trainer) and self._has_stepped(trainer):
             self._in_validation = True
             self._save(trainer)
             self._act(trainer, reason)
@@ -127,6 +135,10 @@ class LastCheckpoint(Checkpoint):
         self._saved = time.monotonic()
         if trainer.is_global_zero:
             self._cost = self._saved - began if self.path.stat().st_size > _SMALL else 0.0
+
+    def _has_stepped(self, trainer: Trainer) -> bool:
+        """Whether the last batch has taken a step, so that no gradients are left of it."""
+        return trainer.global_step != self._steps
 
     def _requested(self) -> int:
         """The reason to save that a signal has given; 0 for none."""

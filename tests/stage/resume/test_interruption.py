@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from interrupted_runs import STEPS, At, fit, in_a_process, kill, outcome, steps
+from interrupted_runs import STEPS, At, Net, fit, in_a_process, kill, outcome, steps
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from slow_cases import fast_one_in
 
@@ -68,6 +68,39 @@ def test_a_run_killed_at_every_third_step_resumes_to_the_same_result(tmp_path, u
     assert stopped[-1] == 0
     assert len(stopped) > 2
     assert outcome(tmp_path) == undisturbed(**WAYS[way])
+
+
+class Accumulating(Net):
+    """Optimizes by itself, in steps of two batches."""
+
+    def __init__(self, log):
+        super().__init__(log)
+        self.automatic_optimization = False
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(super().training_step(batch, batch_idx) / 2)
+        if batch_idx % 2:
+            self.optimizers().step()
+            self.optimizers().zero_grad()
+
+
+def test_a_module_that_accumulates_gradients_itself_resumes_to_the_same_result(tmp_path, monkeypatch):
+    monkeypatch.setattr("interrupted_runs.Net", Accumulating)
+
+    def run(root, *callbacks):
+        root.mkdir(exist_ok=True)
+        return in_a_process(lambda: fit(root, *callbacks, checkpoint_every=0, optimizer=None, lr_schedule=None))
+
+    assert run(tmp_path / "whole") == 0
+    expected = outcome(tmp_path / "whole")
+    for batch in (2, 4):
+        root = tmp_path / f"killed-at-{batch}"
+        assert run(root, At("on_train_batch_start", batch)) == -signal.SIGKILL
+        assert run(root) == 0
+        assert outcome(root) == expected
 
 
 def test_with_a_checkpoint_at_each_step_nothing_is_trained_twice(tmp_path):

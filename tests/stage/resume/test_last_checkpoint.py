@@ -93,6 +93,27 @@ def test_it_is_not_saved_while_gradients_are_accumulated(tmp_path):
     assert saved == [1, 2]
 
 
+class Accumulating(ScriptedModule):
+    """Optimizes by itself: a step every few batches."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.automatic_optimization, self.batches = False, batches
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(super().training_step(batch, batch_idx) / self.batches)
+        if (batch_idx + 1) % self.batches == 0:
+            self.optimizers().step()
+            self.optimizers().zero_grad()
+
+
+def test_it_is_not_saved_while_the_module_accumulates_gradients_itself(tmp_path):
+    for batches, expected in ((1, [1, 2, 3, 4]), (2, [1, 2]), (3, [1, 1])):  # the last one at the end of the epoch
+        saved = Saved()
+        fit(Accumulating(batches), saved, LastCheckpoint(tmp_path / "last.ckpt", 0), max_epochs=1)
+        assert saved.steps == expected
+
+
 def told_to_stop(path, hook, count, number=signal.SIGTERM, **arguments):
     """The exit of a run that gets a signal, and the step that its checkpoint is of."""
     with pytest.raises((SystemExit, KeyboardInterrupt)) as stopped:
@@ -127,6 +148,12 @@ def test_told_to_stop_in_a_validation_it_is_saved_as_before_it_and_the_validatio
 def test_told_to_stop_between_gradients_that_are_accumulated_it_waits_for_the_step(tmp_path):
     stop, step = told_to_stop(tmp_path / "last.ckpt", "on_train_batch_start", 1, accumulate_grad_batches=2)
     assert (stop.code, step) == (143, 1)
+
+
+def test_told_to_stop_in_a_validation_between_them_it_finishes_that_first(tmp_path):
+    settings = {"accumulate_grad_batches": 2, "val_check_interval": 3}
+    stop, step = told_to_stop(tmp_path / "last.ckpt", "on_validation_batch_start", 2, **settings)
+    assert (stop.code, step) == (143, 2), "after the last batch of the epoch"
 
 
 def test_after_training_a_signal_stops_at_once(tmp_path):
