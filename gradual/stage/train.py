@@ -37,6 +37,7 @@ from gradual.stage.callbacks.collapse import (
     describe,
 )
 from gradual.stage.callbacks.convergence import Convergence, cut_off, ended_by, epochs_trained
+from gradual.stage.callbacks.counted_steps import CountedSteps
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.ema import EMAWeights
 from gradual.stage.callbacks.history import EpochHistory, ExampleScores
@@ -196,6 +197,7 @@ class _Attempt:
             LoadWeights(start if self.resume is None else None, directory.best, new_adapter),
             DistributedMetrics(),
             TrainingModes(self.model),
+            CountedSteps(),
             *steadier,
             convergence,
             *([ExactSteps(same.steps)] if same else []),
