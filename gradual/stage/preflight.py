@@ -184,6 +184,12 @@ class Check:
                 trainer.fit_loop.setup_data()
                 trainer.fit_loop.epoch_loop.val_loop.setup_data()
                 _check_that_it_validates(trainer, full_title)
+                if _length(trainer.train_dataloader) is None:
+                    raise InputError(
+                        f"{named} cannot be trained: the loader that {type(datamodule).__name__}.train_dataloader "
+                        "returns has no length, so that no stage could be planned or resumed. Its dataset must be "
+                        "map-style (with __len__ and __getitem__)."
+                    )
                 if self._can_make_optimizers():
                     optimizers = make_optimizers(model)
                     by_norm = trainer.gradient_clip_algorithm != GradClipAlgorithmType.VALUE
@@ -251,8 +257,19 @@ def _is_lightnings(error: BaseException) -> bool:
 
 
 def _batches(datamodule: MixedDomainDataModule) -> Any:
-    loader = datamodule.train_dataloader()
-    return len(loader) if hasattr(loader, "__len__") else "an unknown number of"
+    number = _length(datamodule.train_dataloader())
+    return "an unknown number of" if number is None else number
+
+
+def _length(loader: Any) -> int | None:
+    """The batches of a loader, or of each of several; None where it has no length."""
+    if isinstance(loader, Mapping | list | tuple):
+        lengths = [_length(one) for one in (loader.values() if isinstance(loader, Mapping) else loader)]
+        return max((length for length in lengths if length is not None), default=None) if None not in lengths else None
+    try:
+        return len(loader)
+    except TypeError:  # it has the method, but its dataset has not
+        return None
 
 
 def _check_that_it_validates(trainer: Trainer, title: Callable[[], str]) -> None:

@@ -294,7 +294,8 @@ class _Attempt:
         (converged, reason), epochs = ended_by(trainer), epochs_trained(trainer)
         steps, planned, same = trainer.global_step, trainer.estimated_stepping_batches, self.training.same_training
         batches, loader = trainer.fit_loop.epoch_loop.total_batch_idx + 1, trainer.train_dataloader
-        assert loader is not None
+        several = isinstance(loader, Mapping | list | tuple)  # which a data module of the user's own may return
+        of_an_epoch = trainer.num_training_batches if several else len(loader)  # type: ignore[arg-type]
         finite = not same or steps == same.steps
         if same is not None:
             converged, reason = same.converged and finite, STEPS_OF_STRATEGY if finite else ""
@@ -317,7 +318,7 @@ class _Attempt:
             steps=steps,
             planned_steps=None if math.isinf(planned) else int(planned),
             validations=self.best.validations,
-            examples_seen=round(batches / len(loader) * datamodule.examples_per_epoch),
+            examples_seen=round(batches / of_an_epoch * datamodule.examples_per_epoch),
             sources=datamodule.composition,
             tokens=datamodule.sample_tokens() if datamodule.amount_in == "tokens" else None,
         )

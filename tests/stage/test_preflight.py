@@ -18,6 +18,7 @@ from linear_model import Examples, make_experiment, trained
 from slow_cases import fast_one_in
 from step_counting_runs import Net, data, fit
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, IterableDataset
 
 import gradual
 from gradual import InputError, Stage
@@ -54,6 +55,23 @@ class Scheduled(Net):
         return self.made(torch.optim.SGD(self.parameters(), lr=0.05))
 
 
+class Streaming(gradual.MixedDomainDataModule):
+    """Reads its examples in a way that tells nobody how many there are."""
+
+    def train_dataloader(self):
+        class Stream(IterableDataset):
+            def __iter__(self):
+                return iter(examples)
+
+        examples = super().train_dataloader().dataset
+        return DataLoader(Stream(), batch_size=4)
+
+
+def streaming():
+    parts = [Examples("in", 8, 2.0, 1), Examples("out", 40, 1.0, 2), Examples("val", 8, 2.0, 3)]
+    return Streaming(*parts, batch_size=4)
+
+
 LAST = r"^Stage 3 \(0 out-of-domain, 2 batches an epoch\) cannot be trained: "
 REFUSED = {
     "more than the last stage's batches": ({"val_check_interval": 3}, LAST + "val_check_interval is 3, more than"),
@@ -67,6 +85,8 @@ REFUSED = {
      r"^Stage 3 \(.*\) would end after 4 batches, before its first validation after 6"),
     "steps without validation": ({"max_steps": 3}, r"^Stage 1 \(.*\) would end after 3 batches, .* after 8"),
     "accumulated steps": ({"max_steps": 3, "accumulate_grad_batches": 2}, r"^Stage 1 \(.*\) would end after 6 batches"),
+    "a loader without a length": ({"datamodule": streaming(), "limit_train_batches": 2},
+     r"^Stage 1 \(24 out-of-domain\) cannot be trained: .* Streaming.train_dataloader returns has no length"),
     "a time": ({"val_check_interval": "00:00:01:00"}, "^val_check_interval is a time"),
     "a stage of too few epochs": ({"schedule": [24, {"amount": 0, "max_epochs": 1}], "check_val_every_n_epoch": 2},
      r"^Stage 2 \(.*\) would end after 2 batches"),
