@@ -56,9 +56,10 @@ class LossWatch:
     """The rule for training losses: two in a row that are not finite, or an explosion at the start of the stage.
 
     The loss has exploded if the median of the last 20 is more than ``ratio`` times the largest of the first five, and
-    more than ``ratio`` times ``level``. Noise within a factor of three either way, single spikes of any height, and
-    losses that start near zero do not count as explosions. If one of the first losses is negative, ratios are
-    meaningless, and explosions are not detected.
+    more than ``ratio`` times ``level``. These are no explosions: noise within a factor of three either way, single
+    spikes of any height, losses that start near zero and stay below ``ratio`` times ``level``, and losses that start at
+    zero where there is no level. If one of the first losses is negative, ratios are meaningless, and explosions are not
+    detected.
 
     Args:
         ratio: The factor that counts as an explosion.

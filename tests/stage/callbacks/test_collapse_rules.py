@@ -47,6 +47,11 @@ def test_a_loss_that_began_near_zero_may_rise_to_the_parent_s_validation_loss(lo
     assert alarm([*[1e-9] * 10, *[11 * validation_loss] * 20], level=validation_loss)
 
 
+def test_without_a_parent_only_a_loss_that_began_at_zero_may_rise_without_bounds():
+    assert alarm([*[0.0] * 10, *[1e9] * 30]) is None
+    assert alarm([*[1e-6] * 10, *[1e-3] * 20])
+
+
 @given(st.lists(st.floats(-1e6, -1e-6), min_size=1, max_size=5), st.lists(st.floats(-1e6, 1e6), max_size=60))
 def test_where_losses_are_below_zero_their_ratio_means_nothing(first, rest):
     assert alarm([*first, *rest]) is None
