@@ -11,6 +11,7 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -65,6 +66,11 @@ def stage_trainer(
     arguments["enable_model_summary"] = arguments.get("enable_model_summary") or False
     given_plugins = arguments.get("plugins") or []
     plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
+    if any(isinstance(plugin, AsyncCheckpointIO) for plugin in plugins):
+        raise InputError(
+            "The plugin AsyncCheckpointIO cannot be used in stages: a checkpoint must be complete before training goes "
+            "on, so that a run can be resumed, and the next stage can start from it. Remove it from plugins."
+        )
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         arguments["plugins"] = [*plugins, WholeCheckpointIO({directory.last: directory.previous}, model)]
     arguments["default_root_dir"] = str(directory.path)  # where SLURM's requeue saves and looks for what it saved
@@ -95,10 +101,13 @@ def callbacks_of(arguments: Mapping[str, Any]) -> Sequence[Callback]:
 
 @contextmanager
 def trainer_errors() -> Iterator[None]:
-    """While it is open, what a Trainer is not made for (a device that is not there) is said in a sentence."""
+    """While it is open, what a Trainer is not made for is said in a sentence.
+
+    This may be a device that is not there, or two callbacks whose states have the same key.
+    """
     try:
         yield
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"The Trainer cannot be made: {' '.join(str(error).split())}") from error
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from recorded_runs import LinearModel, Own, data, run
 
 from gradual import InputError
@@ -35,6 +37,10 @@ def test_mistakes_end_in_one_sentence(tmp_path):
         run(tmp_path / "g", optimizer={"lr": 0.1, "lr_by_name": {"enc.*": 1}})
     with pytest.raises(InputError, match="Trainer cannot be made: The strategy `fsdp` requires a GPU"):
         run(tmp_path / "i", strategy="fsdp")
+    with pytest.raises(InputError, match=r"Trainer cannot be made: .* more than one stateful callback of type `Early"):
+        run(tmp_path / "l", callbacks=[EarlyStopping("val/loss"), EarlyStopping("val/loss", patience=9)])
+    with pytest.raises(InputError, match="AsyncCheckpointIO cannot be used in stages"):
+        run(tmp_path / "m", plugins=[AsyncCheckpointIO()])
     with pytest.raises(InputError, match="precision is 'three': it must be 64, 32, "):
         run(tmp_path / "j", precision="three")
     (tmp_path / "run").write_text("a file")
