@@ -121,15 +121,15 @@ def claim_run(
         InputError: The run directory holds another experiment.
     """
     model, identity = experiment.describe_models(tree.seeds)
-    drawing = {canonical(tree.strategies[name].data) for name, amounts in tree.amounts.items() if any(amounts)}
-    identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in drawing)
+    in_use = {canonical(tree.strategies[name].data) for name, amounts in tree.amounts.items() if any(amounts)}
+    identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in in_use)
     callbacks = callbacks_of(experiment.trainer_arguments())
     identity["settings"] = settings_fingerprint(experiment.defaults, trainer, callbacks)
     identity["own_callbacks"] = own_callbacks_fingerprint(callbacks)
     others = {canonical(strategy.data): strategy.data for strategy in tree.strategies.values() if strategy.data}
     if others:
         identity["other_data"] = {
-            name: data_fingerprint(experiment.data(data), name in drawing) for name, data in others.items()
+            name: data_fingerprint(experiment.data(data), name in in_use) for name, data in others.items()
         }
     if search is not None:
         identity["search"] = dict(search)
