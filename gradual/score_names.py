@@ -44,15 +44,18 @@ def better(name: str) -> Mode | None:
 
     The first part that names a loss, an accuracy, F1, precision or recall decides, since what follows is what it is of:
     a label, a type, a source, or a part of a loss. Thus it is ``max`` for ``val/f1/error``, and ``min`` for
-    ``val/loss/books`` and ``val/loss/dice``. Otherwise it is the last part that names a score.
+    ``val/loss/books`` and ``val/loss/dice``. A last part that is nothing but such a name decides, too: ``error/f1``.
+    Otherwise it is the last part that names a score.
 
     The answer is None for an unknown name, for one with words of both kinds (``f1_error`` may be the F1 of a class
-    called error, and so may ``error/f1``), and for one with a word that may reverse it (``neg_f1``).
+    called error), and for one with a word that may reverse it (``neg_f1``).
     """
     parts = _parts(name)
     for words in parts[:-1]:
         if words[-1] in _LOSSES or not _DECIDE.isdisjoint(map(_plain, words)):
             return _better_of(words)
+    if parts and _DECIDE.issuperset(map(_plain, parts[-1])):
+        return "max"
     kinds = {kind for words in parts[:-1] if (kind := _better_of(words))}
     last = parts[-1] if parts else []
     if not any(map(_better, last)):

@@ -40,7 +40,8 @@ BY_PART = {
     "reward/loss": "min", "dice/loss": "min", "val/books/loss": "min", "books/f1": "max", "error/cost": "min",
     "val/error/mae/books": "min", "val/map/ndcg": "max",
     # the name of a score, or of a class
-    "error/f1": None, "val/cost/precision": None, "wer/bleu": None, "map/error": None, "error/map/x": None,
+    "error/f1": "max", "val/cost/precision": "max", "loss/f1": "min", "wer/bleu": None,
+    "map/error": None, "error/map/x": None,
     # reversed
     "val/neg_f1/error": None, "val/1-accuracy/books": None, "neg_map/x": None,
     "": None, "val": None, "val/books/": None, "/": None,

@@ -92,7 +92,7 @@ def expand(name: str, given: str | Sequence[str]) -> list[Path]:
         if not found:
             what = "matches no file" if glob.has_magic(str(pattern)) else "does not exist"
             raise InputError(f"{name}: {pattern} {what}.")
-        paths += found
+        paths += _once(found)
     known: dict[str, Path] = {}
     for path in paths:
         first = known.setdefault(os.path.realpath(path), path)
@@ -106,6 +106,16 @@ def expand(name: str, given: str | Sequence[str]) -> list[Path]:
         if _ending(path) != _ending(paths[0]):
             raise InputError(f"{name}: {path} and {paths[0]} differ in format; all files of a part must have the same.")
     return paths
+
+
+def _once(matches: Sequence[Path]) -> list[Path]:
+    """The matches of a pattern without links to others of them."""
+    kept: dict[str, Path] = {}
+    for path in sorted(matches, key=lambda path: path.is_symlink()):  # the file itself rather than a link
+        first = kept.setdefault(os.path.realpath(path), path)
+        if first is not path:
+            log.info("%s is a link to %s, which matches the same pattern, and is not read.", path, first)
+    return [path for path in matches if path in kept.values()]
 
 
 def _check_folder(name: str, path: Path) -> None:

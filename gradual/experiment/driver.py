@@ -121,7 +121,8 @@ def claim_run(
         InputError: The run directory holds another experiment.
     """
     model, identity = experiment.describe_models(tree.seeds)
-    in_use = {canonical(tree.strategies[name].data) for name, amounts in tree.amounts.items() if any(amounts)}
+    to_draw = [node for node in tree.nodes if node.amounts[-1] and node.directory(experiment.run).result() is None]
+    in_use = {canonical(node.data) for node in to_draw}
     identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in in_use)
     callbacks = callbacks_of(experiment.trainer_arguments())
     identity["settings"] = settings_fingerprint(experiment.defaults, trainer, callbacks)
@@ -240,9 +241,10 @@ def _ends_its_paths(tree: Tree) -> Collapsed:
     def collapsed(node: Node, error: CollapsedError) -> None:
         lost.add(id(node))
         lost.update(id(other) for other in tree.nodes if not lost.isdisjoint(map(id, other.depends_on)))
+        said = getattr(error, "cause", error)  # Ray's errors hold the one that was raised
         if all(not lost.isdisjoint(map(id, path)) for path in tree.paths.values()):
-            raise error
-        rank_zero_only(_log.warning)("%s Paths that do not need this stage go on.", error)
+            raise said
+        rank_zero_only(_log.warning)("%s Paths that do not need this stage go on.", said)
 
     return collapsed
 

@@ -65,6 +65,13 @@ def _described(callbacks: Iterable[Callback]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _parameters(cls: type) -> list[str]:
+    try:
+        return list(inspect.signature(cls).parameters)
+    except (TypeError, ValueError):  # a class that Python itself does not know the arguments of
+        return []
+
+
 def _arguments(callback: Callback) -> dict[str, Any]:
     """The arguments that a callback was made with, as far as it keeps them under their names.
 
@@ -72,7 +79,7 @@ def _arguments(callback: Callback) -> dict[str, Any]:
     """
     kept, found = vars(callback), {}
     for cls in type(callback).__mro__[:-1]:
-        for name in inspect.signature(cls).parameters:
+        for name in _parameters(cls):
             if name in _OF_DISPLAY or not (name in kept or f"_{name}" in kept):
                 continue
             with suppress(*UNUSABLE):

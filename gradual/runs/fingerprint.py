@@ -63,10 +63,23 @@ def model_fingerprint(model: LightningModule) -> dict[str, Any]:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
         "class": class_name(type(model)),
-        "hyperparameters": plain({name: value for name, value in model.hparams.items() if name[:1] != "_"}),
+        "hyperparameters": _hyperparameters(model),
         **_modules(model),
         "parameters": {plain_name(name): _shape(tensor) for name, tensor in tensors.items()},
     }
+
+
+def _hyperparameters(model: LightningModule) -> Any:
+    usable = {name: value for name, value in model.hparams.items() if name[:1] != "_" and _is_usable(value)}
+    return plain(usable)
+
+
+def _is_usable(value: Any) -> bool:
+    try:
+        plain(value)
+    except UNUSABLE:
+        return False
+    return True
 
 
 def starting_weights(model: LightningModule) -> dict[str, list[float]]:
@@ -111,7 +124,7 @@ def data_fingerprint(datamodule: MixedDomainDataModule, draws: bool = True) -> d
 
     Args:
         datamodule: The data module.
-        draws: Whether a stage draws from the pool, so that its order matters.
+        draws: Whether a stage is still to draw from the pool, so that its order matters.
     """
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {

@@ -112,14 +112,12 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     parameters' device and ``init_args`` does not select another.
 
     Raises:
-        InputError: The class does not exist, is not an optimizer, or does not accept the arguments, or a setting would
-            be without effect.
+        InputError: The class does not exist, is not an optimizer, or does not accept the arguments.
     """
     class_path = config.class_path or DEFAULT_CLASS
     groups = parameter_groups(module, config)
     arguments = dict(config.init_args or {})
     cls = _optimizer_class(class_path)
-    _refuse_without_effect(config, cls)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     asked = any(arguments.get(name) is not None for name in ("fused", "foreach")) or arguments.get("differentiable")
     fuse = "fused" in inspect.signature(cls).parameters and devices <= {"cpu", "cuda"} and not asked
@@ -303,8 +301,17 @@ def _optimizer_class(class_path: str) -> type[Optimizer]:
     return cls
 
 
-def _refuse_without_effect(config: OptimizerConfig, cls: type[Optimizer]) -> None:
-    """Refuse arguments of the class that other settings take the place of, and a weight decay that it does not have."""
+def check_effects(config: OptimizerConfig) -> None:
+    """Check that the settings of an optimizer that were given together do not make one another useless.
+
+    Args:
+        config: Those of the experiment, or those that a stage overrides. Not what a stage trains with in the end: there
+            an override rightly takes the place of a setting.
+
+    Raises:
+        InputError: An argument of the class is given that another setting takes the place of, or a weight decay for a
+            class of torch that has none.
+    """
     # not weight_decay_by_name: parameters that no pattern matches have that of init_args
     replacing = {"lr": "lr", "lr_by_name": "lr", "weight_decay": "weight_decay"}
     for name, argument in replacing.items():
@@ -312,10 +319,11 @@ def _refuse_without_effect(config: OptimizerConfig, cls: type[Optimizer]) -> Non
             raise InputError(
                 f"optimizer.init_args.{argument} has no effect beside optimizer.{name}: leave it out of init_args."
             )
-    parameters = inspect.signature(cls).parameters
     decays = [config.weight_decay, *(config.weight_decay_by_name or {}).values()]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if any(decays) and "weight_decay" not in parameters and not takes_any:
+    if config.class_path is None or not any(decays):
+        return
+    cls = _optimizer_class(config.class_path)
+    if cls.__module__.startswith("torch.optim.") and "weight_decay" not in inspect.signature(cls).parameters:
         raise InputError(f"optimizer.weight_decay is set, but {cls.__module__}.{cls.__qualname__} has no weight decay.")
 
 

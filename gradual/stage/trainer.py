@@ -24,6 +24,7 @@ from gradual.stage.loggers import stage_loggers
 from gradual.stage.optim import (
     build_lr_scheduler,
     build_optimizer,
+    check_effects,
     check_patterns,
     parameter_groups,
     scale_learning_rates,
@@ -119,6 +120,8 @@ def stage_optimizer(
 
     Where the optimizer is made, those of ``later`` stages are checked, too.
     """
+    for given_together in (defaults.optimizer, *(one.optimizer for one in (stage, *later))):
+        check_effects(given_together)
     optimizer, lr_schedule = defaults.optimizer_of(stage), defaults.lr_schedule_of(stage)
     own = model.configure_optimizers
     given: dict[str, bool] = {}

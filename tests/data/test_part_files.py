@@ -27,13 +27,18 @@ def paths(tmp_path, monkeypatch):
         (["a.jsonl", "b.jsonl", "a.jsonl"], "pool: a.jsonl is given twice."),
         (["[ab].jsonl", "a.jsonl"], "pool: a.jsonl is given twice."),
         (["a.jsonl", "./b.jsonl", "{}/b.jsonl"], "pool: {}/b.jsonl is given twice, also as b.jsonl."),
-        (["*.jsonl"], "pool: link.jsonl is given twice, also as a.jsonl."),
+        (["*.jsonl", "link.jsonl"], "pool: link.jsonl is given twice, also as a.jsonl."),
     ],
 )
 def test_a_file_is_given_once_in_a_part(paths, given, said):
     with pytest.raises(InputError) as caught:
         expand("pool", [each.format(paths) for each in given])
     assert str(caught.value) == said.format(paths)
+
+
+def test_links_among_the_matches_of_a_pattern_are_read_once(paths):
+    (paths / "0.jsonl").symlink_to("b.jsonl")
+    assert [path.name for path in expand("pool", str(paths / "*.jsonl"))] == ["a.jsonl", "b.jsonl"]
 
 
 def test_a_file_is_in_one_source(make, paths):

@@ -79,7 +79,7 @@ def test_the_same_scores_up_to_rounding_are_the_same(values, shift, scale):
     assert not same_scores(scores.tolist(), far.tolist())
 
 
-def test_a_run_that_draws_nothing_of_the_pool_does_not_order_it(tmp_path, monkeypatch):
+def test_a_run_that_has_nothing_to_draw_from_the_pool_does_not_order_it(tmp_path, monkeypatch):
     made = count_of_computations(monkeypatch)
 
     def data():
@@ -92,6 +92,10 @@ def test_a_run_that_draws_nothing_of_the_pool_does_not_order_it(tmp_path, monkey
     assert made == ["ngrams"]
     recorded = json.loads((tmp_path / "run/experiment.json").read_text())["data"]["order_scores"]
     assert len(recorded) == len(POOL)
+    shutil.rmtree(tmp_path / "cache")
+    fit(tmp_path, Net(), [4, 0], data=data())
+    assert made == ["ngrams"], "all is trained"
+    assert json.loads((tmp_path / "run/experiment.json").read_text())["data"]["order_scores"] == recorded
 
 
 def _numbers(texts):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from optimized_modules import fit, network
+from recorded_runs import run
 from torch.optim import AdamW
 
 from gradual.errors import InputError
 from gradual.settings import OptimizerConfig, is_configured
-from gradual.stage.optim import build_optimizer, scale_learning_rates
+from gradual.stage.optim import build_optimizer, check_effects, scale_learning_rates
 
 
 def test_an_optimizer_is_configured_by_its_class_or_its_rates():
@@ -126,8 +127,23 @@ def test_arguments_that_the_class_does_not_take_are_refused(arguments):
 )
 def test_settings_without_effect_are_refused(settings, says):
     with pytest.raises(InputError) as caught:
-        build_optimizer(network(), OptimizerConfig(**settings))
+        check_effects(OptimizerConfig(**settings))
     assert str(caught.value).startswith(says)
+
+
+def test_a_stage_may_override_what_has_an_effect_before_it(tmp_path):
+    """Only what is given together is refused, and before any stage is trained."""
+    momentum = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+    stages = [4, {"amount": 2, "optimizer": {"lr": 0.01}}]
+    _, result = run(tmp_path / "rates", schedule=stages, optimizer=momentum)
+    assert len(result.stages) == 2
+    rprop = {"amount": 0, "optimizer": {"class_path": "torch.optim.Rprop"}}
+    _, result = run(tmp_path / "class", schedule=[4, rprop], optimizer={"lr": 0.01, "weight_decay": 0.1})
+    assert len(result.stages) == 2
+    wrong = {"amount": 0, "optimizer": {"lr": 0.01, "init_args": {"lr": 0.2}}}
+    with pytest.raises(InputError, match=r"init_args\.lr has no effect beside optimizer\.lr"):
+        run(tmp_path / "wrong", schedule=[*stages, wrong], optimizer=momentum)
+    assert not list((tmp_path / "wrong").rglob("result.json"))
 
 
 def test_arguments_of_the_class_hold_where_no_setting_does():
@@ -138,7 +154,7 @@ def test_arguments_of_the_class_hold_where_no_setting_does():
     config = OptimizerConfig("torch.optim.SGD", 0.1, weight_decay_by_name={name: 0.0}, init_args={"weight_decay": 0.3})
     assert sorted(group["weight_decay"] for group in build_optimizer(network(), config).param_groups) == [0.0, 0.3]
     assert others
-    build_optimizer(network(), OptimizerConfig("torch.optim.Rprop", lr=0.1, weight_decay=0.0))
+    check_effects(OptimizerConfig("torch.optim.Rprop", lr=0.1, weight_decay=0.0))
 
 
 def own_fused(module):

@@ -222,7 +222,7 @@ class Growth:
         try:
             future.result()
         except CollapsedError as error:
-            log.warning("%s", error)
+            log.warning("%s", getattr(error, "cause", error))  # Ray's errors hold the one that was raised
         except BaseException:
             for other in running:
                 other.cancel()

@@ -1,7 +1,8 @@
 """Detection of collapse (the paper's Appendix A.1), where the learning rate destroys what a stage started from.
 
 ``LossWatch`` and ``ScoreWatch`` are the rules, on plain numbers; ``CollapseGuard`` applies them to a stage. They accept
-every stage that learns, however noisily: a collapse that is missed wastes some epochs, a false alarm ends the run.
+every stage that learns, however noisily: a collapse that is missed wastes some epochs, a false alarm ends all paths
+that need the stage.
 """
 
 from __future__ import annotations
