@@ -121,7 +121,7 @@ def claim_run(
         InputError: The run directory holds another experiment.
     """
     model, identity = experiment.describe_models(tree.seeds)
-    to_draw = [node for node in tree.nodes if node.amounts[-1] and node.directory(experiment.run).result() is None]
+    to_draw = [node for node in tree.nodes if node.amounts[-1] and not node.directory(experiment.run).is_finished()]
     in_use = {canonical(node.data) for node in to_draw}
     identity["data"] = data_fingerprint(experiment.data({}), canonical({}) in in_use)
     callbacks = callbacks_of(experiment.trainer_arguments())

@@ -124,7 +124,7 @@ def data_fingerprint(datamodule: MixedDomainDataModule, draws: bool = True) -> d
 
     Args:
         datamodule: The data module.
-        draws: Whether a stage is still to draw from the pool, so that its order matters.
+        draws: Whether a stage is still to draw from the pool, so that scores are computed that its order needs.
     """
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {
@@ -136,7 +136,7 @@ def data_fingerprint(datamodule: MixedDomainDataModule, draws: bool = True) -> d
         found["amount_in"] = datamodule.amount_in
     if not datamodule.order.is_uniform:
         found["order"] = datamodule.order.to_plain()
-    if draws and not datamodule.order.is_uniform and datamodule.pool_size:
+    if (draws or datamodule.order.by == "column") and not datamodule.order.is_uniform and datamodule.pool_size:
         found["order_scores"] = _order_scores(datamodule)
     if settings := datamodule.example_settings():
         found["example_settings"] = plain({name: without_tokenizer(value) for name, value in settings.items()})
