@@ -9,8 +9,9 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradual.data.arguments import PATH
 from gradual.data.formats import FORMATS
-from gradual.data.sources import is_pool, is_training
+from gradual.data.sources import files_of_sources, is_pool, is_training, part_of
 from gradual.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,21 @@ def expand_parts(given: Mapping[str, Any]) -> dict[str, list[Path]]:
         raise InputError("in_domain is empty: it must be a file, a pattern or a list of these.")
     refuse_shared_files(files)
     return files
+
+
+def files_of_named_sources(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[float, ...] | None]:
+    """Read the setting of a pool whose sources are one file each.
+
+    Returns:
+        The file of each source, by the name of its part, and the weights.
+
+    Raises:
+        InputError: ``files_of_sources`` raises it, or two sources are the same file.
+    """
+    sources, weights = files_of_sources(given, PATH)
+    files = {part_of(name): path for name, path in sources.items()}
+    refuse_shared_files({part: [path] for part, path in files.items()})
+    return files, weights
 
 
 def refuse_shared_files(files: Mapping[str, Sequence[str | Path]]) -> None:

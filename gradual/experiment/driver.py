@@ -241,10 +241,9 @@ def _ends_its_paths(tree: Tree) -> Collapsed:
     def collapsed(node: Node, error: CollapsedError) -> None:
         lost.add(id(node))
         lost.update(id(other) for other in tree.nodes if not lost.isdisjoint(map(id, other.depends_on)))
-        said = getattr(error, "cause", error)  # Ray's errors hold the one that was raised
         if all(not lost.isdisjoint(map(id, path)) for path in tree.paths.values()):
-            raise said
-        rank_zero_only(_log.warning)("%s Paths that do not need this stage go on.", said)
+            raise error.original
+        rank_zero_only(_log.warning)("%s Paths that do not need this stage go on.", error.original)
 
     return collapsed
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from gradual.checks import is_number
 from gradual.errors import InputError
-from gradual.files import read_json
 from gradual.report.checked import kind_of, list_in, mapping_in, read_lines, read_mapping
 from gradual.report.comparison import Comparison, Control, Examples, StageRecord, Strategy, known_by_example, results_of
+from gradual.runs.directory import StageDirectory
 from gradual.runs.result import StageResult, best_stage, reported_scores
 
 
@@ -139,11 +139,11 @@ def _stage(root: Path, path: str, details: bool) -> StageRecord:
 
 def _has_collapsed(folder: Path) -> bool:
     """Whether a stage has collapsed in as many attempts as its settings allow."""
-    settings, collapses = folder / "stage.json", folder / "collapses.json"
-    if not (settings.is_file() and collapses.is_file()):
+    settings = folder / "stage.json"
+    if not settings.is_file():
         return False
     attempts = mapping_in({"collapse": {}, **read_mapping(settings)}, "collapse", settings).get("attempts", 0)
-    return 0 < attempts <= len(read_json(collapses))
+    return StageDirectory(folder).has_collapsed(attempts)
 
 
 def _result(file: Path) -> StageResult:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from gradual.report.comparison import Comparison, Strategy
 from gradual.report.significance import same_test_data, strategy_of_interest
-from gradual.runs.result import CUT_OFF, StageResult
+from gradual.runs.result import CUT_OFF, StageResult, best_stage
 from gradual.score_names import without_split
 
 
@@ -67,12 +67,11 @@ def marked(strategy: Strategy) -> str:
 
 def best_stages(strategy: Strategy, monitor: str, mode: str) -> dict[int, int]:
     """For each finished seed, the stage (counted from 0) with the best monitored score; of equal ones, the last."""
-    sign, found = 1 if mode == "max" else -1, {}
-    for seed, scores in _monitored(strategy, monitor).items():
-        signed = [(sign * score, stage) for stage, score in scores.items() if math.isfinite(score)]
-        if signed:
-            found[seed] = max(signed)[1]
-    return found
+    paths = {
+        seed: [stage.result for stage in strategy.stages[seed] if stage.result] for seed in strategy.finished_seeds
+    }
+    found = {seed: best_stage(path, monitor, mode) for seed, path in paths.items()}
+    return {seed: stage for seed, stage in found.items() if stage is not None}
 
 
 def _without_controls(comparison: Comparison) -> list[str]:

@@ -144,6 +144,10 @@ class StageDirectory:
         """Read the attempts that collapsed, as in ``StageResult.collapses``."""
         return read_json(self._collapses) if self._collapses.exists() else []
 
+    def has_collapsed(self, attempts: int) -> bool:
+        """Whether it has collapsed in all of its attempts; never where 0 are allowed, which watches for no collapse."""
+        return 0 < attempts <= len(self.collapses())
+
     def start_again(self, collapses: Sequence[Mapping[str, Any]]) -> None:
         """Discard what the last of ``collapses`` trained, then record them; a crash in between repeats that attempt."""
         self._discard_training()

@@ -70,16 +70,12 @@ def model_fingerprint(model: LightningModule) -> dict[str, Any]:
 
 
 def _hyperparameters(model: LightningModule) -> Any:
-    usable = {name: value for name, value in model.hparams.items() if name[:1] != "_" and _is_usable(value)}
-    return plain(usable)
-
-
-def _is_usable(value: Any) -> bool:
-    try:
-        plain(value)
-    except UNUSABLE:
-        return False
-    return True
+    found = {}
+    for name, value in model.hparams.items():
+        if name[:1] != "_":
+            with suppress(*UNUSABLE):
+                found[name] = plain(value)
+    return plain(found)  # a digest, if they are many
 
 
 def starting_weights(model: LightningModule) -> dict[str, list[float]]:

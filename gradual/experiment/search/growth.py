@@ -222,7 +222,7 @@ class Growth:
         try:
             future.result()
         except CollapsedError as error:
-            log.warning("%s", getattr(error, "cause", error))  # Ray's errors hold the one that was raised
+            log.warning("%s", error.original)
         except BaseException:
             for other in running:
                 other.cancel()
@@ -231,4 +231,4 @@ class Growth:
     def _has_collapsed(self, directory: StageDirectory) -> bool:
         """Whether a stage has collapsed in every attempt."""
         attempts = self.experiment.defaults.collapse.attempts
-        return 0 < attempts <= len(directory.collapses())
+        return directory.has_collapsed(attempts)

@@ -52,6 +52,11 @@ class Collapse(Exception):
 class CollapsedError(InputError):
     """A stage has collapsed in every attempt: those that need it cannot be trained, and others can."""
 
+    @property
+    def original(self) -> CollapsedError:
+        """The error as it was raised: the one that Ray raises instead holds it, and has a traceback as its message."""
+        return getattr(self, "cause", self)
+
 
 class LossWatch:
     """The rule for training losses: two in a row that are not finite, or an explosion at the start of the stage.

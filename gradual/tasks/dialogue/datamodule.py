@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gradual.checks import integer
-from gradual.data.arguments import PATH
 from gradual.data.domains import Domains
 from gradual.data.module import MixedDomainDataModule, source_row
-from gradual.data.part_files import refuse_shared_files
+from gradual.data.part_files import files_of_named_sources
 from gradual.data.relevance.settings import Order
-from gradual.data.sources import POOL, files_of_sources, part_of, pool_of
+from gradual.data.sources import POOL, pool_of
 from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
@@ -82,9 +81,7 @@ class DialogueDataModule(MixedDomainDataModule):
         self.weights: tuple[float, ...] | None = None
         self._named: dict[str, Any] = {}
         if isinstance(pool, Mapping):
-            sources, self.weights = files_of_sources(pool, PATH)
-            self._named = {part_of(name): path for name, path in sources.items()}
-            refuse_shared_files({part: [path] for part, path in self._named.items()})
+            self._named, self.weights = files_of_named_sources(pool)
         self.trust_remote_code = trust_remote_code
         self.out_of_domain_slots, self.predict_file = out_of_domain_slots, predict_file
         self.max_length, self.max_turns, self.max_padding = max_length, max_turns, max_padding

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gradual.checks import integer
-from gradual.data.arguments import PATH
 from gradual.data.domains import Domains
 from gradual.data.kept_pool import AmountIn
 from gradual.data.labels import note_pool_labels
 from gradual.data.module import MixedDomainDataModule, source_row
-from gradual.data.part_files import refuse_shared_files
+from gradual.data.part_files import files_of_named_sources
 from gradual.data.relevance.settings import Order
-from gradual.data.sources import POOL, files_of_sources, is_pool, part_of, pool_of
+from gradual.data.sources import POOL, is_pool, pool_of
 from gradual.digest import digest_of_files
 from gradual.errors import InputError
 from gradual.logging import note, note_oddities
@@ -88,9 +87,7 @@ class EventDataModule(MixedDomainDataModule):
         self.weights: tuple[float, ...] | None = None
         pool = {POOL: out_of_domain}
         if isinstance(out_of_domain, Mapping):
-            sources, self.weights = files_of_sources(out_of_domain, PATH)
-            pool = {part_of(name): path for name, path in sources.items()}
-            refuse_shared_files({part_of(name): [path] for name, path in sources.items()})
+            pool, self.weights = files_of_named_sources(out_of_domain)
         self.files: dict[str, Any] = {"in_domain": in_domain, **pool, "val": val, "test": test}
         self.tokenizer, self.predict_file = tokenizer, predict_file
         self.trust_remote_code = trust_remote_code
