@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import torch
 from language_files import TEXTS
+from transformers import pipeline
 
 import gradual
 from gradual.tasks import CausalLM, CausalLMData
@@ -57,6 +58,13 @@ def records_of(model, datamodule):
     return [
         record for i, batch in enumerate(datamodule.test_dataloader()) for record in model.eval().test_step(batch, i)
     ]
+
+
+def completions(folder):
+    """What plain transformers generates for the prompts, with the model of a folder."""
+    generate = pipeline("text-generation", str(folder), device="cpu")
+    made = [generate(row["prompt"], max_new_tokens=8, do_sample=False, return_full_text=False) for row in PAIRS]
+    return [one["generated_text"] for (one,) in made]
 
 
 def naive(model, tokenizer, row, loss_on="answer"):

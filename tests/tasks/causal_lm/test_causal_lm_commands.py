@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import task_commands
 from causal_lm_models import ROWS
 from language_files import write_rows
 from recorded_runs import path_results
@@ -20,11 +21,7 @@ pytestmark = [
 
 
 def command(name, folder, run_dir, *more, form="messages"):
-    parts = {"in_domain": "train", "out_of_domain": "pool", "val": "dev", "test": "test"}
-    files = [f"--data.{part}={folder}/{form}.{file}.jsonl" for part, file in parts.items()]
-    fast = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--schedule=[2, 0]", "--trainer.logger=false"]
-    own = [f"--model.pretrained={folder}/llama", f"--data.cache_dir={folder}/cache", "--data.num_proc=1"]
-    main([name, *files, *fast, *own, f"--run_dir={run_dir}", *more])
+    task_commands.command(name, folder, run_dir, *more, family="llama", form=f"{form}.")
 
 
 def test_every_command_works_on_conversations(folder, tmp_path, capsys):

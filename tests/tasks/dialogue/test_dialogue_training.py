@@ -6,6 +6,7 @@ from dialogue_trackers import make_tracker
 from quiet_trainer import quiet_trainer
 from slow_cases import fast_one_in
 from trained_parameters import trained
+from trained_precision import trained_in
 from transformers import AutoModel
 
 from gradual.tasks.dialogue import BeliefScores, DialogueStateTracker
@@ -87,11 +88,7 @@ def test_a_fit_trains_every_parameter_in_training_mode_and_a_checkpoint_keeps_it
 def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(demo, datamodule, tmp_path, precision):
     torch.manual_seed(0)
     tracker = DialogueStateTracker(str(demo / "encoder"), hidden=20)
-    tracker.configure_optimizers = lambda: torch.optim.AdamW(tracker.parameters(), lr=1e-2)
-    trainer = quiet_trainer(max_epochs=3, precision=precision, inference_mode=False)
-    before = trainer.validate(tracker, datamodule, verbose=False)[0]["val/loss"]
-    trainer.fit(tracker, datamodule)
-    logged = trainer.validate(tracker, datamodule, verbose=False)[0]["val/loss"]
+    trainer, before, logged = trained_in(precision, tracker, datamodule)
     dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}[precision]
     assert {parameter.dtype for parameter in tracker.parameters()} == {dtype}
     assert logged < before

@@ -61,17 +61,10 @@ def test_too_large(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tree(tmp_path) == set()
 
 
-def test_timeout(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", ["hang", "stall"])  # at the start, and in the middle
+def test_timeout(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
-    server.faults = ["hang"] * 3
-    message = failure(tmp_path, server.url)
-    assert server.url + TRAIN in message
-    assert "no answer for 0.05 s" in message
-
-
-def test_timeout_in_the_middle(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.05)
-    server.faults = ["stall"] * 3
+    server.faults = [fault] * 3
     message = failure(tmp_path, server.url)
     assert server.url + TRAIN in message
     assert "no answer for 0.05 s" in message

@@ -9,6 +9,7 @@ from events_files import document, sentence, write_documents
 from lightning.pytorch import Callback
 from quiet_trainer import quiet_trainer
 from slow_cases import fast_one_in
+from trained_precision import trained_in
 
 from gradual.errors import InputError
 from gradual.tasks.events import EventExtractor, read_documents
@@ -126,11 +127,7 @@ def test_a_model_in_another_type_learns_and_its_loss_is_summed_exactly(folder, p
     torch.manual_seed(0)
     model, datamodule = extractor(folder), data(folder)
     datamodule.setup()
-    model.configure_optimizers = lambda: torch.optim.AdamW(model.parameters(), lr=1e-2)
-    made = quiet_trainer(max_epochs=3, precision=precision, inference_mode=False)
-    before = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
-    made.fit(model, datamodule)
-    logged = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
+    made, before, logged = trained_in(precision, model, datamodule)
     dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}[precision]
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert logged < before

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import task_commands
 from pair_files import PAIRS, write_rows
 from recorded_runs import path_results
 from slow_cases import fast_one_in
@@ -19,11 +20,7 @@ pytestmark = [
 
 
 def command(name, folder, run_dir, *more, family="t5"):
-    parts = {"in_domain": "train", "out_of_domain": "pool", "val": "dev", "test": "test"}
-    files = [f"--data.{part}={folder}/{file}.jsonl" for part, file in parts.items()]
-    fast = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--schedule=[2, 0]", "--trainer.logger=false"]
-    own = [f"--model.pretrained={folder}/{family}", f"--data.cache_dir={folder}/cache", "--data.num_proc=1"]
-    main([name, *files, *fast, *own, f"--run_dir={run_dir}", *more])
+    task_commands.command(name, folder, run_dir, *more, family=family)
 
 
 @pytest.mark.slow

@@ -5,9 +5,9 @@ import warnings
 import pytest
 import torch
 from pair_files import PAIRS, model_of, tokenizer_of
-from quiet_trainer import quiet_trainer
 from seq2seq_models import FAMILIES, LARGE, configured, naive
 from slow_cases import fast_one_in
+from trained_precision import trained_in, types_of_results
 
 from gradual.tasks import Seq2Seq
 from gradual.tasks.seq2seq.scores import MEANS
@@ -86,15 +86,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(folder):
 def test_other_precisions_train(folder, precision):
     model, datamodule = configured(folder, val_scores=["exact_match"])
     model.log = Seq2Seq.log.__get__(model)
-    model.configure_optimizers = lambda: torch.optim.AdamW(model.parameters(), lr=1e-2)
-    computed = set()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Linear):
-            layer.register_forward_hook(lambda layer, args, output: computed.add(output.dtype))
-    made = quiet_trainer(max_epochs=3, precision=precision, inference_mode=False)
-    before = made.validate(model, datamodule, verbose=False)[0]["val/loss"]
-    made.fit(model, datamodule)
-    assert made.validate(model, datamodule, verbose=False)[0]["val/loss"] < before
+    computed = types_of_results(model)
+    _, before, after = trained_in(precision, model, datamodule)
+    assert after < before
     weights = torch.bfloat16 if precision == "bf16-true" else torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {weights}
     assert computed == {torch.bfloat16}
