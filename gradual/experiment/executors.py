@@ -38,6 +38,7 @@ Those that depend on a stage that collapsed are left out.
 MakeExperiment = Callable[[], Trains]
 """Makes the experiment in another process; must be picklable."""
 
+_SECONDS_TO_ANSWER = 2  # a worker that was told to stop has its answer sent by then
 _experiment: Any = None  # of a worker process, made with its first stage
 _stopped: BaseException | None = None  # the same process was told to stop
 
@@ -234,6 +235,10 @@ def _train(make_experiment: MakeExperiment, node: Node) -> None:
                 _experiment.train(node)
     except (KeyboardInterrupt, SystemExit) as stop:
         _stopped = stop
+        # an idle worker that was ended while it waited for a stage keeps the lock that this one would wait for next
+        end = threading.Timer(_SECONDS_TO_ANSWER, os._exit, (1,))
+        end.daemon = True
+        end.start()
         raise
 
 
