@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gradual.errors import InputError
+from gradual.logging import say_once
+from gradual.nn.fast_cpu import has_slow_bfloat16
 from gradual.runs.checkpoint import WholeCheckpointIO
 from gradual.runs.directory import StageDirectory
 from gradual.schedule import Stage
@@ -90,6 +93,12 @@ def stage_trainer(
         raise InputError(
             f"{type(trainer.strategy).__name__} starts processes that end with what they have learnt: accepted are "
             "strategies that start the program again, such as ddp, and in a notebook a single device."
+        )
+    if trainer.strategy.root_device.type == "cpu" and trainer.precision.startswith("bf16") and has_slow_bfloat16():
+        say_once(
+            logging.WARNING,
+            f"This CPU has no instructions for bfloat16: precision {trainer.precision} takes many times as long as "
+            "32-true.",
         )
     return trainer
 

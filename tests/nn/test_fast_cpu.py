@@ -318,3 +318,22 @@ print(sorted(name + "=" + value for name, value in os.environ.items() if before.
 @pytest.mark.slow
 def test_the_environment_changes_when_a_model_is_made_ready_not_by_importing(variables, made):
     assert printed(ENVIRONMENT, **variables) == f"{made}\n"
+
+
+AVX512 = {"avx512_bw": True, "avx512_vl": True, "avx512_dq": True}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "slow"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, True),
+        ({"architecture": "x86_64", **AVX512, "avx512_vl": False}, True),
+        ({"architecture": "x86_64", **AVX512}, False),
+        ({"architecture": "x86_64", "avx_ne_convert": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_cpus_without_instructions_for_bfloat16_are_known(monkeypatch, capabilities, slow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert layers.has_slow_bfloat16() == slow

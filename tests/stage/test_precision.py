@@ -1,13 +1,16 @@
-"""The same configuration in bfloat16: training, going on after an interruption, and testing agree."""
+"""Training in bfloat16: going on after an interruption and testing agree with it, and slow CPUs are warned of."""
 
 import functools
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from linear_model import LinearModel, make_data, trainer_arguments
 from recorded_runs import path_results
 
+import gradual
 from gradual.__main__ import main
 
 DEMO = Path(__file__).parents[2] / "gradual/cli/demo.yaml"
@@ -37,6 +40,18 @@ def fit(root: Path, run_dir: Path) -> dict:
     cut = f"--trainer.callbacks=[{{class_path: {__name__}.PowerCut}}]"
     main(["fit", *given, "--schedule=[20, 0]", f"--run_dir={run_dir}", cut])
     return path_results(run_dir)["final"]
+
+
+@pytest.mark.parametrize(("precision", "slow", "times"), [("bf16-mixed", True, 1), ("bf16", False, 0), ("32", True, 0)])
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_warned_of(
+    tmp_path, monkeypatch, caplog, precision, slow, times
+):
+    monkeypatch.setattr("gradual.stage.trainer.has_slow_bfloat16", lambda: slow)
+    model, data = LinearModel(tmp_path / "log"), make_data({})
+    arguments = {**trainer_arguments(), "max_epochs": 1, "precision": precision}
+    with caplog.at_level(logging.WARNING, logger="gradual"):
+        gradual.fit(model, data, schedule=[20, 0], run_dir=tmp_path / "run", optimizer={"lr": 0.1}, **arguments)
+    assert caplog.text.count("no instructions for bfloat16: precision bf16-mixed") == times
 
 
 @pytest.mark.slow
