@@ -96,6 +96,14 @@ def test_a_metric_of_validation_alone_is_no_missing_test_score(tmp_path):
     assert (comparison.val_metrics, comparison.metrics, comparison.missing) == (["f1"], ["accuracy"], [])
 
 
+def test_validation_scores_stand_in_the_order_of_the_test_scores(tmp_path):
+    write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=())
+    write_stage(tmp_path, "seed-0/0", {"b": 0.5, "a": 0.5}, val={"a": 0.25, "own": 0.1, "b": 0.25})
+
+    comparison = read_comparison(tmp_path)
+    assert (comparison.metrics, comparison.val_metrics) == (["b", "a"], ["b", "a", "own"])
+
+
 def test_without_the_metric_in_validation_its_own_metrics_are_shown(tmp_path):
     write_comparison(tmp_path, {"in-domain only": [0]}, seeds=(0,), metrics=("close",))
     write_stage(tmp_path, "seed-0/0", {"close": 0.5, "loss": 2.0}, val={"loss": 1.5})
