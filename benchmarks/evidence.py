@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from gradual.files import whole_file
 from gradual.score_names import without_split
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/evidence"
-POOL_FILE = "train2000.tsv"  # of dialogues, as in configs/evidence/dialogue.yaml
 VALIDATION = 200  # examples at most, where files are examples
 LEARNING_RATE = 3.0e-4  # that small an encoder learns at a higher rate than init proposes for its size
 VARIANTS = {
@@ -49,7 +47,6 @@ class Comparison:
         config: Name of the configuration; None to let ``gradual init`` write it.
         columns: Columns with unusual names, for ``gradual init``.
         first: Number of in-domain examples to take from the start of the training file; None for all.
-        domain: The target domain of dialogues.
         sources: Whether each file of the pool is a source with a name, its own.
         controls: The controls.
     """
@@ -61,15 +58,12 @@ class Comparison:
     first: int | None = None
     sources: bool = False
     controls: str = "true"
-    domain: str | None = None
 
     def given(self, data: Path, out: Path) -> dict[str, list[str]] | None:
         """The files of each part; None where one is missing."""
         files = {part: [data / path for path in paths] for part, paths in self.files.items()}
         if not all(path.exists() for paths in files.values() for path in paths):
             return None
-        if self.domain is not None and self.first is not None:
-            files["root"] = [few_dialogues(root, self.domain, self.first, out) for root in files["root"]]
         for part, most in (("in_domain", self.first), ("val", VALIDATION)):
             if self.config is None and most is not None:
                 files[part] = [_head(file, most, out) for file in files[part]]
@@ -85,30 +79,6 @@ def _head(file: Path, most: int, out: Path) -> Path:
         examples = file.read_text(encoding="utf-8").strip().split(end)
         target.write_text(end.join(examples[:most]) + "\n", encoding="utf-8")
     return target
-
-
-def few_dialogues(root: Path, domain: str, most: int, out: Path) -> Path:
-    """A folder with the first target dialogues; the others of the target domain are in no file, the pool included."""
-    target = out / "files" / f"{root.name}-{domain}-{most}"
-    source, folder = root / "domains" / domain, target / "domains" / domain
-    if not (folder / POOL_FILE).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("ontology.json", "dev.tsv", "test.tsv"):
-            shutil.copy(source / name, folder)
-        header, turns = _turns(source / "train.tsv")
-        of_target = list(dict.fromkeys(id_ for id_, _ in turns))
-        _, of_all = _turns(source / POOL_FILE)
-        kept = {"train.tsv": [turn for id_, turn in turns if id_ in of_target[:most]]}
-        kept[POOL_FILE] = [turn for id_, turn in of_all if id_ not in of_target]
-        for name, lines in kept.items():
-            (folder / name).write_text("".join([header, *lines]), encoding="utf-8")
-    return target
-
-
-def _turns(file: Path) -> tuple[str, list[tuple[str, str]]]:
-    """The first line of a file of dialogues, and the others, each with the dialogue's id."""
-    header, *turns = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return header, [(turn.split("\t", 1)[0], turn) for turn in turns]
 
 
 def _crossner(domain: str) -> dict[str, list[str]]:
@@ -157,20 +127,6 @@ _ORDERS = {
     "by source": {"schedule": _BY_SOURCE},
 }
 _RELEVANCE = {"gradual": {}, "by relevance": {"schedule": _14041, "data": {"order": "relevance"}}}
-# a quarter of the examples in each batch and higher rates, for an encoder of one layer on a CPU
-_FEW_DIALOGUES = (
-    "--schedule=[200, 50, 0]",
-    "--data.batch_size=8",
-    "--optimizer.lr=2.0e-3",
-    "--optimizer.lr_by_name={model.encoder.*: 5.0e-4}",
-)
-
-
-def _dialogues(domain: str, options: tuple[str, ...] = (), first: int | None = None) -> Comparison:
-    options = (f"--data.domain={domain}", *options)
-    return Comparison({"root": ["multiwoz"]}, options, "dialogue", first=first, controls=_NOT_MIXED, domain=domain)
-
-
 COMPARISONS = {
     "ai": Comparison(_crossner("ai"), _2000),
     "intents": Comparison(_INTENTS, columns=("label=intents",)),
@@ -181,10 +137,8 @@ COMPARISONS = {
     "reviews": Comparison(_REVIEWS, ("--data.max_length=128", f"--strategies={json.dumps(_ORDERS)}"), sources=True),
     "tweets-400": Comparison(_TWEETS, first=400),
     "genia": Comparison(_GENIA, config="events", controls=_NOT_MIXED),
-    "restaurant-100": _dialogues("restaurant", _FEW_DIALOGUES, first=100),
-    "hotel-100": _dialogues("hotel", _FEW_DIALOGUES, first=100),
-    "restaurant": _dialogues("restaurant"),
-    "hotel": _dialogues("hotel"),
+    "restaurant": Comparison({"root": ["multiwoz"]}, ("--data.domain=restaurant",), "dialogue", controls=_NOT_MIXED),
+    "hotel": Comparison({"root": ["multiwoz"]}, ("--data.domain=hotel",), "dialogue", controls=_NOT_MIXED),
     "music-all": Comparison(_crossner("music"), (*_ALL, f"--strategies={json.dumps(_RELEVANCE)}"), controls=_TWO),
 }
 

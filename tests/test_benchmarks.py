@@ -10,15 +10,13 @@ import language_files
 import numpy as np
 import pytest
 import torch
-from dialogue_files import SLOTS, encoded, tiny_bert, write_dialogues, write_ontology
+from dialogue_files import encoded, tiny_bert
 from events_files import document, sentence
-from evidence import few_dialogues
 from plain_dygie import PlainDygie
 from plain_sumbt import PlainSumbt, pad
 from tiny_models import write_model
 
 from gradual.tasks.dialogue import Sumbt
-from gradual.tasks.dialogue.data import Ontology, read_dialogues
 from gradual.tasks.dialogue.features import TurnCollator
 from gradual.tasks.dialogue.model import batch_loss, turn_losses
 from gradual.tasks.events.batch import SentenceCollator
@@ -122,24 +120,6 @@ def rows(values, columns):
 def on_device(*options):
     script = Path(__file__).parent.parent / "benchmarks/gpu_throughput.py"
     return subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
-
-
-def test_target_dialogues_that_are_not_trained_on_are_not_in_the_pool_either(tmp_path):
-    folder = tmp_path / "data/domains/hotel"
-    folder.mkdir(parents=True)
-    write_ontology(folder / "ontology.json")
-    target = [(f"hotel{i}", [("in the north", "", {"hotel-area": "north"}), ("thanks", "done", {})]) for i in range(5)]
-    pool = [(f"bus{i}", [("on monday", "", {"bus-day": "monday"})]) for i in range(3)]
-    files = {"train": target, "train2000": [target[3], *pool, *target[:3], target[4]], "dev": pool, "test": target}
-    for name, dialogues in files.items():
-        write_dialogues(folder / f"{name}.tsv", dialogues)
-    few = few_dialogues(tmp_path / "data", "hotel", 2, tmp_path / "out") / "domains/hotel"
-    ontology = Ontology.read(few / "ontology.json")
-    assert list(ontology.slots) == SLOTS
-    expected = {"train": target[:2], "train2000": pool, "dev": pool, "test": target}
-    ids = {name: [dialogue.id for dialogue in read_dialogues(few / f"{name}.tsv", ontology)] for name in expected}
-    assert ids == {name: [id_ for id_, _ in dialogues] for name, dialogues in expected.items()}
-    assert len(read_dialogues(few / "train.tsv", ontology)[1].turns) == 2
 
 
 @pytest.mark.slow
