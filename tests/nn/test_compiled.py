@@ -77,6 +77,7 @@ def test_weights_of_a_compiled_part_are_exported_under_their_plain_names(tmp_pat
     assert same(other, model)
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_compiled_modules(tmp_path):
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
     page = gradual.compare(whole, data(), [8, 0], tmp_path, strategies=["one-stage"], seeds=[0], **settings)

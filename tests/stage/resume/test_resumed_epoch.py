@@ -4,6 +4,7 @@ import pytest
 import torch
 from interrupted_runs import At, Net, fit, in_a_process, outcome
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from slow_cases import fast_one_in
 
 
 class Tempered(Net):
@@ -56,7 +57,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", fast_one_in(2, CASES))
 def test_what_the_start_of_an_epoch_has_set_holds_where_it_is_resumed(tmp_path, monkeypatch, case):
     model, callbacks = CASES[case]
     monkeypatch.setattr("interrupted_runs.Net", model)
