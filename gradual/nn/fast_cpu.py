@@ -29,13 +29,19 @@ def fast_cpu_enabled() -> bool:
 # Layers
 
 
+def _cpu_capabilities() -> dict[str, Any]:
+    """What torch knows of this CPU; nothing where this release of torch cannot tell."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
+
+
 def _has_unused_avx512() -> bool:
     """Whether this CPU has wider instructions than torch uses for float32 products.
 
     torch computes these with MKL, which uses AVX-512 on Intel's CPUs only. oneDNN, which torch calls for bfloat16, uses
     it on all that have it.
     """
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = _cpu_capabilities()
     intel = "Intel" in capabilities.get("cpu_name", "")
     return torch.backends.mkldnn.is_available() and capabilities.get("avx512_f", False) and not intel
 
@@ -46,7 +52,7 @@ def has_slow_bfloat16() -> bool:
     torch then computes them in a loop of its own: one of 512 by 384 by 1,536 took 37 times as long as in float32 (AMD
     EPYC with AVX2, one thread).
     """
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = _cpu_capabilities()
     avx512 = all(capabilities.get(name, False) for name in ("avx512_bw", "avx512_vl", "avx512_dq"))
     return capabilities.get("architecture") == "x86_64" and not avx512 and not capabilities.get("avx_ne_convert", False)
 

@@ -55,8 +55,7 @@ def read_comparison(run_dir: Path, details: bool = True, name: str = "compare.js
         metrics = [*metrics, "loss"]
         if "loss" not in val_metrics and any("loss" in one.val for one in results):
             val_metrics = [*val_metrics, "loss"]
-    in_order = [*(name for name in metrics if name in val_metrics), *val_metrics]  # that of the test's scores
-    val_metrics = list(dict.fromkeys(in_order))
+    val_metrics = sorted(val_metrics, key=[*metrics, *val_metrics].index)  # in the order of the test's scores
     return Comparison(
         root=run_dir,
         strategies=strategies,
