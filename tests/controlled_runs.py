@@ -84,6 +84,7 @@ COPIES = {
     "24/0-as-12/0-as-4/0-as-0": 10,
     "24-as-24+12+4+0": 91,
 }
+SHARED = {"24-as-24+12+4": 40, "24-as-24+12+4+0": 40}  # with the first stage, which takes them for all
 
 
 def results(root) -> dict[str, dict]:

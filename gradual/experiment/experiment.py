@@ -151,6 +151,7 @@ class Experiment:
             self._label(node),
             self._strategy(node),
             self._copied(node),
+            node.begins_as.directory(self.run) if node.begins_as else None,
             self._reported(model, data),
             later=node.schedule[node.index + 1 :],
             same_training=node.same_training(self.run),

@@ -12,6 +12,7 @@ from gradual.experiment.strategies import Strategy
 from gradual.runs.directory import RunDirectory, StageDirectory, canonical
 from gradual.schedule import Schedule, Stage
 from gradual.stage.same_training import SameTraining
+from gradual.stage.shared_steps import trains_alike
 
 _OF_CONVERGENCE = ("patience", "min_delta")  # which a stage of a control does not wait for
 
@@ -72,6 +73,17 @@ class Node:
     def needs_weights_of(self) -> list[Node]:
         """The stages whose weights it starts from."""
         return [*([self.parent] if self.parent else []), *self.averaged]
+
+    @property
+    def begins_as(self) -> Node | None:
+        """The first stage that it copies, if the two train alike as long as that one does; None if they do not."""
+        if not self.copies or self.copies[0].copies:
+            return None
+        first = self.copies[0]
+        same_past = (first.parent, first.amounts, first.data) == (self.parent, self.amounts, self.data)
+        if not same_past or self.passes_on_optimizer > first.passes_on_optimizer:
+            return None
+        return first if trains_alike(self.settings, first.settings) else None
 
     def same_training(self, run: RunDirectory) -> SameTraining | None:
         """The training that it copies; None if it copies none, or while this is not finished."""

@@ -158,7 +158,7 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
     if name not in _SCHEDULES:
         raise InputError(f"lr_schedule.name is '{name}': it must be one of {', '.join(_SCHEDULES)}.")
     is_fraction = isinstance(warmup, float) and warmup <= 1
-    if math.isinf(total_steps) and (name not in _ENDLESS or is_fraction):
+    if math.isinf(total_steps) and depends_on_plan(config):
         raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
     warmup_steps = math.ceil(warmup * total_steps) if is_fraction else int(warmup)
     steps = None if math.isinf(total_steps) else int(total_steps)
@@ -171,6 +171,12 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
         raised: list[Callable[[int], float]] = [partial(_raised, each, config.power) for each in scheduler.lr_lambdas]
         scheduler = LambdaLR(optimizer, raised)  # takes the place of the one before
     return {"scheduler": scheduler, "interval": "step"}
+
+
+def depends_on_plan(config: LRScheduleConfig) -> bool:
+    """Whether a learning-rate schedule needs the number of steps of the stage."""
+    name, warmup = config.name or "constant", config.warmup or 0
+    return name not in ("constant", *_ENDLESS) or (isinstance(warmup, float) and warmup <= 1)
 
 
 def scale_learning_rates(configured: Any, factor: float) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gradual.data.module import MixedDomainDataModule
 from gradual.distributed import as_one_of
@@ -20,20 +21,20 @@ class SameTraining:
     """The training of one or several finished stages, for a stage that trains exactly as long.
 
     Attributes:
-        steps: Optimizer steps to take.
+        steps_of: Optimizer steps that each of the stages took.
         planned_steps: Steps that learning-rate schedules are planned for, of which those are the first; None for no
             limit.
-        validations: Validations to select the best weights by: at most as many, at equal distances, the last one at the
-            end. Those of a single stage of whole epochs are as many, unless accumulated gradients leave a number of
-            batches that they do not divide.
+        validations_of: Validations that each of the stages had, to select the best weights by. During the steps of a
+            stage there are at most as many, at equal distances, the last one at the end. Those of a stage of whole
+            epochs are as many, unless accumulated gradients leave a number of batches that they do not divide.
         converged: Whether all of the stages had converged.
         collapses: How many attempts at the first of them had collapsed, after each of which its learning rates were
             lowered. The stage begins with those rates.
     """
 
-    steps: int
+    steps_of: tuple[int, ...]
     planned_steps: int | None
-    validations: int
+    validations_of: tuple[int, ...]
     converged: bool = True
     collapses: int = 0
 
@@ -43,21 +44,26 @@ class SameTraining:
         results = list(results)
         plans = [result.planned_steps for result in results]
         return cls(
-            steps=sum(result.steps or 0 for result in results),
+            steps_of=tuple(result.steps or 0 for result in results),
             planned_steps=None if None in plans else sum(plan or 0 for plan in plans),
             # an earlier version validated as often, unless val_check_interval was set, and did not count
-            validations=sum(result.validations or result.epochs for result in results),
+            validations_of=tuple(result.validations or result.epochs for result in results),
             converged=all(result.converged for result in results),
             collapses=len(results[0].collapses),
         )
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps to take."""
+        return sum(self.steps_of)
+
     def to_plain(self) -> dict[str, Any]:
         """The part that decides how a stage trains, as plain data."""
-        plain = asdict(self)
-        del plain["converged"]
-        if not self.collapses:  # else an earlier version's controls would be other stages
-            del plain["collapses"]
-        return plain
+        of_one = len(self.steps_of) == 1  # written as an earlier version did, whose stages are the same
+        steps: Any = self.steps if of_one else list(self.steps_of)
+        validations: Any = self.validations_of[0] if of_one else list(self.validations_of)
+        plain = {"steps": steps, "planned_steps": self.planned_steps, "validations": validations}
+        return plain | ({"collapses": self.collapses} if self.collapses else {})
 
     def trainer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """A Trainer's arguments with nothing that could end the stage at another step.
@@ -72,16 +78,19 @@ class SameTraining:
             "max_time": None,
             "min_epochs": None,
             "min_steps": None,
-            "val_check_interval": self.steps,  # until the batches of an epoch are known, see plan
+            "val_check_interval": self.steps,  # which ExactSteps replaces
             "check_val_every_n_epoch": None,
             "callbacks": [one for one in callbacks if not isinstance(one, EarlyStopping | Timer)],
         }
 
-    def plan(self, trainer: Trainer, datamodule: MixedDomainDataModule) -> None:
-        """Give the Trainer the distance between validations, and the planned number of epochs.
+    def plan(self, trainer: Trainer, datamodule: MixedDomainDataModule) -> frozenset[int]:
+        """Give the Trainer the planned number of epochs, and say when to validate.
 
         Both follow from the batches of an epoch: its last step may accumulate fewer of them than the others. Modules
         whose learning-rate schedules ask for the epochs have those of the plan.
+
+        Returns:
+            The numbers of batches after which there is a validation.
         """
         with as_one_of(trainer.num_devices * trainer.num_nodes):
             batches: float = len(datamodule.train_dataloader())
@@ -89,31 +98,58 @@ class SameTraining:
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
         batches = max(1, batches)
         steps = math.ceil(batches / trainer.accumulate_grad_batches)
-        epochs, rest = divmod(self.steps, steps)
-        total = epochs * batches + min(batches, rest * trainer.accumulate_grad_batches)
-        trainer.val_check_interval = math.ceil(total / self.validations)
         if self.planned_steps is not None:
             trainer.fit_loop.max_epochs = math.ceil(trainer.max_steps / steps)
 
+        def batches_of(taken: int) -> int:
+            epochs, rest = divmod(taken, steps)
+            return int(epochs * batches + min(batches, rest * trainer.accumulate_grad_batches))
+
+        found: set[int] = set()
+        before = 0
+        for taken, validations in zip(self.steps_of, self.validations_of):
+            begin, end = batches_of(before), batches_of(before + taken)
+            distance = math.ceil((end - begin) / validations)
+            found |= {*range(begin + distance, end, distance), end}
+            before += taken
+        return frozenset(found)
+
 
 class ExactSteps(Callback):
-    """Ends a stage after exactly this many optimizer steps, with a validation.
+    """Ends a stage after exactly the steps of the stages that it copies, and validates at the distances of theirs.
 
     Args:
-        steps: The number of steps.
+        same: The training of those stages.
+        datamodule: The data of the stage.
     """
 
-    def __init__(self, steps: int):
-        self.steps = steps
+    def __init__(self, same: SameTraining, datamodule: MixedDomainDataModule):
+        self.same, self.datamodule = same, datamodule
+        self._validated_after: Set[int] = frozenset()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Plan the stage."""
+        if stage == TrainerFn.FITTING:
+            self._validated_after = self.same.plan(trainer, self.datamodule)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once if an interrupted stage had taken all of its steps."""
+        self._decide_on_validation(trainer)
         self._stop(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Say whether there is a validation after this batch."""
+        self._decide_on_validation(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop after the last step."""
         self._stop(trainer)
 
+    def _decide_on_validation(self, trainer: Trainer) -> None:
+        """Lightning validates after every ``val_check_batch`` batches, counted from the start of the stage."""
+        batches = trainer.fit_loop.total_batch_idx + 1
+        trainer.val_check_batch = 1 if batches in self._validated_after else batches + 1
+
     def _stop(self, trainer: Trainer) -> None:
-        if trainer.global_step >= self.steps:
+        if trainer.global_step >= self.same.steps:
             trainer.should_stop = True

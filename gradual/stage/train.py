@@ -56,6 +56,7 @@ from gradual.stage.resume.random_state import RandomState
 from gradual.stage.resume.resumed_epoch import ResumedEpoch
 from gradual.stage.resume.trainable import Trainable
 from gradual.stage.same_training import ExactSteps, SameTraining
+from gradual.stage.shared_steps import BeginWithSharedSteps, SharedSteps
 from gradual.stage.trainer import MakeTrainerArguments, callbacks_of, stage_optimizer, stage_trainer
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class StageTraining:
         label: What its lines of progress begin with.
         strategy: The strategy that it is part of, as messages name it; empty where there is only one path.
         copied: The stage of which it has the learning rates, if it copies any, as messages name it; else empty.
+        begins_as: The folder of that stage if the two train alike as long as that one does; None if they do not.
         reported: Checks that the scores to report are logged; None where nothing needs checking.
         later: The stages after it, whose optimizers are checked where this one's is made, before it trains.
         same_training: The training that a stage of a control copies; None for a stage that trains to convergence.
@@ -94,6 +96,7 @@ class StageTraining:
     label: str = ""
     strategy: str = ""
     copied: str = ""
+    begins_as: StageDirectory | None = None
     reported: ReportedScores | None = None
     later: Sequence[Stage] = ()
     same_training: SameTraining | None = None
@@ -142,6 +145,7 @@ class _Attempt:
         self.title = stage_title(self.datamodule)
         self.resume = resume_point(self.directory)
         self.collapses = self.directory.collapses()
+        self.shared = self._shared_steps()
         copied = training.same_training.collapses if training.same_training else 0
         self.lr_scale = self.defaults.collapse.factor ** (copied + len(self.collapses))
 
@@ -149,9 +153,24 @@ class _Attempt:
         """Train and measure the stage; None where it collapsed."""
         self._prepare()
         trainer = self._make_trainer(self._callbacks())
+        if self.shared is not None and self.shared.processes != trainer.world_size:
+            self.shared = None
+            trainer = self._make_trainer(self._callbacks())
         if not self._fit(trainer):
             return None
         return self._evaluate(trainer)
+
+    def _shared_steps(self) -> SharedSteps | None:
+        """The steps that another stage has taken for this one; None where it has begun, or begins by itself."""
+        other = self.training.begins_as
+        if other is None or self.resume is not None or self.collapses:
+            return None
+        return SharedSteps.find(other, self.training.trainer_arguments())
+
+    @property
+    def _goes_on_from(self) -> Path | None:
+        """The checkpoint from which training goes on; None to start."""
+        return self.resume if self.shared is None else self.shared.directory.last
 
     def _prepare(self) -> None:
         """Say what attempt this is, write down what it trains with, and set the seed.
@@ -194,16 +213,17 @@ class _Attempt:
         if training.stage.adapter == "merge":
             new_adapter = derive_seed(defaults.seed, "adapter", *training.amounts)
         return [
-            LoadWeights(start if self.resume is None else None, directory.best, new_adapter),
+            LoadWeights(start if self._goes_on_from is None else None, directory.best, new_adapter),
+            *([BeginWithSharedSteps(self.shared, directory.best, self.title, training.copied)] if self.shared else []),
             DistributedMetrics(),
             TrainingModes(self.model),
             CountedSteps(),
             *steadier,
             convergence,
-            *([ExactSteps(same.steps)] if same else []),
+            *([ExactSteps(same, self.datamodule)] if same else []),
             *([training.reported] if training.reported else []),
             ExampleScores(directory.test_examples),
-            *([] if self.resume is None else [ResumedEpoch()]),
+            *([] if self._goes_on_from is None else [ResumedEpoch()]),
             LoggedValues(),
             RandomState(is_later=start is not None),
             self.clock,
@@ -229,7 +249,7 @@ class _Attempt:
     def _kept_optimizer(self) -> list[Callback]:
         """What begins the stage with the state of the optimizer of the one before, if it keeps that."""
         start = self.training.start
-        keeps = start is not None and self.resume is None and keeps_optimizer(self.training.stage, self.defaults)
+        keeps = start is not None and self._goes_on_from is None and keeps_optimizer(self.training.stage, self.defaults)
         return [KeptOptimizer(start)] if start is not None and keeps else []
 
     def _start_and_guards(self) -> tuple[Path | None, list[Callback]]:
@@ -241,7 +261,7 @@ class _Attempt:
         goes_back = start is None and bool(self.collapses) and kept.exists()
         guards: list[Callback] = []
         if self.defaults.collapse.attempts:
-            keep = kept if start is None and self.resume is None and not goes_back else None
+            keep = kept if start is None and self._goes_on_from is None and not goes_back else None
             guards.append(_collapse_guard(self.datamodule, start, self.defaults, keep, self.collapses))
         return kept if goes_back else start, guards
 
@@ -255,8 +275,6 @@ class _Attempt:
             )
         stage, same = self.training.stage, self.training.same_training
         trainer = stage_trainer(self.model, stage, self.directory, callbacks, arguments, same)
-        if same is not None:
-            same.plan(trainer, self.datamodule)
         if is_sharded(trainer) and self.defaults.weight_averaging is not None:
             raise InputError(
                 f"weight_averaging needs the whole module, which {type(trainer.strategy).__name__} divides."
@@ -270,7 +288,7 @@ class _Attempt:
         try:
             optimizer = stage_optimizer(module, stage, self.defaults, training.later)
             with optimizer, lightning_refusals(lambda: self.title):
-                trainer.fit(module, datamodule=self.datamodule, ckpt_path=self.resume, weights_only=True)
+                trainer.fit(module, datamodule=self.datamodule, ckpt_path=self._goes_on_from, weights_only=True)
         except Collapse as collapse:
             self.collapses.append({"step": collapse.step, "reason": collapse.reason, "lr_scale": self.lr_scale})
             rank_zero_only(self.directory.start_again)(self.collapses)

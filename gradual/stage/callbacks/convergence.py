@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
@@ -37,6 +38,13 @@ class Convergence(EarlyStopping):
             min_delta=min_delta,
             check_on_train_epoch_end=False,
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count; a stage that goes on in any case goes on from where another one had converged, too."""
+        own = self.patience
+        super().load_state_dict({**state_dict, "patience": own})
+        if own == sys.maxsize and self.stopping_reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+            self.stopping_reason, self.stopped_epoch = _NOT_STOPPED, 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the validation score.

@@ -2,10 +2,11 @@
 
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
-from controlled_runs import COPIES, OWN, SLOWER, Counting, compare, counted, make_experiment, results
+from controlled_runs import COPIES, OWN, SHARED, SLOWER, Counting, compare, counted, make_experiment, results
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from gradual import CollapseConfig, Schedule, Strategy
@@ -25,15 +26,23 @@ REQUESTED = {
 
 def test_controls_take_exactly_the_steps_of_what_they_copy(whole):
     steps, _ = counted(whole)
-    assert steps == OWN | COPIES | REQUESTED
+    assert steps + Counter(SHARED) == OWN | COPIES | REQUESTED
 
 
 def test_a_control_validates_as_often_as_what_it_copies(whole):
     _, validations = counted(whole)
     assert {path: validations[path] for path in OWN} == {"24": 5, "24/12": 4, "24/12/4": 7, "24/12/4/0": 5}
-    assert validations["24-as-24+12+4"] == 14, "81 steps, 6 between two of them: at most 5 + 4 + 7"
+    assert validations["24-as-24+12+4"] == 4 + 7, "beside the 5 of the first stage"
+    assert validations["24-as-24+12+4+0"] == 4 + 7 + 5
     assert validations["24/24-as-12/24-as-4"] == validations["24/0-as-12/0-as-4"] == 7
-    assert {path: result["validations"] for path, result in results(whole).items()} == validations
+    with_shared = validations + Counter(dict.fromkeys(SHARED, 5))
+    assert {path: result["validations"] for path, result in results(whole).items()} == with_shared
+
+
+def test_a_control_validates_at_the_distances_of_each_stage_that_it_copies(whole):
+    lines = [json.loads(line) for line in (whole / "counted.jsonl").read_text().splitlines()]
+    found = [line["validation"] for line in lines if line["path"] == "24-as-24+12+4" and "validation" in line]
+    assert found == [45, 50, 55, 60, 63, 66, 69, 72, 75, 78, 81]
 
 
 def test_a_control_validates_as_often_where_gradients_are_accumulated(tmp_path):
@@ -52,7 +61,7 @@ def test_a_control_validates_as_often_where_gradients_are_accumulated(tmp_path):
 
 
 def test_a_control_ends_by_the_steps_of_its_strategy_and_counts_as_converged(whole):
-    steps, _ = counted(whole)
+    steps = counted(whole)[0] + Counter(SHARED)
     for path, result in results(whole).items():
         assert result["steps"] == steps[path]
         assert (result["converged"], result["ended_by"]) == (True, STEPS_OF_STRATEGY if "-as-" in path else "patience")
@@ -106,14 +115,14 @@ def test_strategies_share_what_controls_have_in_common(tmp_path):
     tree = compare(tmp_path, strategies, controls=CONTROLS[:2])
     steps, _ = counted(tmp_path)
     own = {"24/12/0": 10, "24/12-2": 20, "24/12-2/0": 10}
-    one_stage = {
+    one_stage = {  # whose first 40 steps are those of the first stage
         f"24-as-24+{path}": steps
         for path, steps in (
-            ("12", 60),
+            ("12", 20),
             ("12/0-as-0", 10),
-            ("12-2", 60),
+            ("12-2", 20),
             ("12-2/0-as-0", 10),
-            ("12+4", 81),
+            ("12+4", 41),
             ("12+4/0-as-0", 10),
         )
     }
