@@ -214,7 +214,7 @@ class _Attempt:
             new_adapter = derive_seed(defaults.seed, "adapter", *training.amounts)
         return [
             LoadWeights(start if self._goes_on_from is None else None, directory.best, new_adapter),
-            *([BeginWithSharedSteps(self.shared, directory.best, self.title, training.copied)] if self.shared else []),
+            *self._with_shared_steps(),
             DistributedMetrics(),
             TrainingModes(self.model),
             CountedSteps(),
@@ -245,6 +245,13 @@ class _Attempt:
             *self._kept_optimizer(),
             TrialCheckpoint(),
         ]
+
+    def _with_shared_steps(self) -> list[Callback]:
+        """What begins the stage with the steps of another one, if it shares some."""
+        if self.shared is None:
+            return []
+        title = self.training.label + _lower(self.title)
+        return [BeginWithSharedSteps(self.shared, self.directory.best, title, self.training.copied)]
 
     def _kept_optimizer(self) -> list[Callback]:
         """What begins the stage with the state of the optimizer of the one before, if it keeps that."""
@@ -294,7 +301,10 @@ class _Attempt:
             rank_zero_only(self.directory.start_again)(self.collapses)
             trainer.strategy.barrier()
             if training.start is None and not self.directory.start.exists():  # a new process has the model as given
-                raise InputError(f"{self.directory.start} is gone: run the same command again to start anew.") from None
+                raise InputError(
+                    f"{training.label}{_lower(self.title)} collapsed, and the weights that it started from are gone: "
+                    "run the same command again, with which it starts anew at lower learning rates."
+                ) from None
             return False
         return True
 
@@ -382,6 +392,11 @@ def _collapse_guard(
     before = parent.val if parent else {}
     scores = ScoreWatch(defaults.collapse, defaults.monitor, defaults.mode, before, examples)
     return CollapseGuard(LossWatch(defaults.collapse.ratio, scores.parent_loss), scores, keep, collapses)
+
+
+def _lower(title: str) -> str:
+    """A title as it stands within a sentence."""
+    return title[:1].lower() + title[1:]
 
 
 def _always() -> bool:

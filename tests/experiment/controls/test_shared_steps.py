@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from two_processes import in_two_processes
 
 import gradual
-from gradual import LRScheduleConfig, OptimizerConfig, Schedule, Strategy
+from gradual import InputError, LRScheduleConfig, OptimizerConfig, Schedule, Strategy
 from gradual.experiment.controls import DROP_AT_ONCE, MIXED_AS_LONG, SAME_STEPS
 from gradual.stage.shared_steps import SharedSteps, trains_alike
 
@@ -77,7 +77,9 @@ def test_it_says_whose_steps_it_begins_with(tmp_path, caplog):
     caplog.set_level("INFO", logger="gradual")
     compare(tmp_path, SHORT, [SAME_STEPS])
     said = [message for message in caplog.messages if "begins with" in message]
-    assert said == ["Stage 1 (24 out-of-domain) begins with the 40 steps of stage 1 (24 out-of-domain) of 'gradual'."]
+    assert said == [
+        "seed 0, stage 1 (24 out-of-domain) begins with the 40 steps of stage 1 (24 out-of-domain) of 'gradual'."
+    ]
 
 
 class Halting(Counting):
@@ -111,6 +113,26 @@ class Collapsing(Counting):
     def training_step(self, batch, batch_idx):
         too_high = self.trainer.optimizers[0].param_groups[0]["lr"] > 0.03
         return super().training_step(batch, batch_idx) * (torch.nan if too_high else 1)
+
+
+class LateCollapse(Counting):
+    """Its loss is NaN from a step on that only one of its stages reaches, at rates above 0.03."""
+
+    def training_step(self, batch, batch_idx):
+        too_high = self.trainer.optimizers[0].param_groups[0]["lr"] > 0.03
+        return super().training_step(batch, batch_idx) * (
+            torch.nan if too_high and self.trainer.global_step > 50 else 1
+        )
+
+
+def test_if_it_collapses_later_the_same_command_starts_it_anew_at_lower_rates(tmp_path):
+    with pytest.raises(
+        InputError, match=r"seed 0, stage 1 \(24 .* collapsed, and the weights .*: run the same command"
+    ):
+        compare(tmp_path, controls=[SAME_STEPS], experiment=make_experiment(tmp_path, LateCollapse))
+    compare(tmp_path, controls=[SAME_STEPS], experiment=make_experiment(tmp_path, LateCollapse))
+    control = results(tmp_path)[LONG[0]]
+    assert ([collapse["lr_scale"] for collapse in control["collapses"]], control["steps"]) == ([1.0], 81)
 
 
 class OwnOptimizer(Counting):
