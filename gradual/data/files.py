@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from gradual.checks import checked, integer
 from gradual.data.arguments import BATCHES, FILES, PATH, POOL_FILES
-from gradual.data.cache import ReadOptions, content_of_files, default_cache, read_tables
+from gradual.data.cache import ReadOptions, read_tables
+from gradual.data.cache_folder import content_of_files, default_cache
 from gradual.data.collate import PaddingCollator
 from gradual.data.domains import Domains
 from gradual.data.features import LENGTH

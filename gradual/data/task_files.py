@@ -46,7 +46,8 @@ import torch
 from torch import Tensor
 
 from gradual.checks import integer
-from gradual.data.cache import ReadOptions, read_features, read_tables
+from gradual.data.cache import ReadOptions, read_tables
+from gradual.data.cached_features import read_features
 from gradual.data.domains import Domains
 from gradual.data.example_ids import other_example, shared_ids
 from gradual.data.features import LENGTH, Features

@@ -11,6 +11,7 @@ from row_files import refused
 from tokenized_files import ROWS, WORDS, save_tokenizer, write
 
 import gradual.data.cache
+import gradual.data.cache_folder
 from gradual import FileDataModule
 
 
@@ -49,7 +50,7 @@ def test_an_old_file_is_not_read_again_to_learn_that_it_is_the_same(make, tmp_pa
     file = write(tmp_path / "a.jsonl", ROWS)
     monkeypatch.setattr(time, "time_ns", lambda: Path(file).stat().st_mtime_ns + 10**10)
     make(file).setup()
-    monkeypatch.setattr(gradual.data.cache, "sha256", None)
+    monkeypatch.setattr(gradual.data.cache_folder, "sha256", None)
     make(file).setup()
 
 
@@ -79,7 +80,7 @@ def cache_that_is(kind, folder, monkeypatch):
     if kind == "a file":
         folder.write_text("not a folder")
     elif kind == "read-only":
-        monkeypatch.setattr("gradual.data.cache.lock", read_only)
+        monkeypatch.setattr("gradual.data.cache_folder.lock", read_only)
         monkeypatch.setattr("gradual.data.cache.write_atomically", read_only)
     elif kind == "full for tokens":
         monkeypatch.setattr("datasets.Dataset.map", full)

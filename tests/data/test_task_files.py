@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_models import word_tokenizer
 
-import gradual.data.cache
+import gradual.data.cached_features
 import gradual.data.tokenization
 from gradual.data.features import Features, RowError, tokenizer_key
 from gradual.data.roles import Role
@@ -90,13 +90,13 @@ def make(tmp_path, tokenizer):
 @pytest.fixture
 def made(monkeypatch):
     """Names of the files whose features were computed, one entry each time."""
-    files, original = [], gradual.data.cache._make_features
+    files, original = [], gradual.data.cached_features._make_features
 
     def make(table, columns, features, paths, *rest):
         files.append(Path(paths[0]).name)
         original(table, columns, features, paths, *rest)
 
-    monkeypatch.setattr(gradual.data.cache, "_make_features", make)
+    monkeypatch.setattr(gradual.data.cached_features, "_make_features", make)
     return files
 
 
