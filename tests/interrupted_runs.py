@@ -114,14 +114,15 @@ def outcome(root):
         }
     for path in (*sorted(run.rglob("history.jsonl")), *sorted(run.rglob("result.json")), run / "results.json"):
         content = [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else None
-        found[path.relative_to(run)] = without_seconds(content or json.loads(path.read_text()))
+        found[path.relative_to(run)] = without_costs(content or json.loads(path.read_text()))
     return found
 
 
-def without_seconds(content):
+def without_costs(content):
+    """Without times, and without the number of threads, of which a forked process has one."""
     if isinstance(content, dict):
-        return {name: without_seconds(value) for name, value in content.items() if name != "seconds"}
-    return [without_seconds(value) for value in content] if isinstance(content, list) else content
+        return {name: without_costs(value) for name, value in content.items() if name not in ("seconds", "threads")}
+    return [without_costs(value) for value in content] if isinstance(content, list) else content
 
 
 def kill(number=signal.SIGKILL):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gradual.experiment.final import LAST
@@ -47,6 +48,7 @@ class Node:
     strategies: list[str] = field(default_factory=list)
     passes_on_optimizer: bool = False
     averaged: tuple[Node, ...] = ()
+    _found: dict[tuple[Path, str, str], StageDirectory] = field(default_factory=dict, repr=False)
 
     @property
     def index(self) -> int:
@@ -97,17 +99,26 @@ class Node:
         """The stage's folder in a run directory.
 
         The folder of a control's stage is known once the stages are finished that it copies. Until then it is one that
-        holds nothing.
+        holds nothing. A folder that was found is looked for again only if it is gone, since a comparison asks for those
+        of all of its stages whenever one of them is finished.
         """
         parent = self.parent.directory(run).path if self.parent else run.seed(self.seed)
-        if self.averaged:
-            return run.stage(parent, f"average-from-{self.averaged[0].index + 1}", self.settings)
         copied = [node.directory(run) for node in self.copies]
-        name = ""
-        if copied:
-            weighted = "-weighted" if self.stage.in_domain_weight else ""
-            name = f"{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
-        return run.stage(parent, f"{self.amounts[-1]}{name}", self._settings_after(copied))
+        settings = self._settings_after(copied)
+        key = (parent, self._folder_name(copied), canonical(settings) if copied else "")
+        known = self._found.pop(key, None)
+        directory = known if known and known.has_begun() else run.stage(parent, key[1], settings)
+        if settings is not None and directory.has_begun():
+            self._found[key] = directory
+        return directory
+
+    def _folder_name(self, copied: Sequence[StageDirectory]) -> str:
+        if self.averaged:
+            return f"average-from-{self.averaged[0].index + 1}"
+        if not copied:
+            return str(self.amounts[-1])
+        weighted = "-weighted" if self.stage.in_domain_weight else ""
+        return f"{self.amounts[-1]}{weighted}-as-{'+'.join(directory.path.name for directory in copied)}"
 
     def _settings_after(self, copied: Sequence[StageDirectory]) -> dict[str, Any] | None:
         if not copied:
