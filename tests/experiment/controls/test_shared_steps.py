@@ -52,8 +52,17 @@ def test_it_has_the_same_result_as_one_that_takes_all_steps_itself(whole, tmp_pa
         assert rows[0] == rows[1]
 
 
-def test_an_average_of_weights_and_a_smoothed_score_go_on_too(tmp_path):
-    settings = {"settings": {"weight_averaging": 0.9, "smoothing": 2}}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight_averaging": 0.9, "smoothing": 2},
+        {"optimizer": OptimizerConfig(class_path="torch.optim.AdamW", lr=0.05, state="keep")},
+        {"lr_schedule": LRScheduleConfig(warmup=30), "optimizer": OptimizerConfig(lr=0.05)},
+    ],
+    ids=["averaged weights", "a kept optimizer", "a warm-up"],
+)
+def test_what_a_stage_keeps_beside_its_weights_goes_on_too(tmp_path, settings):
+    settings = {"settings": settings}
     for name in ("shared", "alone"):
         (tmp_path / name).mkdir()
     compare(tmp_path / "shared", SHORT, [SAME_STEPS, MIXED_AS_LONG], **settings)
