@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Mode = Literal["min", "max"]
 
@@ -35,6 +36,13 @@ _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # F1
 def without_split(name: str) -> str:
     """The name of a score without its split: ``loss`` for ``val/loss`` and ``val_loss``."""
     return re.sub(r"^(train|val|test)[/_]", "", name)
+
+
+def named_scores(scores: Mapping[str, Any], split: str, monitor: str = "") -> dict[str, float]:
+    """The scores of one split, without the split in their names, and the monitor, whatever its name."""
+    prefixes = (f"{split}/", f"{split}_")
+    chosen = [name for name in scores if name == monitor] + [name for name in scores if name.startswith(prefixes)]
+    return {without_split(name): float(scores[name]) for name in chosen}
 
 
 def better(name: str) -> Mode | None:

@@ -21,7 +21,7 @@ from gradual.data.cache_folder import (
     digest,
     kept,
     making,
-    one_process,
+    opened,
     versions,
     writing_into,
 )
@@ -108,15 +108,11 @@ def read_tables(
 
 def _scanned(files: Sequence[Path], columns: Columns, options: ReadOptions, key: str) -> Found:
     record = options.cache / f"{key}.found"
-    found = _recorded(record)
-    if found is None:
-        with one_process(options.cache / f"{key}.lock", files):
-            found = _recorded(record)
-            if found is None:
-                _scan(files, columns, options, key)
-                found = _recorded(record)
-    assert found is not None
-    return found
+
+    def make() -> None:
+        _scan(files, columns, options, key)
+
+    return kept(lambda: _recorded(record), options.cache / f"{key}.lock", files, make)
 
 
 def _recorded(record: Path) -> Found | None:
@@ -168,7 +164,7 @@ def _read_table(part: Part, types: Mapping[str, Any], options: ReadOptions, key:
             _scan(part.files, part.columns, options, key)
         _make(part, types, options, _rows(options.cache, key), folder)
 
-    return kept(folder, options.cache / f"{key}.lock", part.files, make)
+    return kept(lambda: opened(folder), options.cache / f"{key}.lock", part.files, make)
 
 
 def _make(part: Part, types: Mapping[str, Any], options: ReadOptions, rows: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gradual.data.arrow import MISSING
 from gradual.data.formats import describe, files_of, size_of
@@ -26,6 +26,8 @@ from gradual.files import sha256, write_atomically
 from gradual.lock import lock
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def default_cache() -> Path:
@@ -43,7 +45,7 @@ def datasets_library() -> Any:
 
 
 @contextmanager
-def one_process(path: Path, files: Sequence[Path]) -> Iterator[None]:
+def _one_process(path: Path, files: Sequence[Path]) -> Iterator[None]:
     """Hold the lock ``path`` while ``files`` are read; other processes wait for it."""
     with ExitStack() as stack:
         with writing_into(path.parent):
@@ -71,27 +73,28 @@ def _reason(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
-def kept(folder: Path, lock_file: Path, files: Sequence[Path], make: Callable[[], None]) -> Any:
-    """Open the table in ``folder``; if there is none, or a damaged one, it is made first.
+def kept(find: Callable[[], T | None], lock_file: Path, files: Sequence[Path], make: Callable[[], None]) -> T:
+    """Find what is in the cache; if it is not there, or damaged, one process makes it first.
 
     Args:
-        folder: The table's folder, named by its key.
+        find: Returns it, or None.
         lock_file: The lock of the process that makes it.
         files: The files that it is made of, for messages.
         make: Makes it.
     """
-    table = _opened(folder)
-    if table is None:
-        with one_process(lock_file, files):
-            table = _opened(folder)  # which another process may have made
-            if table is None:
+    found = find()
+    if found is None:
+        with _one_process(lock_file, files):
+            found = find()  # which another process may have made
+            if found is None:
                 make()
-                table = _opened(folder)
-    assert table is not None
-    return table
+                found = find()
+    assert found is not None
+    return found
 
 
-def _opened(folder: Path) -> Any:
+def opened(folder: Path) -> Any:
+    """Open the table in ``folder``; None if there is none, or a damaged one."""
     if not folder.exists():
         return None
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gradual.data.cache import ReadOptions
-from gradual.data.cache_folder import digest, kept, making, versions
+from gradual.data.cache_folder import digest, kept, making, opened, versions
 from gradual.data.features import LENGTH, Features, RowError
 from gradual.data.formats import Columns, describe
 from gradual.data.tokenization import processes_for
@@ -44,7 +44,7 @@ def read_features(
     def make() -> None:
         _make_features(table, columns, features, files, options, folder, read)
 
-    return kept(folder, options.cache / f"{key}.lock", files, make)
+    return kept(lambda: opened(folder), options.cache / f"{key}.lock", files, make)
 
 
 def _make_features(

@@ -79,7 +79,7 @@ class Node:
     @property
     def begins_as(self) -> Node | None:
         """The first stage that it copies, if the two train alike as long as that one does; None if they do not."""
-        if not self.copies or self.copies[0].copies:
+        if not self.copies:
             return None
         first = self.copies[0]
         same_past = (first.parent, first.amounts, first.data) == (self.parent, self.amounts, self.data)

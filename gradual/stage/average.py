@@ -20,12 +20,13 @@ from gradual.runs.checkpoint import WholeCheckpointIO, damage, read_checkpoint
 from gradual.runs.directory import StageDirectory
 from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.result import StageResult
+from gradual.score_names import named_scores
 from gradual.stage.callbacks.best_checkpoint import OF_BEST
 from gradual.stage.callbacks.distributed_metrics import DistributedMetrics
 from gradual.stage.callbacks.history import ExampleScores
 from gradual.stage.callbacks.weights import LoadWeights, is_sharded
 from gradual.stage.loggers import finish_runs
-from gradual.stage.train import StageTraining, named_scores
+from gradual.stage.train import StageTraining
 from gradual.stage.trainer import stage_trainer
 
 

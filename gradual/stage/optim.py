@@ -157,9 +157,9 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
         name = "constant_with_warmup"
     if name not in _SCHEDULES:
         raise InputError(f"lr_schedule.name is '{name}': it must be one of {', '.join(_SCHEDULES)}.")
-    is_fraction = isinstance(warmup, float) and warmup <= 1
     if math.isinf(total_steps) and depends_on_plan(config):
         raise InputError("The learning-rate schedule needs the stage's number of steps: set trainer.max_epochs.")
+    is_fraction = _is_fraction(warmup)
     warmup_steps = math.ceil(warmup * total_steps) if is_fraction else int(warmup)
     steps = None if math.isinf(total_steps) else int(total_steps)
     if name == _BERT_LINEAR:
@@ -176,7 +176,12 @@ def build_lr_scheduler(optimizer: Optimizer, config: LRScheduleConfig, total_ste
 def depends_on_plan(config: LRScheduleConfig) -> bool:
     """Whether a learning-rate schedule needs the number of steps of the stage."""
     name, warmup = config.name or "constant", config.warmup or 0
-    return name not in ("constant", *_ENDLESS) or (isinstance(warmup, float) and warmup <= 1)
+    return name not in ("constant", *_ENDLESS) or _is_fraction(warmup)
+
+
+def _is_fraction(warmup: float) -> bool:
+    """Whether a warm-up is a share of the steps of a stage, and not a number of them."""
+    return isinstance(warmup, float) and warmup <= 1
 
 
 def scale_learning_rates(configured: Any, factor: float) -> Any:

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from gradual.data.module import MixedDomainDataModule
-from gradual.distributed import as_one_of
 from gradual.runs.result import StageResult
 
 
@@ -92,8 +91,7 @@ class SameTraining:
         Returns:
             The numbers of batches after which there is a validation.
         """
-        with as_one_of(trainer.num_devices * trainer.num_nodes):
-            batches: float = len(datamodule.train_dataloader())
+        batches: float = len(datamodule.train_dataloader())
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
         batches = max(1, batches)

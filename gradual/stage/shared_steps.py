@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from gradual.errors import InputError
 from gradual.files import whole_file
 from gradual.logging import note
 from gradual.runs.checkpoint import damage, read_checkpoint
@@ -67,19 +68,23 @@ class SharedSteps:
             arguments: The Trainer's arguments.
         """
         result, callbacks = directory.result(), callbacks_of(arguments)
-        in_whole_epochs = arguments.get("check_val_every_n_epoch", 1) == 1 and (
-            (every := arguments.get("val_check_interval")) is None or (isinstance(every, float) and every == 1)
-        )
+        every = arguments.get("val_check_interval")
+        at_ends = every is None or (isinstance(every, float) and every == 1)  # the whole number 1 is a batch
+        in_whole_epochs = at_ends and arguments.get("check_val_every_n_epoch", 1) == 1
         if result is None or result.collapses or result.ended_by not in ("patience", "max_epochs"):
             return None
         if not in_whole_epochs or result.validations != result.epochs or names_without_state(callbacks):
             return None
         if any(isinstance(callback, EarlyStopping | Timer) for callback in callbacks):  # which end no control
             return None
-        if not directory.last.is_file() or damage(directory.last) or damage(directory.best):
+        if damage(directory.best):
             return None
-        states = read_checkpoint(directory.last)["callbacks"].get(RandomState.__qualname__, {"processes": []})
-        return cls(directory, result, len(states["processes"]))
+        try:
+            states = read_checkpoint(directory.last)["callbacks"]
+        except InputError:  # it is missing, damaged, or a folder of shares
+            return None
+        of_processes = states.get(RandomState.__qualname__, {}).get("processes", [])
+        return cls(directory, result, len(of_processes))
 
 
 class BeginWithSharedSteps(Callback):

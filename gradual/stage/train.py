@@ -23,7 +23,7 @@ from gradual.runs.fingerprint import digest_of_test_data
 from gradual.runs.recovery import resume_point
 from gradual.runs.result import STEPS_OF_STRATEGY, StageResult
 from gradual.schedule import Stage
-from gradual.score_names import without_split
+from gradual.score_names import named_scores
 from gradual.settings import TrainSettings
 from gradual.stage.callbacks.best_checkpoint import BestCheckpoint
 from gradual.stage.callbacks.clock import TrainingClock
@@ -172,6 +172,11 @@ class _Attempt:
         """The checkpoint from which training goes on; None to start."""
         return self.resume if self.shared is None else self.shared.directory.last
 
+    @property
+    def _name(self) -> str:
+        """The stage within a sentence, with what its lines of progress begin with."""
+        return f"{self.training.label}{self.title[0].lower()}{self.title[1:]}"
+
     def _prepare(self) -> None:
         """Say what attempt this is, write down what it trains with, and set the seed.
 
@@ -179,8 +184,7 @@ class _Attempt:
             CollapsedError: There was the last attempt already.
         """
         if self.collapses:
-            training, number, amount = self.training, self.datamodule.stage + 1, self.training.amounts[-1]
-            title = f"{training.label}stage {number} ({amount} out-of-domain)"
+            training, title = self.training, self._name
             title += f" of the strategy '{training.strategy}'" if training.strategy else ""
             attempts = self.defaults.collapse.attempts
             if len(self.collapses) >= attempts:
@@ -250,8 +254,7 @@ class _Attempt:
         """What begins the stage with the steps of another one, if it shares some."""
         if self.shared is None:
             return []
-        title = self.training.label + _lower(self.title)
-        return [BeginWithSharedSteps(self.shared, self.directory.best, title, self.training.copied)]
+        return [BeginWithSharedSteps(self.shared, self.directory.best, self._name, self.training.copied)]
 
     def _kept_optimizer(self) -> list[Callback]:
         """What begins the stage with the state of the optimizer of the one before, if it keeps that."""
@@ -302,8 +305,8 @@ class _Attempt:
             trainer.strategy.barrier()
             if training.start is None and not self.directory.start.exists():  # a new process has the model as given
                 raise InputError(
-                    f"{training.label}{_lower(self.title)} collapsed, and the weights that it started from are gone: "
-                    "run the same command again, with which it starts anew at lower learning rates."
+                    f"{self._name} collapsed, and the weights that it started from are gone: run the same command "
+                    "again, with which it starts anew at lower learning rates."
                 ) from None
             return False
         return True
@@ -394,11 +397,6 @@ def _collapse_guard(
     return CollapseGuard(LossWatch(defaults.collapse.ratio, scores.parent_loss), scores, keep, collapses)
 
 
-def _lower(title: str) -> str:
-    """A title as it stands within a sentence."""
-    return title[:1].lower() + title[1:]
-
-
 def _always() -> bool:
     return True
 
@@ -408,10 +406,3 @@ def _slower(stage: Stage, defaults: TrainSettings, scale: float) -> Stage:
     before = defaults.optimizer_of(stage).lr_scale
     lr_scale = scale if before is None else scale * before
     return stage if scale == 1 else replace(stage, optimizer=replace(stage.optimizer, lr_scale=lr_scale))
-
-
-def named_scores(scores: Mapping[str, Any], split: str, monitor: str = "") -> dict[str, float]:
-    """The scores of one split, without the split in their names, and the monitor, whatever its name."""
-    prefixes = (f"{split}/", f"{split}_")
-    chosen = [name for name in scores if name == monitor] + [name for name in scores if name.startswith(prefixes)]
-    return {without_split(name): float(scores[name]) for name in chosen}
